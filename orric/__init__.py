@@ -1,0 +1,91 @@
+"""Simulate, evaluate and deploy the split of an edge server's compute between retraining and inference.
+
+Names are imported when they are first used, so `import orric` costs nothing that is not needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orric.allocators import ALLOCATORS, make_allocator
+    from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
+    from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
+    from orric.allocators.orric import FocusShift, Orric
+    from orric.comparison import simulate
+    from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
+    from orric.drift import Drift
+    from orric.exceptions import (
+        BudgetError,
+        CalibrationError,
+        MissingExtraError,
+        OrricError,
+        ProfileError,
+        ScenarioError,
+        TraceError,
+    )
+    from orric.learning import Exponential, LearningCurve, LearningExtent, Logarithmic, Power, Tabulated, TimeVarying
+    from orric.profile import Profile
+    from orric.records import Observation, Result, SlotRecord
+    from orric.scenario import Scenario, load_scenario
+    from orric.slot_model import evaluate
+    from orric.trace import Trace
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "orric.allocators": ("ALLOCATORS", "make_allocator"),
+    "orric.allocators.base": ("Allocator", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
+    "orric.allocators.greedy": ("InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy"),
+    "orric.allocators.orric": ("FocusShift", "Orric"),
+    "orric.configuration": ("Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation"),
+    "orric.drift": ("Drift",),
+    "orric.exceptions": (
+        "BudgetError",
+        "CalibrationError",
+        "MissingExtraError",
+        "OrricError",
+        "ProfileError",
+        "ScenarioError",
+        "TraceError",
+    ),
+    "orric.learning": (
+        "Exponential",
+        "LearningCurve",
+        "LearningExtent",
+        "Logarithmic",
+        "Power",
+        "Tabulated",
+        "TimeVarying",
+    ),
+    "orric.profile": ("Profile",),
+    "orric.records": ("Observation", "Result", "SlotRecord"),
+    "orric.scenario": ("Scenario", "load_scenario"),
+    "orric.comparison": ("simulate",),
+    "orric.slot_model": ("evaluate",),
+    "orric.trace": ("Trace",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022  # kept in the order of the modules
+    "ALLOCATORS", "make_allocator", "Allocator", "SingleStreamAllocator", "Slot", "StreamTask", "Task",
+    "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
+    "Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation", "Drift",
+    "BudgetError", "CalibrationError", "MissingExtraError", "OrricError", "ProfileError", "ScenarioError",
+    "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic", "Power", "Tabulated",
+    "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario", "load_scenario", "simulate",
+    "evaluate", "Trace",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(import_module(_HOME_OF[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'orric' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

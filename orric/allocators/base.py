@@ -1,0 +1,216 @@
+"""What an allocator is told, and what it must answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from orric.configuration import (
+    Allocation,
+    InferenceConfiguration,
+    RetrainingConfiguration,
+    StreamAllocation,
+    undominated,
+)
+from orric.exceptions import ScenarioError
+from orric.learning import UNIFORM, LearningExtent
+from orric.objective import feasible
+from orric.profile import Profile
+from orric.records import Observation
+
+Array = np.ndarray[Any, Any]
+Indices = np.ndarray[Any, np.dtype[np.intp]]
+
+
+@dataclass(frozen=True)
+class StreamTask:
+    """What is known of a stream before the first slot. Never its learning curve.
+
+    Attributes:
+        name: Name of the stream.
+        retraining: Configurations without dominated ones, ascending in cost and profit, "none" first.
+        inference: Configurations without dominated ones, ascending in cost and profit.
+        best_accuracy: The accuracy that stands for f(A^T_max).
+        slope_floor: L.
+        least_requests: D_min, above 0.
+        most_requests: D_max.
+        memory: How past retraining adds up.
+    """
+
+    name: str
+    retraining: tuple[RetrainingConfiguration, ...]
+    inference: tuple[InferenceConfiguration, ...]
+    best_accuracy: float
+    slope_floor: float
+    least_requests: float
+    most_requests: float
+    memory: LearningExtent = UNIFORM
+
+    @classmethod
+    def of(cls, profile: Profile, least_requests: float, most_requests: float, name: str = "stream-1") -> StreamTask:
+        """Take from a profile what an allocator may know."""
+        return cls(
+            name=name,
+            retraining=undominated(profile.retraining),
+            inference=undominated(profile.inference),
+            best_accuracy=profile.best_accuracy,
+            slope_floor=profile.slope_floor,
+            least_requests=least_requests,
+            most_requests=most_requests,
+            memory=profile.memory,
+        )
+
+    @property
+    def cheapest_macs(self) -> float:
+        """Cost per request of the cheapest pair."""
+        return self.retraining[0].cost_macs + self.inference[0].cost_macs
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is known before the first slot.
+
+    Attributes:
+        horizon: T, the number of slots.
+        streams: One entry per stream.
+        gpus: Names of the GPUs.
+    """
+
+    horizon: int
+    streams: tuple[StreamTask, ...]
+    gpus: tuple[str, ...] = ("gpu0",)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What is known at the start of a slot.
+
+    Attributes:
+        index: t, from 1.
+        budgets_macs: C(t) of every GPU.
+        requests: D(t) of every stream, exact or a forecast.
+    """
+
+    index: int
+    budgets_macs: tuple[float, ...]
+    requests: tuple[float, ...]
+
+
+class Allocator(ABC):
+    """Decide each slot's split of compute between retraining and inference.
+
+    An allocator has no clock, no input or output, no global randomness, and does not know whether it is
+    evaluated, simulated or deployed. A restart is `reset` and the replayed records.
+
+    When no pair fits a slot's budget it answers with the cheapest pair; the engine that asked then raises
+    `BudgetError` or sheds requests.
+    """
+
+    name: ClassVar[str]
+
+    def reset(self, task: Task, rng: np.random.Generator) -> None:
+        """Begin an episode.
+
+        Args:
+            task: What is known beforehand.
+            rng: The allocator's own source of randomness.
+        """
+        self.task = task
+
+    @abstractmethod
+    def decide(self, slot: Slot) -> Allocation:
+        """Choose the configurations of every stream for a slot."""
+
+    def observe(self, record: Observation) -> None:  # noqa: B027  # most allocators have nothing to learn
+        """Take note of what happened to one stream in the slot just over."""
+
+
+class SingleStreamAllocator(Allocator):
+    """An allocator for one stream on one GPU whose decisions need no feedback.
+
+    Subclasses say which of the undominated configurations they choose; deciding one slot and deciding all of
+    them at once go through the same code, so they cannot differ.
+    """
+
+    def reset(self, task: Task, rng: np.random.Generator) -> None:
+        if len(task.streams) != 1 or len(task.gpus) != 1:
+            raise ScenarioError(
+                f"allocator {self.name!r}",
+                f"asked to decide for {len(task.streams)} streams on {len(task.gpus)} GPUs",
+                "it takes one stream on one GPU",
+            )
+        super().reset(task, rng)
+        stream = task.streams[0]
+        self.retraining_profits = np.array([one.profit for one in stream.retraining])
+        self.retraining_costs_macs = np.array([one.cost_macs for one in stream.retraining])
+        self.inference_profits = np.array([one.profit for one in stream.inference])
+        self.inference_costs_macs = np.array([one.cost_macs for one in stream.inference])
+
+    @abstractmethod
+    def choose(self, slots: Array, requests: Array, budgets_macs: Array) -> tuple[Indices, Indices]:
+        """Choose for many slots.
+
+        Args:
+            slots: t of each slot, from 1, shape (n,).
+            requests: D(t), shape (n,).
+            budgets_macs: C(t), shape (n,).
+
+        Returns:
+            Indices of the retraining and of the inference configurations of the stream's task, shape (n,) each.
+        """
+
+    def decide(self, slot: Slot) -> Allocation:
+        retraining, inference = self.choose(
+            np.array([slot.index]), np.array([slot.requests[0]]), np.array([slot.budgets_macs[0]])
+        )
+        stream = self.task.streams[0]
+        chosen_retraining, chosen_inference = stream.retraining[retraining[0]], stream.inference[inference[0]]
+        return Allocation(
+            (StreamAllocation(chosen_retraining.name, chosen_inference.name),),
+            self.reason(slot, chosen_retraining, chosen_inference),
+        )
+
+    def decide_all(self, requests: Array, budgets_macs: Array) -> list[Allocation]:
+        """Decide slots 1..T at once.
+
+        Args:
+            requests: D(t), shape (T,).
+            budgets_macs: C(t), shape (T,).
+
+        Returns:
+            The allocations that `decide` would give slot by slot, without reasons.
+        """
+        chosen = self.choose(np.arange(1, len(requests) + 1), requests, budgets_macs)
+        stream = self.task.streams[0]
+        pairs = {
+            (i, j): Allocation((StreamAllocation(stream.retraining[i].name, stream.inference[j].name),))
+            for i in range(len(stream.retraining))
+            for j in range(len(stream.inference))
+        }
+        return [pairs[i, j] for i, j in zip(*(indices.tolist() for indices in chosen), strict=True)]
+
+    def reason(self, slot: Slot, retraining: RetrainingConfiguration, inference: InferenceConfiguration) -> str:
+        """Say in a few words why the pair was chosen."""
+        stream = self.task.streams[0]
+        if not feasible(slot.requests[0], 0.0, stream.cheapest_macs, slot.budgets_macs[0]):
+            return "no pair fits the budget"
+        spent = slot.requests[0] * (retraining.cost_macs + inference.cost_macs)
+        return f"uses {spent / slot.budgets_macs[0]:.0%} of the budget" if slot.budgets_macs[0] else "no work"
+
+    def affordable(self, requests: Array, budgets_macs: Array, retraining: Any, inference: Any) -> Any:
+        """Say which pairs of configuration indices fit; arguments broadcast against one another."""
+        return feasible(
+            requests, self.retraining_costs_macs[retraining], self.inference_costs_macs[inference], budgets_macs
+        )
+
+
+def best_affordable(fits: Sequence[Any] | Array) -> Indices:
+    """Return the largest index that fits per slot, 0 when none does; `fits` has shape (n, configurations).
+
+    Costs ascend, so what fits is a prefix.
+    """
+    return np.maximum(np.asarray(fits).sum(axis=1) - 1, 0)

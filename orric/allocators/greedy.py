@@ -1,0 +1,56 @@
+"""Heuristics that serve one purpose first and give the other what is left."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from orric.allocators.base import Array, Indices, SingleStreamAllocator, best_affordable
+
+
+class InferenceGreedy(SingleStreamAllocator):
+    """Best affordable inference, the rest to retraining (a heuristic of the ORRIC paper). O(M + N) per slot."""
+
+    name: ClassVar[str] = "inference-greedy"
+
+    def choose(self, slots: Array, requests: Array, budgets_macs: Array) -> tuple[Indices, Indices]:
+        requests, budgets_macs = requests[:, None], budgets_macs[:, None]
+        every_i, every_j = np.arange(len(self.retraining_profits)), np.arange(len(self.inference_profits))
+        inference = best_affordable(self.affordable(requests, budgets_macs, 0, every_j))
+        retraining = best_affordable(self.affordable(requests, budgets_macs, every_i, inference[:, None]))
+        return retraining, inference
+
+
+class InferenceOnly(InferenceGreedy):
+    """Best affordable inference by a frozen student (Student-Only, Inference-Only in the ORRIC paper)."""
+
+    name: ClassVar[str] = "inference-only"
+
+    def choose(self, slots: Array, requests: Array, budgets_macs: Array) -> tuple[Indices, Indices]:
+        _, inference = super().choose(slots, requests, budgets_macs)
+        return np.zeros_like(inference), inference
+
+
+class RetrainingGreedy(SingleStreamAllocator):
+    """Best affordable retraining, the rest to inference: Inference-Greedy with the roles exchanged."""
+
+    name: ClassVar[str] = "retraining-greedy"
+
+    def choose(self, slots: Array, requests: Array, budgets_macs: Array) -> tuple[Indices, Indices]:
+        requests, budgets_macs = requests[:, None], budgets_macs[:, None]
+        every_i, every_j = np.arange(len(self.retraining_profits)), np.arange(len(self.inference_profits))
+        retraining = best_affordable(self.affordable(requests, budgets_macs, every_i, 0))
+        inference = best_affordable(self.affordable(requests, budgets_macs, retraining[:, None], every_j))
+        return retraining, inference
+
+
+class KnowledgeDistillation(RetrainingGreedy):
+    """Best retraining and best inference, for ample budgets (a heuristic of the ORRIC paper).
+
+    Where that pair does not fit, retraining is its first preference: it takes the dearest retraining that
+    does fit and then the best inference beside it. On one stream it therefore decides as Retraining-Greedy
+    does; the paper names them for the regimes in which ORRIC turns into them.
+    """
+
+    name: ClassVar[str] = "knowledge-distillation"

@@ -1,0 +1,151 @@
+"""Simulate a scenario under every allocator and reference line, on one machine's cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from orric.accuracy import AccuracyModel, CurveAccuracy
+from orric.allocators import make_allocator
+from orric.allocators.base import Allocator
+from orric.configuration import InferenceConfiguration
+from orric.exceptions import ScenarioError, extra
+from orric.learning import Tabulated
+from orric.profile import Profile
+from orric.records import Result
+from orric.scenario import ConstantBudget, Scenario
+from orric.simulation import engine
+
+Model = Literal["curve", "onnx"]
+
+
+def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None) -> Result:
+    """Simulate one allocator in the event simulator.
+
+    Args:
+        scenario: The server, the stream and where accuracies come from.
+        allocator: Decides every slot.
+        seed: The scenario's own when left out.
+
+    Returns:
+        One record per slot, and the latency of every served request.
+
+    Raises:
+        BudgetError: A slot's budget is below the cheapest pair and the scenario's overload is "error".
+        MissingExtraError: `orric[sim]`, or for real models `orric[models]`, is not installed.
+
+    >>> import orric
+    >>> scenario = orric.load_scenario("simulations/table3-fog.toml")
+    >>> result = orric.simulate(scenario, orric.Orric(), seed=1)
+    >>> result.engine, len(list(result.records))
+    ('simulator', 50)
+    """
+    seed = scenario.seed if seed is None else seed
+    return engine.simulate(scenario, allocator, _accuracy(scenario, scenario.accuracy.model, seed), seed)
+
+
+def lines(scenario: Scenario, model: Model) -> list[str]:
+    """Name the allocators and reference lines that a comparison of the scenario runs."""
+    # Batch-norm statistics exist in real networks only.
+    references = [name for name in scenario.references if model == "onnx" or name != "batch-norm-only"]
+    return [*scenario.allocators, *references]
+
+
+def compare(scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | None = None) -> Iterator[Result]:
+    """Simulate every line of the scenario under each accuracy model, and yield the results in order.
+
+    All lines see the same requests, budgets and images. Results do not depend on the number of jobs.
+
+    Args:
+        scenario: What to simulate.
+        models: "curve", "onnx" or both.
+        seed: Seed of every random draw.
+        jobs: Worker processes; as many as there are cores when left out.
+    """
+    with extra("sim"):
+        import joblib
+    work = [(model, line) for model in models for line in lines(scenario, model)]
+    jobs = min(jobs or os.cpu_count() or 1, len(work))
+    if "onnx" in models and jobs > 1:
+        # Exported once here, so that the workers do not export the same models side by side.
+        _accuracy(scenario, "onnx", seed)
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    yield from parallel(joblib.delayed(simulate_line)(scenario, model, line, seed) for model, line in work)
+
+
+def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Result:
+    """Simulate an allocator or reference line by name."""
+    if line == "teacher-only":
+        return _teacher_only(scenario, model, seed)
+    if line == "batch-norm-only":
+        from orric.allocators.orric import Orric
+
+        result = engine.simulate(scenario, Orric(), _accuracy(scenario, model, seed, update="statistics"), seed)
+        return replace(result, allocator=line)
+    return engine.simulate(scenario, make_allocator(line), _accuracy(scenario, model, seed), seed)
+
+
+def _accuracy(
+    scenario: Scenario, model: Model, seed: int, update: Literal["weights", "statistics"] = "weights"
+) -> AccuracyModel:
+    drift = scenario.stream[0].drift
+    severities = drift.severity_by_slot(scenario.slots).tolist()
+    if model == "curve":
+        return CurveAccuracy(scenario.profile, [drift.corruption] * scenario.slots, severities)
+    from orric.retraining.accuracy import OnnxAccuracy
+
+    return OnnxAccuracy(scenario.profile, drift.corruption, severities, seed, update)
+
+
+def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
+    """Serve by the teacher on the whole GPU, whatever the budget: a line to compare with, not an allocator."""
+    teacher, profile = scenario.profile.teacher, scenario.profile
+    if teacher is None:
+        raise ScenarioError("references", f"profile {profile.name!r} has no [teacher]", 'remove "teacher-only"')
+    gpu = scenario.gpu[0]
+    most = float(scenario.requests(seed).max()) * teacher.cost_macs / scenario.slot_s
+    unrestricted = scenario.model_copy(
+        update={
+            "gpu": (gpu.model_copy(update={"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}),),
+            "spare": "inference",
+        }
+    )
+    serving = InferenceConfiguration(
+        name="teacher", profit=1.0, cost_macs=teacher.cost_macs, latency_s=teacher.latency_s
+    )
+    flat = [
+        entry.model_copy(update={"curve": _flat(entry.teacher_accuracy or teacher.accuracy)})
+        for entry in profile.drift_curve
+    ]
+    stand_in = Profile(
+        name=profile.name,
+        best_accuracy=teacher.accuracy,
+        slope_floor=profile.slope_floor * teacher.accuracy / profile.best_accuracy,
+        retraining=profile.retraining,
+        inference=(serving,),
+        curve=_flat(teacher.accuracy),
+        drift_curve=tuple(flat),
+        device=profile.device,
+    )
+    accuracy: AccuracyModel
+    if model == "curve":
+        drift = scenario.stream[0].drift
+        severities = drift.severity_by_slot(scenario.slots).tolist()
+        accuracy = CurveAccuracy(stand_in, [drift.corruption] * scenario.slots, severities)
+    else:
+        from orric.retraining.accuracy import TeacherAccuracy
+
+        severities = scenario.stream[0].drift.severity_by_slot(scenario.slots).tolist()
+        accuracy = TeacherAccuracy(profile, scenario.stream[0].drift.corruption, severities, seed)
+    allocator = make_allocator("inference-only")
+    result = engine.simulate(unrestricted, allocator, accuracy, seed, profile=stand_in)
+    return replace(result, allocator="teacher-only")
+
+
+WHOLE = ConstantBudget(kind="constant", fraction=1.0)
+
+
+def _flat(accuracy: float) -> Tabulated:
+    return Tabulated(x=(0.0, 1.0), y=(accuracy, accuracy))

@@ -1,0 +1,98 @@
+"""Every error that orric raises on purpose.
+
+::
+
+    OrricError
+    |- ProfileError (ValueError)        a profile or one of its parts
+    |- TraceError (ValueError)          a trace
+    |- ScenarioError (ValueError)       a scenario, or a name or option given to a command
+    |- BudgetError (ValueError)         a slot in which no pair of configurations fits
+    |- CalibrationError                 a measurement that cannot be trusted
+    |- MissingExtraError (ImportError)  an optional dependency that is not installed
+
+A message is one line: where, what was found, and what is allowed or what to do. Everything that the message
+tells is in `args`, so errors survive pickling and SimPy's re-creation as `type(error)(*error.args)`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class OrricError(Exception):
+    """Root of the error tree.
+
+    Args:
+        where: File and line, key or slot.
+        found: What is wrong there.
+        remedy: What is allowed, or what to do.
+    """
+
+    def __init__(self, where: str, found: str, remedy: str = "") -> None:
+        super().__init__(where, found, remedy)
+
+    def __str__(self) -> str:
+        where, found, remedy = self.args
+        return f"{where}: {found}" + (f"; {remedy}" if remedy else "")
+
+
+class ProfileError(OrricError, ValueError):
+    """A profile, or one of its configurations or curves, is unusable."""
+
+
+class TraceError(OrricError, ValueError):
+    """A trace is unusable."""
+
+
+class ScenarioError(OrricError, ValueError):
+    """A scenario, or a name or an option given to a command, is unusable."""
+
+
+class BudgetError(OrricError, ValueError):
+    """No pair of configurations fits the budget of a slot.
+
+    Args:
+        slot: Index of the slot, from 1.
+        budget_macs: Its budget.
+        cheapest_macs: What the cheapest pair costs for the slot's requests.
+    """
+
+    def __init__(self, slot: int, budget_macs: float, cheapest_macs: float) -> None:
+        Exception.__init__(self, slot, budget_macs, cheapest_macs)
+
+    def __str__(self) -> str:
+        slot, budget, cheapest = self.args
+        return (
+            f"slot {slot}: the budget of {budget:g} MACs is below the {cheapest:g} MACs that the cheapest pair costs; "
+            "raise the budget, add a cheaper inference configuration, or set overload = \"shed\""
+        )
+
+
+class CalibrationError(OrricError):
+    """A measurement of a real model cannot be trusted."""
+
+
+class MissingExtraError(OrricError, ImportError):
+    """An optional dependency is not installed."""
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Turn a failing import inside the block into one line that names the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "orric":
+            raise
+        raise MissingExtraError(
+            f"package {error.name!r}", "is not installed", f"install it with: pip install 'orric[{name}]'"
+        ) from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Phrase the remedy for an unknown name: the nearest known one, or all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(names)

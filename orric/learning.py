@@ -1,0 +1,257 @@
+"""How accuracy grows with retraining: the learning curve f and the learning extent x.
+
+To add a form of curve, write a subclass of `LearningCurve` and register it in `FORMS`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from orric.exceptions import OrricError, ProfileError, nearest
+from orric.section import Count, Name, Positive, Real, Section
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class LearningCurve(Section):
+    """f: student accuracy against learning extent, increasing and concave (ORRIC, section III).
+
+    The engines use it; allocators never see it.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    form: Name
+
+    def __call__(self, extent: float | Array) -> Any:
+        """Return the accuracy, in [0, 1], at a learning extent (at least 0; scalar or array)."""
+        raise NotImplementedError
+
+    def slope(self, extent: float) -> float:
+        """Return the (right-hand) derivative in accuracy per profit at a learning extent."""
+        raise NotImplementedError
+
+    def at(self, slot: int) -> LearningCurve:
+        """Return the curve that holds in a slot (from 1): itself, unless it changes with time."""
+        return self
+
+
+class Exponential(LearningCurve):
+    """f(x) = c - a exp(-k x).
+
+    >>> curve = Exponential(c=0.8, a=0.2, k=3.0)
+    >>> round(float(curve(0.0)), 6), round(curve.slope(0.0), 6)
+    (0.6, 0.6)
+    """
+
+    form: Literal["exponential"] = "exponential"
+    c: Real
+    a: Positive
+    k: Positive
+
+    def __call__(self, extent: float | Array) -> Any:
+        return self.c - self.a * np.exp(-self.k * np.asarray(extent))
+
+    def slope(self, extent: float) -> float:
+        return float(self.a * self.k * np.exp(-self.k * extent))
+
+
+class Power(LearningCurve):
+    """f(x) = c - a (x + b)^-alpha."""
+
+    form: Literal["power"] = "power"
+    c: Real
+    a: Positive
+    b: Positive
+    alpha: Positive
+
+    def __call__(self, extent: float | Array) -> Any:
+        return self.c - self.a * (np.asarray(extent) + self.b) ** -self.alpha
+
+    def slope(self, extent: float) -> float:
+        return float(self.a * self.alpha * (extent + self.b) ** (-self.alpha - 1))
+
+
+class Logarithmic(LearningCurve):
+    """f(x) = a + b log(1 + k x)."""
+
+    form: Literal["logarithmic"] = "logarithmic"
+    a: Real
+    b: Positive
+    k: Positive
+
+    def __call__(self, extent: float | Array) -> Any:
+        return self.a + self.b * np.log1p(self.k * np.asarray(extent))
+
+    def slope(self, extent: float) -> float:
+        return float(self.b * self.k / (1 + self.k * extent))
+
+
+class Tabulated(LearningCurve):
+    """f through measured points (x, y), linear between them and constant after the last.
+
+    The first x is 0, x and y ascend, and the slopes do not rise (concavity).
+    """
+
+    form: Literal["tabulated"] = "tabulated"
+    x: tuple[Real, ...]
+    y: tuple[Real, ...]
+
+    @model_validator(mode="after")
+    def _concave_and_increasing(self) -> Tabulated:
+        if len(self.x) != len(self.y) or len(self.x) < 2:
+            raise ValueError(f"{len(self.x)} x and {len(self.y)} y; give as many x as y, two at least")
+        if self.x[0] != 0:
+            raise ValueError(f"the first x is {self.x[0]:g}; start at x = 0, the student before any retraining")
+        if min(np.diff(self.x)) <= 0 or min(np.diff(self.y)) < 0:
+            raise ValueError("the points do not ascend; sort them by x and remove any y that falls")
+        slopes = np.diff(self.y) / np.diff(self.x)
+        rises = np.flatnonzero(np.diff(slopes) > 1e-12 * max(abs(slopes)))
+        if rises.size:
+            place = int(rises[0]) + 1
+            raise ValueError(
+                f"the slope rises at x = {self.x[place]:g}, so the curve is not concave; "
+                "smooth the points, or replace them by their upper concave hull"
+            )
+        return self
+
+    def __call__(self, extent: float | Array) -> Any:
+        return np.interp(extent, self.x, self.y)
+
+    def slope(self, extent: float) -> float:
+        piece = int(np.searchsorted(self.x, extent, side="right")) - 1
+        if piece >= len(self.x) - 1:
+            return 0.0
+        return (self.y[piece + 1] - self.y[piece]) / (self.x[piece + 1] - self.x[piece])
+
+
+class TimeVarying(LearningCurve):
+    """f_t: another curve from each of several slots on (one of the variants that the paper leaves open).
+
+    Attributes:
+        starts: First slot of each piece, ascending from 1.
+        curves: The curve of each piece.
+    """
+
+    form: Literal["time-varying"] = "time-varying"
+    starts: tuple[Count, ...]
+    curves: tuple[AnyCurve, ...]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> TimeVarying:
+        if not self.starts or self.starts[0] != 1 or sorted(set(self.starts)) != list(self.starts):
+            raise ValueError(f"starts are {list(self.starts)}; give ascending slots, the first of them 1")
+        if len(self.starts) != len(self.curves):
+            raise ValueError(f"{len(self.starts)} starts and {len(self.curves)} curves; give one curve for each start")
+        return self
+
+    def at(self, slot: int) -> LearningCurve:
+        return self.curves[int(np.searchsorted(self.starts, slot, side="right")) - 1]
+
+    def __call__(self, extent: float | Array) -> Any:
+        """Return the accuracy of the first piece; use `at` for the others."""
+        return self.curves[0](extent)
+
+    def slope(self, extent: float) -> float:
+        return min(curve.slope(extent) for curve in self.curves)
+
+
+FORMS: dict[str, type[LearningCurve]] = {
+    "exponential": Exponential,
+    "power": Power,
+    "logarithmic": Logarithmic,
+    "tabulated": Tabulated,
+    "time-varying": TimeVarying,
+}
+
+
+def _by_form(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    form = value.get("form")
+    if form not in FORMS:
+        raise ValueError(f"the form {form!r} is unknown; {nearest(str(form), FORMS)}")
+    return FORMS[form].model_validate(value)
+
+
+AnyCurve = Annotated[SerializeAsAny[LearningCurve], BeforeValidator(_by_form)]
+TimeVarying.model_rebuild()
+
+
+class LearningExtent(Section):
+    """How the profits of past slots add up to the learning extent before the present one.
+
+    ============  ====================================================================
+    kind          x_t, with requests D(s) and retraining profits A(s) of slots s < t
+    ============  ====================================================================
+    uniform       sum_{s<t} D(s) A(s) / sum_{s<t} D(s) (the paper's)
+    window        the same over the last `slots` slots only
+    decay         the same with slot s weighted by `factor`^(t-1-s)
+    ============  ====================================================================
+
+    x_1 = 0, and slots without requests leave x unchanged. The fourth variant, a curve that changes with time,
+    is `TimeVarying`.
+
+    Attributes:
+        kind: One of the above.
+        slots: w, for a window.
+        factor: d in (0, 1), for decay.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    kind: Literal["uniform", "window", "decay"] = "uniform"
+    slots: Count | None = None
+    factor: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _parameters(self) -> LearningExtent:
+        wanted = {"uniform": set(), "window": {"slots"}, "decay": {"factor"}}[self.kind]
+        given = {name for name in ("slots", "factor") if getattr(self, name) is not None}
+        if wanted != given:
+            raise ValueError(
+                f"kind {self.kind!r} with {sorted(given) or 'no parameter'}; "
+                f"it takes {' and '.join(sorted(wanted)) or 'none'}"
+            )
+        return self
+
+    def extents(self, requests: Array, profits: Array) -> Array:
+        """Return x_1 .. x_{T+1} for requests D(t) and retraining profits, both of shape (T,).
+
+        Complexity O(T). The last entry is the extent after the last slot.
+        """
+        requests, profits = np.asarray(requests, float), np.asarray(profits, float)
+        gained = requests * profits
+        if self.kind == "decay":
+            assert self.factor is not None
+            numerator, denominator = _decayed(gained, self.factor), _decayed(requests, self.factor)
+        else:
+            # Sums over a window are taken anew: differences of running sums would lose digits.
+            if self.kind == "window":
+                assert self.slots is not None
+                numerator, denominator = _windowed(gained, self.slots), _windowed(requests, self.slots)
+            else:
+                numerator, denominator = np.cumsum(gained), np.cumsum(requests)
+        extents = np.zeros(len(requests) + 1)
+        counted = denominator > 0
+        extents[1:][counted] = numerator[counted] / denominator[counted]
+        if not counted.all():
+            # A window without any request keeps the extent from before it.
+            for slot in np.flatnonzero(~counted):
+                extents[slot + 1] = extents[slot]
+        return extents
+
+
+def _decayed(values: Array, factor: float) -> Array:
+    from scipy.signal import lfilter  # imported late: scipy.signal takes longer to load than all of orric
+
+    return np.asarray(lfilter([1.0], [1.0, -factor], values))
+
+
+def _windowed(values: Array, slots: int) -> Array:
+    padded = np.concatenate([np.zeros(slots - 1), values])
+    return np.lib.stride_tricks.sliding_window_view(padded, slots).sum(axis=1)
+
+
+UNIFORM = LearningExtent()

@@ -1,0 +1,184 @@
+"""What was measured of the models: configurations, learning curve, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
+from orric.drift import Severity
+from orric.exceptions import OrricError, ProfileError
+from orric.learning import AnyCurve, LearningCurve, LearningExtent
+from orric.section import Amount, Count, Name, Positive, Section
+
+
+class DriftCurve(Section):
+    """The learning curve under one corruption at one severity, and the teacher's accuracy there."""
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    corruption: Name
+    severity: Severity
+    curve: AnyCurve
+    teacher_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+
+
+class TeacherFigures(Section):
+    """The teacher's own figures, for the Teacher-Only reference line.
+
+    Attributes:
+        accuracy: Mean accuracy on the calibrated streams, in (0, 1].
+        cost_macs: MACs per sample at the full resolution.
+        latency_s: Seconds per sample on the whole device.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    accuracy: Annotated[float, Field(strict=True, gt=0, le=1)]
+    cost_macs: Positive
+    latency_s: Positive | None = None
+
+
+class Device(Section):
+    """The device that the latencies were measured on.
+
+    Attributes:
+        macs_per_s: Its speed at the best inference configuration.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    macs_per_s: Positive
+
+
+class Models(Section):
+    """The real models and data behind a profile, so that `accuracy = "onnx"` can run them.
+
+    Attributes:
+        dataset: Name of the data set.
+        student: Weights of the student, relative to the profile's file.
+        teacher: Weights of the teacher, relative to the profile's file.
+        resolution_px: Side of the input in pixels for every inference configuration.
+        sampling_ratio: Part of the uploaded samples that every retraining configuration labels and trains on.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    dataset: Name
+    student: Name
+    teacher: Name
+    resolution_px: dict[str, Count]
+    sampling_ratio: dict[str, Annotated[float, Field(strict=True, ge=0, le=1)]]
+
+
+class Profile(Section):
+    """Measured numbers of one student and teacher on one device.
+
+    Attributes:
+        name: For reports.
+        best_accuracy: The accuracy that stands for f(A^T_max), known to the allocator.
+        slope_floor: L, the positive lower bound of f'(A^T_max) that the allocator assumes.
+        retraining: Retraining configurations; one of them costs and gains nothing.
+        inference: Inference configurations.
+        curve: f, seen by the engines only.
+        memory: How past retraining adds up.
+        drift_curve: f under particular drift, used by the engines instead of `curve` where it fits.
+        teacher: Figures of the teacher, optional.
+        device: The device behind the latencies; simulated GPUs of other speeds scale them. Optional.
+        models: The real models, optional.
+        provenance: How all this was measured; free keys.
+
+    Raises:
+        ProfileError: A number is impossible, a name stands twice, or the parts contradict one another.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    name: Name
+    best_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)]
+    slope_floor: Positive
+    retraining: tuple[RetrainingConfiguration, ...]
+    inference: tuple[InferenceConfiguration, ...]
+    curve: AnyCurve
+    memory: LearningExtent = LearningExtent()
+    drift_curve: tuple[DriftCurve, ...] = ()
+    teacher: TeacherFigures | None = None
+    device: Device | None = None
+    models: Models | None = None
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        for kind, configurations in (("retraining", self.retraining), ("inference", self.inference)):
+            names = [configuration.name for configuration in configurations]
+            if not names:
+                raise ValueError(f"there is no {kind} configuration; give at least one")
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"the {kind} configuration {repeated[0]!r} stands twice; name each one once")
+        if not any(one.profit == 0 and one.cost_macs == 0 for one in self.retraining):
+            raise ValueError(
+                "no retraining configuration has profit 0 and cost_macs 0; add the choice not to retrain (\"none\")"
+            )
+        if max(one.profit for one in self.inference) > 1 + 1e-9:
+            raise ValueError(
+                f"the best inference profit is {max(one.profit for one in self.inference):g}; "
+                "divide the accuracies by the best one, so that the largest profit is 1"
+            )
+        most = self.most_profit
+        if not self.curve(0.0) > 0:
+            raise ValueError(f"the curve starts at {float(self.curve(0.0)):g}; f(0) must be above 0")
+        top = float(self.curve(most))
+        if self.best_accuracy < top - 1e-9:
+            raise ValueError(
+                f"best_accuracy is {self.best_accuracy:g} but the curve reaches {top:g} at x = {most:g}; "
+                f"set best_accuracy to {top:g} at least, or ORRIC's bounds would not hold"
+            )
+        if self.slope_floor * most >= self.best_accuracy:
+            raise ValueError(
+                f"slope_floor is {self.slope_floor:g}; it must be below best_accuracy / largest profit = "
+                f"{self.best_accuracy / most:g}"
+            )
+        if self.models is not None:
+            for kind, mapping, configurations in (
+                ("resolution_px", self.models.resolution_px, self.inference),
+                ("sampling_ratio", self.models.sampling_ratio, self.retraining),
+            ):
+                names = {configuration.name for configuration in configurations}
+                if set(mapping) != names:
+                    odd = sorted(set(mapping) ^ names)[0]
+                    raise ValueError(f"models.{kind} and the configurations differ in {odd!r}; name the same ones")
+        return self
+
+    @property
+    def most_profit(self) -> float:
+        """A^T_max, after dominated configurations are removed."""
+        return undominated(self.retraining)[-1].profit
+
+    def curve_for(self, corruption: str | None, severity: int | None) -> LearningCurve:
+        """Return the curve under a corruption and severity, or the general one where none was measured."""
+        for entry in self.drift_curve:
+            if entry.corruption == corruption and entry.severity == severity:
+                return entry.curve
+        return self.curve
+
+    def curves_for(self, corruptions: Sequence[str | None], severities: Sequence[int | None]) -> list[LearningCurve]:
+        """Return the curve of each slot t = 1..T for the drift of each slot."""
+        return [
+            self.curve_for(corruption, severity).at(slot)
+            for slot, (corruption, severity) in enumerate(zip(corruptions, severities, strict=True), start=1)
+        ]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a profile from TOML, format 1.
+
+        Raises:
+            ProfileError: With file, line, key, what was found and what is allowed.
+        """
+        profile = super().load(path)
+        profile._folder = Path(path).resolve().parent
+        return profile
+
+    def beside(self, relative: str) -> Path:
+        """Resolve a path that the profile's file names relative to itself."""
+        return self._folder / relative

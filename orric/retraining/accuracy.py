@@ -1,0 +1,106 @@
+"""The accuracy protocol by the real thing: every sample is classified, every retraining is real."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from orric.profile import Profile
+from orric.randomness import generator
+from orric.retraining.loop import Student, Update
+from orric.vision.corruptions import corrupt
+from orric.vision.datasets import Dataset, Pixels
+
+Labels = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def drifted(
+    dataset: Dataset, seed: int, slot: int, count: int, corruption: str, severity: int
+) -> tuple[Pixels, Labels]:
+    """Return the samples that arrive in a slot: the same for every allocator of a seed.
+
+    Args:
+        dataset: Its streamed part is drawn from.
+        seed: Seed of the run.
+        slot: Index from 1.
+        count: Number of samples.
+        corruption: Name of the corruption.
+        severity: 0 to 5.
+
+    Returns:
+        Images of shape (count, 32, 32, 3) and their true labels, shape (count,).
+    """
+    rng = generator(seed, "images", 0, slot)
+    images, labels = dataset.draw(count, rng)
+    return corrupt(images, corruption, severity, rng), labels
+
+
+class OnnxAccuracy:
+    """Real images, ONNX Runtime, real retraining. Implements `orric.accuracy.AccuracyModel`.
+
+    Args:
+        profile: With [models].
+        corruption: Corruption of the stream.
+        severities: Severity of each slot.
+        seed: Seed of the run.
+        update: See `Student`.
+    """
+
+    name = "onnx"
+
+    def __init__(
+        self, profile: Profile, corruption: str, severities: Sequence[int], seed: int, update: Update = "weights"
+    ) -> None:
+        assert profile.models is not None, "the scenario or the calibration checks this"
+        self.student = Student(profile, update)
+        self._models = profile.models
+        self._corruption, self._severities, self._seed = corruption, severities, seed
+        self._waiting: deque[tuple[Pixels, Labels]] = deque()
+        self._collected: dict[int, Pixels] = {}
+
+    def arrive(self, slot: int, count: int) -> None:
+        images, labels = drifted(
+            self.student.dataset, self._seed, slot, count, self._corruption, int(self._severities[slot - 1])
+        )
+        self._waiting.append((images, labels))
+        # Retraining reaches back to the slot before and no further.
+        self._collected = {kept: self._collected[kept] for kept in self._collected if kept >= slot - 1}
+        self._collected[slot] = images
+
+    def shed(self, count: int) -> None:
+        if count:
+            images, labels = self._waiting.pop()
+            kept = len(images) - count
+            self._waiting.append((images[:kept], labels[:kept]))
+
+    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
+        resolution_px = self._models.resolution_px[inference]
+        right = 0
+        while count > 0:
+            images, labels = self._waiting.popleft()
+            taken = min(count, len(images))
+            right += int((self.student.classify(images[:taken], resolution_px) == labels[:taken]).sum())
+            if taken < len(images):
+                self._waiting.appendleft((images[taken:], labels[taken:]))
+            count -= taken
+        return float(right)
+
+    def retrain(self, collected: int, retraining: str) -> float | None:
+        images = self._collected[collected]
+        rng = generator(self._seed, "retraining", 0, collected)
+        count = round(self._models.sampling_ratio[retraining] * len(images))
+        return self.student.retrain(images[rng.permutation(len(images))[:count]], rng)
+
+    def swap(self) -> None:
+        self.student.swap()
+
+
+class TeacherAccuracy(OnnxAccuracy):
+    """The teacher itself serves, on the same samples: the reference line Teacher-Only."""
+
+    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
+        images, labels = self._waiting.popleft()
+        return float((self.student.label(images) == labels).sum())

@@ -1,0 +1,76 @@
+"""Train a student on pseudo-labels, deterministically."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEARNING_RATE = 3e-3
+MOMENTUM = 0.9
+BATCH = 16
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Use one torch thread inside the block, so that sums do not depend on the number of cores or workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def optimizer_for(network: nn.Module) -> torch.optim.SGD:
+    """Make the optimizer of a student's whole life; its momentum lasts from slot to slot."""
+    return torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
+
+
+def train(
+    network: nn.Module, optimizer: torch.optim.SGD, images: Tensor, labels: Tensor, rng: np.random.Generator
+) -> None:
+    """Take one epoch of SGD steps on labelled images, then refresh the batch-norm statistics on them.
+
+    Batch norm is in train mode throughout: stepping with frozen statistics collapses a drifting student.
+    The statistics are taken anew at the end because the steps move the weights that they belong to.
+
+    Args:
+        network: The student; left in evaluation mode.
+        optimizer: From `optimizer_for`.
+        images: Shape (n, 3, height, width), n at least 1.
+        labels: Shape (n,).
+        rng: Orders the images.
+    """
+    network.train()
+    order = rng.permutation(len(images))
+    for chunk in np.array_split(order, -(-len(order) // BATCH)):
+        loss = functional.cross_entropy(network(images[chunk]), labels[chunk])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        optimizer.step()
+    refresh_statistics(network, images)
+
+
+def refresh_statistics(network: nn.Module, images: Tensor) -> None:
+    """Take the batch-norm statistics anew from images alone, without labels or steps.
+
+    Args:
+        network: Left in evaluation mode.
+        images: Shape (n, 3, height, width), n at least 1.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average over what follows
+    network.train()
+    with torch.no_grad():
+        network(images)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    network.eval()

@@ -1,0 +1,162 @@
+"""Tables of orric's TOML files: validated at construction, with errors a person can act on."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orric.exceptions import OrricError, ScenarioError, nearest
+
+Amount = Annotated[float, Field(strict=True, ge=0)]
+Positive = Annotated[float, Field(strict=True, gt=0)]
+Real = Annotated[float, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Name = Annotated[str, Field(strict=True, min_length=1)]
+
+
+class _Reporting(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass has no public name
+    """Turn pydantic's report into the section's own error, for whoever constructs one by hand.
+
+    Nested sections are built by pydantic itself without this call, so only the outermost error is turned.
+    """
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            location, found, remedy = _explain(error, cls)
+            raise cls.error(".".join([cls.__name__, *map(_index, location)]), found, remedy) from None
+
+
+class Section(BaseModel, metaclass=_Reporting):
+    """A frozen, validated table. Unknown keys, NaN and infinity are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    error: ClassVar[type[OrricError]] = ScenarioError
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read the section from a TOML file.
+
+        Args:
+            path: File to read.
+
+        Returns:
+            The validated section.
+
+        Raises:
+            OrricError: The subclass's own error, with file, line, what was found and what is allowed.
+        """
+        text = read_text(path, cls.error)
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise cls.error(str(path), f"is not valid TOML: {error}", "mend the line named") from None
+        return cls.parse(table, path, text)
+
+    @classmethod
+    def parse(cls, table: dict[str, Any], path: str | Path, text: str) -> Self:
+        """Validate a table that was read from `text` in the file `path`."""
+        version = table.pop("format", None)
+        if version != 1:
+            raise cls.error(f"{path}: key 'format'", f"found {version!r}", "this version of orric reads: format = 1")
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            location, found, remedy = _explain(error, cls)
+            line = line_of(text, location)
+            key = ".".join(map(_index, location)) or "file"
+            raise cls.error(f"{path}:{line}: {key}", found, remedy) from None
+
+
+def read_text(path: str | Path, error: type[OrricError]) -> str:
+    """Read a text file; a missing or unreadable one raises `error` in one line."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise error(str(path), "no such file", "check the path") from None
+    except IsADirectoryError:
+        raise error(str(path), "is a folder", "give a file") from None
+    except PermissionError:
+        raise error(str(path), "may not be read", "check its permissions") from None
+    except UnicodeDecodeError:
+        raise error(str(path), "is not UTF-8 text", "give a text file") from None
+
+
+def line_of(text: str, location: tuple[int | str, ...]) -> int:
+    """Find the line of a TOML text on which a key, or else the table around it, stands. Lines count from 1."""
+    lines = text.splitlines()
+    line, path = 0, [str(part) for part in location]
+    header: list[str] = []
+    while path:
+        name = path.pop(0)
+        index = int(path.pop(0)) if path and path[0].isdigit() else 0
+        starts = [
+            number
+            for number, content in enumerate(lines)
+            if content.split("#")[0].strip().strip("[]").strip() == ".".join([*header, name])
+            and content.lstrip().startswith("[")
+        ]
+        if index < len(starts):
+            header.append(name)
+            line = starts[index]
+            continue
+        for number in range(line, len(lines)):
+            if number > line and lines[number].lstrip().startswith("["):
+                break
+            if lines[number].split("=")[0].strip().strip('"') == name:
+                return number + 1
+    return line + 1
+
+
+def _index(part: int | str) -> str:
+    return str(part + 1) if isinstance(part, int) else str(part)
+
+
+def _explain(error: ValidationError, section: type[BaseModel]) -> tuple[tuple[int | str, ...], str, str]:
+    """Put pydantic's first complaint as (location, found, remedy)."""
+    report = error.errors()[0]
+    location, kind, given = report["loc"], report["type"], report["input"]
+    cause = report.get("ctx", {}).get("error")
+    if kind == "extra_forbidden":
+        known = _fields_at(section, location[:-1])
+        return location, f"unknown key {location[-1]!r}", nearest(str(location[-1]), sorted(known))
+    if kind == "missing":
+        return location[:-1], f"key {location[-1]!r} is missing", "add it"
+    if isinstance(cause, ValidationError):
+        inner, found, remedy = _explain(cause, section)
+        return (*location, *inner), found, remedy
+    if isinstance(cause, OrricError):
+        where, found, remedy = cause.args
+        return location, f"{where}: {found}", remedy
+    if cause is not None:
+        found, _, remedy = str(cause).partition("; ")
+        return location, found, remedy
+    shown = repr(given)
+    message = report["msg"][0].lower() + report["msg"][1:]
+    if kind == "literal_error" and isinstance(given, str):
+        choices = [word.strip("'") for word in report["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+        return location, f"{shown} is unknown", nearest(given, choices)
+    return location, f"found {shown if len(shown) < 60 else type(given).__name__}", message
+
+
+def _fields_at(section: Any, location: tuple[int | str, ...]) -> set[str]:
+    """Name the keys that the table at a location may hold."""
+    candidates = {section}
+    for part in location:
+        reached: set[Any] = set()
+        for candidate in candidates:
+            if part in candidate.model_fields:
+                reached |= _sections_in(candidate.model_fields[part].annotation)
+        # Integers index into lists and union tags name an alternative: neither leaves the table.
+        candidates = reached or candidates
+    return {name for candidate in candidates for name in candidate.model_fields}
+
+
+def _sections_in(annotation: Any) -> set[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {found for argument in get_args(annotation) for found in _sections_in(argument)}

@@ -1,0 +1,131 @@
+"""The paper's slot model: every upload is served in its slot, accuracy follows the learning curve."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
+from orric.configuration import Allocation
+from orric.exceptions import BudgetError, ScenarioError
+from orric.objective import feasible, long_term_accuracy
+from orric.profile import Profile
+from orric.randomness import generator
+from orric.records import Observation, Result
+from orric.trace import Trace
+
+Overload = Literal["error", "shed"]
+
+
+def evaluate(
+    profile: Profile, trace: Trace, allocator: Allocator, *, overload: Overload = "error", seed: int = 0
+) -> Result:
+    """Evaluate an allocator in the slot model.
+
+    Complexity O(T (M + N)), vectorised where the allocator's decisions need no feedback.
+
+    Args:
+        profile: Configurations and learning curve.
+        trace: Requests and budgets.
+        allocator: Any allocator for one stream.
+        overload: "error" raises when a slot's budget is below its cheapest pair; "shed" serves what fits with
+            the cheapest inference and counts the rest as shed, which scores 0.
+        seed: For allocators that draw random numbers.
+
+    Returns:
+        A result whose `value` is the objective (P).
+
+    Raises:
+        BudgetError: No pair fits the budget of a slot, and `overload` is "error".
+        ScenarioError: The allocator names an unknown configuration or exceeds a budget.
+
+    >>> import orric
+    >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
+    >>> trace = orric.Trace(requests=[1000, 1000], budget_macs=[8.636e10, 7.94e9])
+    >>> result = orric.evaluate(profile, trace, orric.Orric())
+    >>> [(step["retraining"], step["inference"]) for step in result.allocations]
+    [('50%', '32px'), ('none', '32px')]
+    """
+    task = Task(trace.slots, (StreamTask.of(profile, trace.least_requests, trace.most_requests, trace.stream),))
+    allocator.reset(task, generator(seed, "allocator"))
+    cheapest = task.streams[0].cheapest_macs
+    fitting = feasible(trace.requests, 0.0, cheapest, trace.budget_macs)
+    if overload == "error" and not fitting.all():
+        slot = int(np.flatnonzero(~fitting)[0])
+        raise BudgetError(slot + 1, float(trace.budget_macs[slot]), float(trace.requests[slot] * cheapest))
+    # Shedding cannot depend on the decision: a slot in which nothing fits has one defined outcome.
+    dearest = max(task.streams[0].inference[0].cost_macs, np.finfo(float).tiny)
+    served = np.where(fitting, trace.requests, np.minimum(np.floor(trace.budget_macs / dearest), trace.requests))
+    begun = time.perf_counter()
+    allocations = _decide(allocator, task, trace, served)
+    seconds = time.perf_counter() - begun
+
+    rows = [allocation.streams[0] for allocation in allocations]
+    retraining = {one.name: one for one in profile.retraining}
+    inference = {one.name: one for one in profile.inference}
+    for names, kind in ((retraining, "retraining"), (inference, "inference")):
+        for slot, row in enumerate(rows, start=1):
+            if getattr(row, kind) not in names:
+                raise ScenarioError(f"slot {slot}", f"unknown {kind} {getattr(row, kind)!r}", "known: " + ", ".join(names))
+    retraining_profit = np.array([retraining[row.retraining].profit for row in rows])
+    retraining_cost = np.array([retraining[row.retraining].cost_macs for row in rows])
+    inference_cost = np.array([inference[row.inference].cost_macs for row in rows])
+    inference_profit = np.array([inference[row.inference].profit for row in rows])
+    over = fitting & ~feasible(trace.requests, retraining_cost, inference_cost, trace.budget_macs)
+    if over.any():
+        slot = int(np.flatnonzero(over)[0])
+        raise ScenarioError(
+            f"slot {slot + 1}", f"allocator {allocator.name!r} exceeds the budget", "an allocation must fit its slot"
+        )
+    corruptions: Sequence[str | None] = trace.corruption or [None] * trace.slots
+    severities: Sequence[int | None] = trace.severity or [None] * trace.slots
+    curves = profile.curves_for(corruptions, severities)
+    correct, extents = long_term_accuracy(
+        trace.requests, served, retraining_profit, inference_profit, curves, profile.memory
+    )
+    nothing, unknown = np.zeros(trace.slots), np.full(trace.slots, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = correct / served
+    columns = {
+        "slot": np.arange(1, trace.slots + 1),
+        "stream": np.array([trace.stream] * trace.slots),
+        "corruption": np.array([name or "" for name in corruptions]),
+        "severity": np.array([-1 if level is None else level for level in severities]),
+        "requests": trace.requests,
+        "forecast": trace.requests,
+        "budget_macs": trace.budget_macs,
+        "retraining": np.array([row.retraining for row in rows]),
+        "inference": np.array([row.inference for row in rows]),
+        "retraining_macs": trace.requests * retraining_cost,
+        "inference_macs": served * inference_cost,
+        "extent": extents,
+        "served": served,
+        "shed": trace.requests - served,
+        "waiting": nothing,
+        "late": nothing,
+        "correct": correct,
+        "accuracy": accuracy,
+        "latency_mean_s": unknown,
+        "latency_p50_s": unknown,
+        "latency_p99_s": unknown,
+        "retrained": (retraining_cost > 0).astype(float),
+        "agreement": unknown,
+        "reason": np.array([allocation.reason for allocation in allocations]),
+    }
+    return Result(allocator.name, "slot model", "curve", seed, columns, seconds_deciding=seconds)
+
+
+def _decide(allocator: Allocator, task: Task, trace: Trace, served: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[Allocation]:
+    if isinstance(allocator, SingleStreamAllocator):
+        return allocator.decide_all(trace.requests, trace.budget_macs)
+    allocations = []
+    for slot in range(trace.slots):
+        requests = float(trace.requests[slot])
+        allocations.append(allocator.decide(Slot(slot + 1, (float(trace.budget_macs[slot]),), (requests,))))
+        allocator.observe(
+            Observation(slot + 1, trace.stream, requests, float(served[slot]), 0.0, requests - float(served[slot]), 1.0, None)
+        )
+    return allocations
