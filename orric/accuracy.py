@@ -59,9 +59,7 @@ class CurveAccuracy:
 
     name = "curve"
 
-    def __init__(
-        self, profile: Profile, corruptions: Sequence[str | None], severities: Sequence[int | None]
-    ) -> None:
+    def __init__(self, profile: Profile, corruptions: Sequence[str | None], severities: Sequence[int | None]) -> None:
         self._profits = {configuration.name: configuration.profit for configuration in profile.inference}
         self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
 

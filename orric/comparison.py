@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -11,12 +10,13 @@ from orric.accuracy import AccuracyModel, CurveAccuracy
 from orric.allocators import make_allocator
 from orric.allocators.base import Allocator
 from orric.configuration import InferenceConfiguration
-from orric.exceptions import ScenarioError, extra
+from orric.exceptions import ScenarioError
 from orric.learning import Tabulated
 from orric.profile import Profile
 from orric.records import Result
 from orric.scenario import ConstantBudget, Scenario
 from orric.simulation import engine
+from orric.workers import in_parallel
 
 Model = Literal["curve", "onnx"]
 
@@ -54,7 +54,7 @@ def lines(scenario: Scenario, model: Model) -> list[str]:
 
 
 def compare(scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | None = None) -> Iterator[Result]:
-    """Simulate every line of the scenario under each accuracy model, and yield the results in order.
+    """Simulate every line of the scenario under each accuracy model, and yield each result when it is there.
 
     All lines see the same requests, budgets and images. Results do not depend on the number of jobs.
 
@@ -64,15 +64,12 @@ def compare(scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | 
         seed: Seed of every random draw.
         jobs: Worker processes; as many as there are cores when left out.
     """
-    with extra("sim"):
-        import joblib
     work = [(model, line) for model in models for line in lines(scenario, model)]
-    jobs = min(jobs or os.cpu_count() or 1, len(work))
-    if "onnx" in models and jobs > 1:
+    if "onnx" in models:
         # Exported once here, so that the workers do not export the same models side by side.
         _accuracy(scenario, "onnx", seed)
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    yield from parallel(joblib.delayed(simulate_line)(scenario, model, line, seed) for model, line in work)
+    for _, result in in_parallel(simulate_line, [(scenario, model, line, seed) for model, line in work], jobs):
+        yield result
 
 
 def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Result:

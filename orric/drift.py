@@ -28,7 +28,7 @@ class Drift(Section):
 
     kind: Literal["steps"] = "steps"
     corruption: Name
-    severities: tuple[Severity, ...] = SEVERITIES
+    severities: tuple[Severity, ...] = Field(SEVERITIES, min_length=1)
 
     def severity_by_slot(self, slots: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the severity of each of `slots` slots, shape (slots,)."""

@@ -66,7 +66,7 @@ class BudgetError(OrricError, ValueError):
         slot, budget, cheapest = self.args
         return (
             f"slot {slot}: the budget of {budget:g} MACs is below the {cheapest:g} MACs that the cheapest pair costs; "
-            "raise the budget, add a cheaper inference configuration, or set overload = \"shed\""
+            'raise the budget, add a cheaper inference configuration, or set overload = "shed"'
         )
 
 

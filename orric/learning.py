@@ -234,13 +234,11 @@ class LearningExtent(Section):
             else:
                 numerator, denominator = np.cumsum(gained), np.cumsum(requests)
         extents = np.zeros(len(requests) + 1)
-        counted = denominator > 0
+        counted = requests > 0
         extents[1:][counted] = numerator[counted] / denominator[counted]
-        if not counted.all():
-            # A window without any request keeps the extent from before it.
-            for slot in np.flatnonzero(~counted):
-                extents[slot + 1] = extents[slot]
-        return extents
+        # A slot without requests keeps the extent from before it.
+        kept = np.maximum.accumulate(np.concatenate([[0], np.where(counted, np.arange(1, len(requests) + 1), 0)]))
+        return extents[kept]
 
 
 def _decayed(values: Array, factor: float) -> Array:
@@ -250,8 +248,12 @@ def _decayed(values: Array, factor: float) -> Array:
 
 
 def _windowed(values: Array, slots: int) -> Array:
+    if not len(values):
+        return values
+    slots = min(slots, len(values))
     padded = np.concatenate([np.zeros(slots - 1), values])
-    return np.lib.stride_tricks.sliding_window_view(padded, slots).sum(axis=1)
+    sums: Array = np.lib.stride_tricks.sliding_window_view(padded, slots).sum(axis=1)
+    return sums
 
 
 UNIFORM = LearningExtent()

@@ -11,8 +11,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
 from orric.drift import Severity
 from orric.exceptions import OrricError, ProfileError
-from orric.learning import AnyCurve, LearningCurve, LearningExtent
-from orric.section import Amount, Count, Name, Positive, Section
+from orric.learning import AnyCurve, LearningCurve, LearningExtent, TimeVarying
+from orric.section import Count, Name, Positive, Section
 
 
 class DriftCurve(Section):
@@ -117,7 +117,7 @@ class Profile(Section):
                 raise ValueError(f"the {kind} configuration {repeated[0]!r} stands twice; name each one once")
         if not any(one.profit == 0 and one.cost_macs == 0 for one in self.retraining):
             raise ValueError(
-                "no retraining configuration has profit 0 and cost_macs 0; add the choice not to retrain (\"none\")"
+                'no retraining configuration has profit 0 and cost_macs 0; add the choice not to retrain ("none")'
             )
         if max(one.profit for one in self.inference) > 1 + 1e-9:
             raise ValueError(
@@ -127,7 +127,8 @@ class Profile(Section):
         most = self.most_profit
         if not self.curve(0.0) > 0:
             raise ValueError(f"the curve starts at {float(self.curve(0.0)):g}; f(0) must be above 0")
-        top = float(self.curve(most))
+        pieces = self.curve.curves if isinstance(self.curve, TimeVarying) else (self.curve,)
+        top = max(float(piece(most)) for piece in pieces)
         if self.best_accuracy < top - 1e-9:
             raise ValueError(
                 f"best_accuracy is {self.best_accuracy:g} but the curve reaches {top:g} at x = {most:g}; "
@@ -143,9 +144,9 @@ class Profile(Section):
                 ("resolution_px", self.models.resolution_px, self.inference),
                 ("sampling_ratio", self.models.sampling_ratio, self.retraining),
             ):
-                names = {configuration.name for configuration in configurations}
-                if set(mapping) != names:
-                    odd = sorted(set(mapping) ^ names)[0]
+                known = {configuration.name for configuration in configurations}
+                if set(mapping) != known:
+                    odd = min(set(mapping) ^ known)
                     raise ValueError(f"models.{kind} and the configurations differ in {odd!r}; name the same ones")
         return self
 

@@ -149,7 +149,9 @@ class Result:
     def allocations(self) -> list[dict[str, Any]]:
         """The decisions by name, one dictionary per slot and stream."""
         keys = ("slot", "stream", "retraining", "inference")
-        return [dict(zip(keys, row, strict=True)) for row in zip(*(self.columns[k].tolist() for k in keys), strict=True)]
+        return [
+            dict(zip(keys, row, strict=True)) for row in zip(*(self.columns[k].tolist() for k in keys), strict=True)
+        ]
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the comparison table, by name, with units in the names."""

@@ -83,7 +83,9 @@ def _kind(value: Any) -> str:
 
 
 Budget = Annotated[
-    Annotated[UniformBudget, Tag("uniform")] | Annotated[ConstantBudget, Tag("constant")] | Annotated[FromCsv, Tag("csv")],
+    Annotated[UniformBudget, Tag("uniform")]
+    | Annotated[ConstantBudget, Tag("constant")]
+    | Annotated[FromCsv, Tag("csv")],
     Discriminator(_kind),
 ]
 Requests = Annotated[
@@ -206,13 +208,19 @@ class Scenario(Section):
             raise ScenarioError(
                 f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'
             )
+        requests, budgets = self.requests(self.seed), self.budgets_macs(self.seed)
         if self.overload == "error":
-            requests, budgets = self.requests(self.seed), self.budgets_macs(self.seed)
             cheapest = StreamTask.of(profile, 1.0, 1.0).cheapest_macs
             unfit = np.flatnonzero(~feasible(requests, 0.0, cheapest, budgets))
             if unfit.size:
                 slot = int(unfit[0])
                 raise BudgetError(slot + 1, float(budgets[slot]), float(requests[slot] * cheapest))
+
+    def with_accuracy(self, model: Literal["curve", "onnx"], where: str) -> Self:
+        """Return the scenario with another accuracy model, checked again."""
+        scenario = self.model_copy(update={"accuracy": AccuracyChoice(model=model)})
+        scenario.check(where)
+        return scenario
 
     @cached_property
     def profile(self) -> Profile:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orric.exceptions import OrricError, ScenarioError, nearest
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    # The metaclass has no public name of its own.
+    ModelMetaclass = type(BaseModel)
 
 Amount = Annotated[float, Field(strict=True, ge=0)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
@@ -17,15 +23,15 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
 
 
-class _Reporting(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass has no public name
+class _Reporting(ModelMetaclass):
     """Turn pydantic's report into the section's own error, for whoever constructs one by hand.
 
     Nested sections are built by pydantic itself without this call, so only the outermost error is turned.
     """
 
-    def __call__(cls, *args: Any, **values: Any) -> Any:
+    def __call__(cls: Any, *args: Any, **values: Any) -> Any:  # noqa: N805 (a metaclass's instances are classes)
         try:
-            return super().__call__(*args, **values)
+            return type.__call__(cls, *args, **values)
         except ValidationError as error:
             location, found, remedy = _explain(error, cls)
             raise cls.error(".".join([cls.__name__, *map(_index, location)]), found, remedy) from None
@@ -78,6 +84,8 @@ def read_text(path: str | Path, error: type[OrricError]) -> str:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise error(str(path), "no such file", "check the path") from None
+    except NotADirectoryError:
+        raise error(str(path), "leads through a file", "check the path") from None
     except IsADirectoryError:
         raise error(str(path), "is a folder", "give a file") from None
     except PermissionError:
@@ -118,7 +126,9 @@ def _index(part: int | str) -> str:
 
 def _explain(error: ValidationError, section: type[BaseModel]) -> tuple[tuple[int | str, ...], str, str]:
     """Put pydantic's first complaint as (location, found, remedy)."""
-    report = error.errors()[0]
+    # A misspelled key is also a missing one; the misspelling is what helps.
+    reports = error.errors()
+    report = next((one for one in reports if one["type"] == "extra_forbidden"), reports[0])
     location, kind, given = report["loc"], report["type"], report["input"]
     cause = report.get("ctx", {}).get("error")
     if kind == "extra_forbidden":
@@ -135,6 +145,10 @@ def _explain(error: ValidationError, section: type[BaseModel]) -> tuple[tuple[in
     if cause is not None:
         found, _, remedy = str(cause).partition("; ")
         return location, found, remedy
+    if kind == "union_tag_invalid":
+        context = report["ctx"]
+        kinds = [word.strip("'") for word in context["expected_tags"].split(", ")]
+        return location, f"kind {context['tag']!r} is unknown", nearest(context["tag"], kinds)
     shown = repr(given)
     message = report["msg"][0].lower() + report["msg"][1:]
     if kind == "literal_error" and isinstance(given, str):
@@ -158,5 +172,5 @@ def _fields_at(section: Any, location: tuple[int | str, ...]) -> set[str]:
 
 def _sections_in(annotation: Any) -> set[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {annotation}
+        return {annotation, *annotation.__subclasses__()}
     return {found for argument in get_args(annotation) for found in _sections_in(argument)}

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
-from orric.configuration import Allocation
+from orric.configuration import Allocation, StreamAllocation
 from orric.exceptions import BudgetError, ScenarioError
 from orric.objective import feasible, long_term_accuracy
 from orric.profile import Profile
@@ -58,18 +58,27 @@ def evaluate(
         raise BudgetError(slot + 1, float(trace.budget_macs[slot]), float(trace.requests[slot] * cheapest))
     # Shedding cannot depend on the decision: a slot in which nothing fits has one defined outcome.
     dearest = max(task.streams[0].inference[0].cost_macs, np.finfo(float).tiny)
-    served = np.where(fitting, trace.requests, np.minimum(np.floor(trace.budget_macs / dearest), trace.requests))
+    affordable = np.floor(trace.budget_macs / dearest)
+    # The quotient of a budget just below a multiple may round up to it.
+    affordable -= affordable * dearest > trace.budget_macs
+    served = np.where(fitting, trace.requests, np.minimum(affordable, trace.requests))
     begun = time.perf_counter()
     allocations = _decide(allocator, task, trace, served)
     seconds = time.perf_counter() - begun
 
-    rows = [allocation.streams[0] for allocation in allocations]
+    overloaded = StreamAllocation(task.streams[0].retraining[0].name, task.streams[0].inference[0].name)
+    rows = [
+        allocation.streams[0] if fits else overloaded
+        for allocation, fits in zip(allocations, fitting.tolist(), strict=True)
+    ]
     retraining = {one.name: one for one in profile.retraining}
     inference = {one.name: one for one in profile.inference}
     for names, kind in ((retraining, "retraining"), (inference, "inference")):
         for slot, row in enumerate(rows, start=1):
             if getattr(row, kind) not in names:
-                raise ScenarioError(f"slot {slot}", f"unknown {kind} {getattr(row, kind)!r}", "known: " + ", ".join(names))
+                raise ScenarioError(
+                    f"slot {slot}", f"unknown {kind} {getattr(row, kind)!r}", "known: " + ", ".join(names)
+                )
     retraining_profit = np.array([retraining[row.retraining].profit for row in rows])
     retraining_cost = np.array([retraining[row.retraining].cost_macs for row in rows])
     inference_cost = np.array([inference[row.inference].cost_macs for row in rows])
@@ -118,7 +127,9 @@ def evaluate(
     return Result(allocator.name, "slot model", "curve", seed, columns, seconds_deciding=seconds)
 
 
-def _decide(allocator: Allocator, task: Task, trace: Trace, served: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[Allocation]:
+def _decide(
+    allocator: Allocator, task: Task, trace: Trace, served: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> list[Allocation]:
     if isinstance(allocator, SingleStreamAllocator):
         return allocator.decide_all(trace.requests, trace.budget_macs)
     allocations = []
@@ -126,6 +137,8 @@ def _decide(allocator: Allocator, task: Task, trace: Trace, served: np.ndarray[t
         requests = float(trace.requests[slot])
         allocations.append(allocator.decide(Slot(slot + 1, (float(trace.budget_macs[slot]),), (requests,))))
         allocator.observe(
-            Observation(slot + 1, trace.stream, requests, float(served[slot]), 0.0, requests - float(served[slot]), 1.0, None)
+            Observation(
+                slot + 1, trace.stream, requests, float(served[slot]), 0.0, requests - float(served[slot]), 1.0, None
+            )
         )
     return allocations

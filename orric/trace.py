@@ -56,11 +56,15 @@ class Trace:
             try:
                 array = np.array(values, dtype=np.float64)
             except (TypeError, ValueError):
-                raise TraceError(self.source, f"{name} is not an array of numbers", "give one number per slot") from None
+                raise TraceError(
+                    self.source, f"{name} is not an array of numbers", "give one number per slot"
+                ) from None
             array.setflags(write=False)
             object.__setattr__(self, name, array)
             if array.ndim != 1 or len(array) == 0:
-                raise TraceError(self.source, f"{name} has shape {array.shape}", "give one number per slot, one at least")
+                raise TraceError(
+                    self.source, f"{name} has shape {array.shape}", "give one number per slot, one at least"
+                )
             bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
             if bad.size:
                 slot = int(bad[0])
@@ -72,6 +76,11 @@ class Trace:
             if values is not None and len(values) != self.slots:
                 raise TraceError(
                     self.source, f"{name} has {len(values)} slots and requests {self.slots}", "give both for every slot"
+                )
+        for slot, level in enumerate(self.severity or (), start=1):
+            if level not in range(6):
+                raise TraceError(
+                    f"{self.source}: slot {slot}: severity", f"found {level}", "give a whole number from 0 to 5"
                 )
         if not self.requests.any():
             raise TraceError(self.source, "no slot has any requests", "give at least one slot with requests > 0")
@@ -102,9 +111,14 @@ class Trace:
         """
         text = read_text(path, TraceError)
         reader = csv.reader(io.StringIO(text))
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        try:
+            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        except csv.Error as error:
+            raise TraceError(f"{path}:{reader.line_num}", f"is not CSV: {error}", "mend the line named") from None
         if not rows:
-            raise TraceError(str(path), "the file is empty", f"write the header {','.join(REQUIRED)} and one row per slot")
+            raise TraceError(
+                str(path), "the file is empty", f"write the header {','.join(REQUIRED)} and one row per slot"
+            )
         line, header = rows[0][0], [cell.strip() for cell in rows[0][1]]
         for name in header:
             if name not in REQUIRED + OPTIONAL:
@@ -124,7 +138,9 @@ class Trace:
                 columns[name].append(_parsed(cell.strip(), name, f"{path}:{line}: column {name!r}"))
             if columns["slot"][-1] != expected:
                 raise TraceError(
-                    f"{path}:{line}: column 'slot'", f"found {row[header.index('slot')].strip()}", f"expected {expected}"
+                    f"{path}:{line}: column 'slot'",
+                    f"found {row[header.index('slot')].strip()}",
+                    f"expected {expected}",
                 )
         streams = sorted(set(columns.get("stream", ["stream-1"])))
         if len(streams) > 1:
@@ -142,7 +158,9 @@ class Trace:
     def save(self, path: str | Path) -> None:
         """Write the trace as CSV, numbers in full precision."""
         optional = [name for name in OPTIONAL if name != "stream" and getattr(self, name) is not None]
-        lines = [",".join([*REQUIRED, "stream", *optional])]
+        file = io.StringIO(newline="")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*REQUIRED, "stream", *optional])
         for slot in range(self.slots):
             cells: Sequence[Any] = [
                 slot + 1,
@@ -150,13 +168,14 @@ class Trace:
                 self.stream,
                 *(_shown(getattr(self, name)[slot]) for name in optional),
             ]
-            lines.append(",".join(map(str, cells)))
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            writer.writerow(cells)
+        Path(path).write_text(file.getvalue(), encoding="utf-8", newline="")
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
-        return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
     return str(value)
 
 

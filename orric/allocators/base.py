@@ -125,7 +125,7 @@ class Allocator(ABC):
     def decide(self, slot: Slot) -> Allocation:
         """Choose the configurations of every stream for a slot."""
 
-    def observe(self, record: Observation) -> None:  # noqa: B027  # most allocators have nothing to learn
+    def observe(self, record: Observation) -> None:  # noqa: B027 (most allocators have nothing to learn)
         """Take note of what happened to one stream in the slot just over."""
 
 
@@ -213,4 +213,5 @@ def best_affordable(fits: Sequence[Any] | Array) -> Indices:
 
     Costs ascend, so what fits is a prefix.
     """
-    return np.maximum(np.asarray(fits).sum(axis=1) - 1, 0)
+    affordable: Indices = np.maximum(np.asarray(fits).sum(axis=1) - 1, 0)
+    return affordable

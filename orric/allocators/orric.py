@@ -37,7 +37,7 @@ def future_weights(horizon: int, memory: LearningExtent) -> Array:
         weights[:-1] = np.cumsum(1 / slots[::-1])[::-1]
     elif memory.kind == "window":
         assert memory.slots is not None
-        terms = 1 / np.minimum(slots, memory.slots)
+        terms: Array = 1 / np.minimum(slots, memory.slots)
         total = np.concatenate([[0.0], np.cumsum(terms)])
         ends = np.minimum(slots + memory.slots - 1, horizon - 1)
         weights[:-1] = total[ends] - total[slots - 1]
@@ -144,7 +144,9 @@ class Weighted(SingleStreamAllocator):
             walking = (i < len(self.retraining_profits)) & (j >= 0)
             at_i, at_j = np.minimum(i, len(self.retraining_profits) - 1), np.maximum(j, 0)
             fits = walking & self.affordable(requests, budgets_macs, at_i, at_j)
-            score = retraining_weights * self.retraining_profits[at_i] + inference_weights * self.inference_profits[at_j]
+            score = (
+                retraining_weights * self.retraining_profits[at_i] + inference_weights * self.inference_profits[at_j]
+            )
             better = fits & (score > best_score)
             best_i[better], best_j[better], best_score[better] = at_i[better], at_j[better], score[better]
             i += fits
@@ -224,5 +226,3 @@ class FocusShift(Weighted):
         shift = remaining / remaining[0] if remaining[0] > 0 else remaining
         most = task.streams[0].retraining[-1].profit
         return shift / most if most > 0 else np.zeros_like(shift), 1 - shift
-
-

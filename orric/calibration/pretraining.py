@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,34 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from orric.retraining.models import save_network
 from orric.retraining.training import refresh_statistics, single_threaded
 from orric.vision.corruptions import CORRUPTIONS, corrupt
-from orric.vision.datasets import Dataset, Pixels, shifted, to_input
+from orric.vision.datasets import Dataset, Pixels, load_dataset, shifted, to_input
 from orric.vision.networks import NETWORKS
 
 RESOLUTIONS_PX = (32, 28, 24, 20)
 RESOLUTION_ODDS = (0.45, 0.25, 0.15, 0.15)
+SEED = 1
+EPOCHS = 100
+
+
+def pretrain_pair(dataset: str, folder: Path, progress: Callable[[float], None] = lambda part: None) -> None:
+    """Train a data set's student and teacher and write their weights.
+
+    Args:
+        dataset: Name of the data set.
+        folder: Where DATASET-student.safetensors and DATASET-teacher.safetensors are written.
+        progress: Called with the part that is done.
+    """
+    loaded = load_dataset(dataset)
+    for index, role in enumerate(NETWORKS):
+        network = pretrain(loaded, role, SEED, EPOCHS, lambda part, done=index: progress((done + part) / len(NETWORKS)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        save_network(network, folder / f"{dataset}-{role}.safetensors")
 
 
 def pretrain(
-    dataset: Dataset, role: str, seed: int, epochs: int, progress: Callable[[str], None] = lambda _: None
+    dataset: Dataset, role: str, seed: int, epochs: int, progress: Callable[[float], None] = lambda part: None
 ) -> nn.Module:
     """Train a network on the pretraining images.
 
@@ -32,7 +50,7 @@ def pretrain(
         role: "student" or "teacher".
         seed: The same seed gives the same weights on one machine.
         epochs: Passes over the pretraining images.
-        progress: Called with one line per tenth of the training.
+        progress: Called with the part that is done.
 
     Returns:
         The trained network in evaluation mode.
@@ -61,8 +79,7 @@ def pretrain(
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
                 optimizer.step()
                 schedule.step()
-            if (epoch + 1) % max(epochs // 10, 1) == 0:
-                progress(f"{role}: epoch {epoch + 1} of {epochs}, loss {loss.item():.3f}")
+            progress((epoch + 1) / epochs)
         # Statistics averaged over all resolutions fit none of them; retraining refreshes them at the full one.
         refresh_statistics(network, torch.from_numpy(to_input(dataset.draw(1200, rng, "pretraining")[0], 32)))
     return network.eval()

@@ -77,16 +77,18 @@ class OnnxAccuracy:
             self._waiting.append((images[:kept], labels[:kept]))
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
-        resolution_px = self._models.resolution_px[inference]
         right = 0
         while count > 0:
             images, labels = self._waiting.popleft()
             taken = min(count, len(images))
-            right += int((self.student.classify(images[:taken], resolution_px) == labels[:taken]).sum())
+            right += int((self._classify(images[:taken], inference) == labels[:taken]).sum())
             if taken < len(images):
                 self._waiting.appendleft((images[taken:], labels[taken:]))
             count -= taken
         return float(right)
+
+    def _classify(self, images: Pixels, inference: str) -> Labels:
+        return self.student.classify(images, self._models.resolution_px[inference])
 
     def retrain(self, collected: int, retraining: str) -> float | None:
         images = self._collected[collected]
@@ -101,6 +103,5 @@ class OnnxAccuracy:
 class TeacherAccuracy(OnnxAccuracy):
     """The teacher itself serves, on the same samples: the reference line Teacher-Only."""
 
-    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
-        images, labels = self._waiting.popleft()
-        return float((self.student.label(images) == labels).sum())
+    def _classify(self, images: Pixels, inference: str) -> Labels:
+        return self.student.label(images)

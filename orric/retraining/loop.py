@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import torch
 
-from orric.exceptions import extra
 from orric.profile import Profile
 from orric.retraining.models import exported, load_network
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, train
 from orric.vision.datasets import Dataset, Pixels, load_dataset, to_input
 from orric.vision.networks import fused
 from orric.vision.onnx_export import check_equal, open_session, replaced, run
-
-with extra("models"):
-    import onnx
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 Update = Literal["weights", "statistics"]
@@ -58,11 +55,13 @@ class Student:
 
     def classify(self, images: Pixels, resolution_px: int) -> Labels:
         """Classify images of shape (n, height, width, 3) with the weights that serve now."""
-        return run(self._serving, to_input(images, resolution_px)).argmax(axis=1)
+        labels: Labels = run(self._serving, to_input(images, resolution_px)).argmax(axis=1)
+        return labels
 
     def label(self, images: Pixels) -> Labels:
         """Return the teacher's pseudo-labels for images of shape (n, height, width, 3)."""
-        return run(self._teacher, to_input(images, FULL_PX)).argmax(axis=1)
+        labels: Labels = run(self._teacher, to_input(images, FULL_PX)).argmax(axis=1)
+        return labels
 
     def retrain(self, images: Pixels, rng: np.random.Generator) -> float | None:
         """Label images, train on them, and stage the new weights for `swap`.
@@ -97,8 +96,8 @@ class Student:
         """Let staged weights serve from now on; do nothing when none are staged."""
         if self._staged is None:
             return
+        self._check(self._staged, "at the swap")
         self._serving, self._staged = self._staged, None
-        self._check(self._serving, "after the swap")
         self.swaps += 1
 
     def _check(self, session: Any, where: str) -> None:

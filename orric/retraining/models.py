@@ -8,16 +8,14 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import onnxruntime
+import safetensors.torch
+import torch
 from torch import nn
 
-from orric.exceptions import ProfileError, extra
+from orric.exceptions import ProfileError
 from orric.vision.networks import NETWORKS
 from orric.vision.onnx_export import export
-
-with extra("models"):
-    import onnxruntime
-    import safetensors.torch
-    import torch
 
 
 def cache_folder() -> Path:

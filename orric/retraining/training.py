@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 2e-3
 MOMENTUM = 0.9
-BATCH = 16
+BATCH = 8
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The event simulator: request by request, with SimPy keeping the time."""

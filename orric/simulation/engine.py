@@ -80,6 +80,11 @@ class _Run:
         self.forecasts = forecasts(self.stream, self.requests)
         self.budgets_macs = scenario.budgets_macs(seed)
         self.severities = self.stream.drift.severity_by_slot(scenario.slots)
+        parts = np.flatnonzero(self.requests % 1)
+        if parts.size:
+            raise ScenarioError(
+                f"slot {parts[0] + 1}: requests", f"found {self.requests[parts[0]]:g}", "give whole numbers to simulate"
+            )
         positive = self.requests[self.requests > 0]
         if not positive.size:
             raise ScenarioError("stream.requests", "no slot has any requests", "give at least one slot requests")
@@ -179,7 +184,7 @@ class _Run:
         """Label, then train; what is done appears in `finished`."""
         # Uploads are there when the slot starts; otherwise the samples are those of the slot before.
         collected = slot if self.stream.arrivals == "upload" else slot - 1
-        if retraining.cost_macs > 0 and (collected == 0 or not np.isfinite(work.retraining_s)):
+        if retraining.cost_macs > 0 and (collected == 0 or not 0 < work.retraining_s < np.inf):
             return
         try:
             yield environment.timeout(work.labelling_s)
@@ -202,13 +207,43 @@ class _Run:
                 raise ScenarioError(
                     f"slot {slot}", f"allocator {self.allocator.name!r} exceeds the budget", "an allocation must fit"
                 )
+            self._check_shares(slot, decided, requests, retraining, inference, budget_macs)
             return decided, allocation.reason, 0
         if self.scenario.overload == "error":
             raise BudgetError(slot, budget_macs, requests * stream.cheapest_macs)
         cheapest = StreamAllocation(stream.retraining[0].name, stream.inference[0].name)
         fitting = int(budget_macs / stream.inference[0].cost_macs)
+        fitting -= fitting * stream.inference[0].cost_macs > budget_macs
         arrived = int(self.requests[slot - 1])
         return cheapest, "overloaded: cheapest inference, the rest shed", max(arrived - fitting, 0)
+
+    def _check_shares(
+        self,
+        slot: int,
+        decided: StreamAllocation,
+        requests: float,
+        retraining: RetrainingConfiguration,
+        inference: InferenceConfiguration,
+        budget_macs: float,
+    ) -> None:
+        whole, total = self.scenario.gpu[0].macs_per_s * self.scenario.slot_s, 0.0
+        for share, cost in (
+            (decided.retraining_share, retraining.cost_macs),
+            (decided.inference_share, inference.cost_macs),
+        ):
+            if share is not None and not 0 <= share <= 1:
+                raise ScenarioError(
+                    f"slot {slot}",
+                    f"allocator {self.allocator.name!r} gives the share {share:g}",
+                    "give shares from 0 to 1",
+                )
+            total += requests * cost / whole if share is None else share
+        if total > budget_macs / whole * (1 + ROUNDING):
+            raise ScenarioError(
+                f"slot {slot}",
+                f"the shares of allocator {self.allocator.name!r} exceed the budget",
+                "an allocation must fit",
+            )
 
     def _configurations(
         self, slot: int, decided: StreamAllocation

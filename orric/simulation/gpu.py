@@ -67,7 +67,9 @@ def work_of(
             inference_share = max(budget_macs / whole - retraining_share, inference_share)
         # An overloaded slot asks for more than there is.
         inference_share = min(inference_share, budget_macs / whole)
-    if inference_share <= 0:
+    if inference.cost_macs == 0 and inference.latency_s is None:
+        service_s = 0.0
+    elif inference_share <= 0:
         service_s = float("inf")
     elif inference.latency_s is not None:
         scale = profile.device.macs_per_s / gpu.macs_per_s if profile.device else 1.0

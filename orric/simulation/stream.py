@@ -30,7 +30,7 @@ def arrival_times(stream: Stream, slot: int, count: int, slot_s: float, seed: in
     if stream.arrivals == "upload":
         return np.full(count, start)
     if stream.arrivals == "deterministic":
-        return start + np.arange(count) * (slot_s / max(count, 1))
+        return start + np.arange(count, dtype=np.float64) * (slot_s / max(count, 1))
     # Given their number, the arrivals of a Poisson process are independent and even.
     return start + np.sort(generator(seed, "arrivals", 0, slot).random(count)) * slot_s
 

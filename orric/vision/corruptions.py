@@ -45,12 +45,14 @@ def _gaussian_noise(images: Images, level: float, rng: np.random.Generator) -> I
 
 
 def _gaussian_blur(images: Images, level: float, rng: np.random.Generator) -> Images:
-    return ndimage.gaussian_filter(images, sigma=(0, level, level, 0), mode="nearest", truncate=4.0)
+    blurred: Images = ndimage.gaussian_filter(images, sigma=(0, level, level, 0), mode="nearest", truncate=4.0)
+    return blurred
 
 
 def _contrast(images: Images, level: float, rng: np.random.Generator) -> Images:
     mean = images.mean(axis=(1, 2), keepdims=True)
-    return (images - mean) * np.float32(level) + mean
+    flattened: Images = (images - mean) * np.float32(level) + mean
+    return flattened
 
 
 def _brightness(images: Images, level: float, rng: np.random.Generator) -> Images:
@@ -58,14 +60,16 @@ def _brightness(images: Images, level: float, rng: np.random.Generator) -> Image
     # is a multiplication by the ratio of the values; a black pixel has no hue and becomes grey.
     value = images.max(axis=3, keepdims=True)
     raised = np.minimum(value + np.float32(level), 1.0)
-    return np.where(value > 0, images * (raised / np.maximum(value, 1e-6)), raised)
+    brightened: Images = np.where(value > 0, images * (raised / np.maximum(value, 1e-6)), raised)
+    return brightened
 
 
 def _fog(images: Images, level: tuple[float, float], rng: np.random.Generator) -> Images:
     amount, decay = level
     brightest = images.max(axis=(1, 2, 3), keepdims=True)
     mist = plasma_fractal(len(images), images.shape[1], decay, rng)[..., None]
-    return (images + np.float32(amount) * mist) * brightest / (brightest + np.float32(amount))
+    fogged: Images = (images + np.float32(amount) * mist) * brightest / (brightest + np.float32(amount))
+    return fogged
 
 
 def plasma_fractal(count: int, size: int, decay: float, rng: np.random.Generator) -> Images:
@@ -89,7 +93,8 @@ def plasma_fractal(count: int, size: int, decay: float, rng: np.random.Generator
 
         def displaced(total: np.ndarray[Any, Any], reach: float = displacement) -> np.ndarray[Any, Any]:
             # The published definition scales the draw by the displacement once more.
-            return total / 4 + reach * rng.uniform(-reach, reach, total.shape)
+            moved: np.ndarray[Any, Any] = total / 4 + reach * rng.uniform(-reach, reach, total.shape)
+            return moved
 
         corners = maps[:, ::step, ::step]
         rows = corners + np.roll(corners, -1, axis=1)
@@ -103,7 +108,8 @@ def plasma_fractal(count: int, size: int, decay: float, rng: np.random.Generator
         displacement /= decay
     maps -= maps.min(axis=(1, 2), keepdims=True)
     maps /= maps.max(axis=(1, 2), keepdims=True)
-    return maps[:, :size, :size].astype(np.float32)
+    cut: Images = maps[:, :size, :size].astype(np.float32)
+    return cut
 
 
 CORRUPTIONS: dict[str, Corruption] = {

@@ -64,7 +64,8 @@ def shifted(images: Pixels, rng: np.random.Generator, reach: int = 2) -> Pixels:
     dy, dx = rng.integers(-reach, reach + 1, size=(2, len(images)))
     rows = np.clip(np.arange(height) + dy[:, None], 0, height - 1)
     columns = np.clip(np.arange(width) + dx[:, None], 0, width - 1)
-    return images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    moved: Pixels = images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return moved
 
 
 @lru_cache(maxsize=32)

@@ -81,7 +81,8 @@ def fused(network: nn.Module) -> nn.Module:
     for module in list(twin.modules()):
         if isinstance(module, ConvolutionBlock):
             convolution, norm = module[0], module[1]
-            assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
             module[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
             module[1] = nn.Identity()
     return twin

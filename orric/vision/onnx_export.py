@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from torch import nn
 
-from orric.exceptions import CalibrationError, extra
+from orric.exceptions import CalibrationError
 from orric.vision.networks import fused
-
-with extra("models"):
-    import onnx
-    import onnxruntime
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 TOLERANCE = 1e-4
@@ -39,7 +36,6 @@ def export(network: nn.Module) -> bytes:
         CalibrationError: The exporter did not keep one initializer per parameter.
     """
     twin = fused(network)
-    buffer = io.BytesIO()
     # The exporter reports every step of its own optimizer; none of it concerns the user.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -54,10 +50,8 @@ def export(network: nn.Module) -> bytes:
             dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
         )
     assert program is not None
-    program.save(buffer)
-    model = onnx.load_from_string(buffer.getvalue())
-    replaced(model, twin)
-    return buffer.getvalue()
+    # Replacing the weights by themselves shows that every parameter has an initializer of its own.
+    return bytes(replaced(program.model_proto, twin).SerializeToString())
 
 
 def replaced(model: onnx.ModelProto, twin: nn.Module) -> onnx.ModelProto:
@@ -85,7 +79,9 @@ def replaced(model: onnx.ModelProto, twin: nn.Module) -> onnx.ModelProto:
         values = parameter.detach().numpy()
         if tuple(initializers[name].dims) != values.shape:
             raise CalibrationError(
-                "ONNX export", f"initializer {name!r} has shape {tuple(initializers[name].dims)}", f"expected {values.shape}"
+                "ONNX export",
+                f"initializer {name!r} has shape {tuple(initializers[name].dims)}",
+                f"expected {values.shape}",
             )
         initializers[name].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
     return copy

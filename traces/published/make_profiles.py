@@ -69,8 +69,8 @@ def profile(rows: list[dict[str, str]], corruption: str) -> dict[str, object]:
             "teacher": "ResNet50",
             "device": "NVIDIA A40",
             "data": f"CIFAR-10-C, {corruption}",
-            "curve": "ASSUMED: the paper publishes no curve. Exponential with k = 3 from the student's published accuracy "
-            "at its best configuration to min(teacher's published accuracy, best_accuracy)",
+            "curve": "ASSUMED: the paper publishes no curve. Exponential with k = 3 from the student's published "
+            "accuracy at its best configuration to min(teacher's published accuracy, best_accuracy)",
             "retraining_cost": "ratio x (teacher forward + 2 x student forward), as in the paper",
             "generated_by": "traces/published/make_profiles.py",
         },

@@ -1,0 +1,107 @@
+"""Fit the learning curve to measured accuracies and choose its form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from orric.exceptions import CalibrationError
+from orric.learning import Exponential, LearningCurve, Logarithmic, Power
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted curve.
+
+    Attributes:
+        curve: Its parameters.
+        criterion: Corrected Akaike information criterion; the smaller the better.
+        residual: Root-mean-square residual, in accuracy.
+    """
+
+    curve: LearningCurve
+    criterion: float
+    residual: float
+
+
+@dataclass(frozen=True)
+class _Form:
+    build: Callable[..., LearningCurve]
+    starts: tuple[tuple[float, ...], ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+
+# c and a are bounded by 1 because accuracies are; a and k stay positive so that curves increase.
+_FORMS = {
+    "exponential": _Form(
+        lambda c, a, k: Exponential(c=c, a=a, k=k),
+        ((0.9, 0.3, 3.0), (0.9, 0.3, 30.0), (0.9, 0.05, 10.0)),
+        (0.0, 1e-6, 1e-2),
+        (1.0, 1.0, 200.0),
+    ),
+    "power": _Form(
+        lambda c, a, b, alpha: Power(c=c, a=a, b=b, alpha=alpha),
+        ((0.95, 0.05, 0.1, 0.5), (0.95, 0.01, 0.05, 1.5)),
+        (0.0, 1e-6, 1e-3, 0.05),
+        (1.0, 1.0, 2.0, 4.0),
+    ),
+    "logarithmic": _Form(
+        lambda a, b, k: Logarithmic(a=a, b=b, k=k),
+        ((0.6, 0.1, 10.0), (0.6, 0.03, 100.0)),
+        (0.0, 1e-6, 1e-2),
+        (1.0, 1.0, 1e4),
+    ),
+}
+
+
+def fit_curve(extents: Array, accuracies: Array) -> Fit:
+    """Fit every form by least squares and return the best by the corrected Akaike criterion.
+
+    Args:
+        extents: Learning extents, at least 0, shape (n,), n at least 7.
+        accuracies: Measured accuracies in [0, 1], shape (n,).
+
+    Returns:
+        The best fit; its curve is increasing and concave whatever the data.
+
+    Raises:
+        CalibrationError: There are too few points, or no form could be fitted.
+
+    >>> extents = np.linspace(0, 1, 12)
+    >>> fit_curve(extents, 0.9 - 0.3 * np.exp(-4 * extents)).curve.form
+    'exponential'
+    """
+    fits = [fit for name in _FORMS if (fit := _fit(name, extents, accuracies)) is not None]
+    if not fits:
+        raise CalibrationError("learning curve", f"no form fits {len(extents)} points", "measure more ratios or seeds")
+    return min(fits, key=lambda fit: fit.criterion)
+
+
+def _fit(name: str, extents: Array, accuracies: Array) -> Fit | None:
+    form, count = _FORMS[name], len(extents)
+    parameters = len(form.lower) + 1  # the variance is estimated too
+    if count <= parameters + 1:
+        return None
+
+    def residuals(values: Array) -> Array:
+        return np.asarray(form.build(*values.tolist())(extents) - accuracies)
+
+    best = min(
+        (least_squares(residuals, start, bounds=(form.lower, form.upper), x_scale="jac") for start in form.starts),
+        key=lambda solution: float(solution.cost),
+    )
+    curve = form.build(*(float(f"{value:.{DIGITS}g}") for value in best.x))
+    if not float(curve(0.0)) > 0 or float(curve(float(extents.max()))) > 1:
+        return None
+    squares = float((np.asarray(curve(extents) - accuracies) ** 2).sum())
+    criterion = count * np.log(max(squares / count, 1e-12)) + 2 * parameters
+    criterion += 2 * parameters * (parameters + 1) / (count - parameters - 1)
+    return Fit(curve, float(criterion), float(np.sqrt(squares / count)))

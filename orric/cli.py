@@ -1,0 +1,296 @@
+"""The command line: one command per use.
+
+Nothing heavy is imported before a command needs it, so that `orric --help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orric import __version__
+from orric.exceptions import MissingExtraError, OrricError, ScenarioError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orric.records import Result
+
+app = typer.Typer(
+    name="orric",
+    help="Simulate, evaluate and deploy the split of an edge server's compute between retraining and inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class AccuracyModel(StrEnum):
+    """Where accuracies come from."""
+
+    curve = "curve"
+    onnx = "onnx"
+
+
+class Overload(StrEnum):
+    """What becomes of a slot whose budget is below the cheapest pair."""
+
+    error = "error"
+    shed = "shed"
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, the rest on standard error.")
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes. [default: number of cores]")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw. [default: the scenario's]")]
+
+
+def main() -> None:
+    """Run the command line: exit status 0 done, 1 failed while running, 2 unusable input."""
+    try:
+        app()
+    except OrricError as error:
+        print(f"orric: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, (ValueError, MissingExtraError)) else 1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"orric {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _orric(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file (TOML).")],
+    output: Annotated[Path | None, typer.Option("--output", help="Result folder. [default: results/NAME]")] = None,
+    accuracy: Annotated[
+        AccuracyModel | None, typer.Option("--accuracy", help="Overrides the scenario's accuracy model.")
+    ] = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate and compare a scenario's allocators; write a result folder with report.html.
+
+    With real models (accuracy "onnx") the same scenario is simulated on the learning curve as well, and the
+    report shows how far the two are apart.
+    """
+    from orric.comparison import compare, lines
+    from orric.report.folder import result_folder, write_results
+    from orric.scenario import load_scenario
+
+    loaded = load_scenario(scenario)
+    if accuracy is not None:
+        loaded = loaded.with_accuracy(accuracy.value, str(scenario))
+    chosen = loaded.seed if seed is None else seed
+    models: list[Any] = ["onnx", "curve"] if loaded.accuracy.model == "onnx" else ["curve"]
+    order = [(model, line) for model in models for line in lines(loaded, model)]
+    target = output or Path("results") / loaded.name
+    command = shlex.join(["orric", *sys.argv[1:]])
+    results: list[Result] = []
+    with result_folder(target) as partial, _progress() as progress:
+        bar = progress.add_task("simulating", total=len(order))
+        for result in compare(loaded, models, chosen, jobs):
+            results.append(result)
+            progress.update(bar, advance=1, description=f"{result.allocator} ({result.accuracy_model})")
+        progress.update(bar, description="writing the report")
+        results.sort(key=lambda result: order.index((result.accuracy_model, result.allocator)))
+        summary = write_results(partial, target, loaded, results, chosen, command)
+    if as_json:
+        print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
+        return
+    console = _console()
+    for model in models:
+        console.print(_comparison_table([result for result in results if result.accuracy_model == model], model))
+    for sentence in summary["conclusion"]:
+        console.print(sentence, highlight=False)
+    console.print(f"\nReport: {target / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    profile: Annotated[Path | None, typer.Option("--profile", help="Profile file (TOML).")] = None,
+    trace: Annotated[Path | None, typer.Option("--trace", help="Trace file (CSV).")] = None,
+    scenario: Annotated[
+        Path | None,
+        typer.Option("--scenario", help="Scenario file that gives both, in place of --profile and --trace."),
+    ] = None,
+    allocator: Annotated[str, typer.Option("--allocator", help="Name of the allocator.")] = "orric",
+    overload: Annotated[Overload | None, typer.Option("--overload", help="[default: error, or the scenario's]")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate an allocator in the paper's slot model."""
+    import orric
+
+    chosen = orric.make_allocator(allocator)
+    if scenario is not None:
+        if profile or trace:
+            raise ScenarioError("options", "--scenario and --profile or --trace together", "give one or the other")
+        loaded = orric.load_scenario(scenario)
+        seed = loaded.seed if seed is None else seed
+        subject, given, policy = loaded.profile, loaded.trace(seed), loaded.overload
+    elif profile is not None and trace is not None:
+        subject, given, policy = orric.Profile.load(profile), orric.Trace.load(trace), "error"
+    else:
+        raise ScenarioError("options", "nothing to evaluate", "give --profile and --trace, or --scenario")
+    result = orric.evaluate(subject, given, chosen, overload=overload.value if overload else policy, seed=seed or 0)
+    if as_json:
+        answer = {
+            "allocator": result.allocator,
+            "value": result.value,
+            "mean_accuracy": result.mean_accuracy,
+            "allocations": result.allocations,
+        }
+        print(json.dumps(answer, allow_nan=False))
+        return
+    _print_evaluation(result)
+
+
+@app.command()
+def calibrate(
+    dataset: Annotated[str, typer.Option("--dataset", help="Name of the data set.")] = "digits",
+    models: Annotated[
+        Path, typer.Option("--models", help="Folder of DATASET-student.safetensors and DATASET-teacher.safetensors.")
+    ] = Path("traces/models"),
+    output: Annotated[Path | None, typer.Option("--output", help="Profile to write. [default: DATASET.toml]")] = None,
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain", help="Train the student and the teacher first, and write their weights.")
+    ] = False,
+    slots: Annotated[int, typer.Option("--slots", min=10, help="Slots of every learning run.")] = 50,
+    per_slot: Annotated[int, typer.Option("--per-slot", min=20, help="Samples per slot.")] = 200,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the learning runs.")] = 2,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Measure real ONNX models into a profile: accuracy, latency, cost, learning curve."""
+    import os
+
+    from orric.calibration.calibrate import Plan, save_profile
+    from orric.calibration.calibrate import calibrate as measure
+    from orric.calibration.pretraining import pretrain_pair
+    from orric.vision.datasets import load_dataset
+
+    load_dataset(dataset)
+    target = output or Path(f"{dataset}.toml")
+    if not os.access(target.resolve().parent, os.W_OK):
+        raise ScenarioError(f"profile {target}", "its folder cannot be written", "choose another with --output")
+    with _progress() as progress:
+        if pretrain:
+            bar = progress.add_task("training student and teacher", total=1.0)
+            pretrain_pair(dataset, models, lambda part: progress.update(bar, completed=part))
+        bar = progress.add_task("measuring", total=1.0)
+        plan = Plan(
+            dataset,
+            models / f"{dataset}-student.safetensors",
+            models / f"{dataset}-teacher.safetensors",
+            slots,
+            per_slot,
+            tuple(range(1, seeds + 1)),
+            jobs or os.cpu_count() or 1,
+        )
+        profile = measure(plan, target, lambda what, part: progress.update(bar, completed=part, description=what))
+        save_profile(profile, target)
+    facts = {
+        "profile": str(target),
+        "best_accuracy": profile.best_accuracy,
+        "slope_floor": profile.slope_floor,
+        "curve": profile.curve.model_dump(),
+        **{
+            key: profile.provenance[key]
+            for key in (
+                "curve_residual",
+                "drift_curve_residual_mean",
+                "validation_error_mean",
+                "validation_error_worst",
+            )
+        },
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    console = _console()
+    for key, value in facts.items():
+        console.print(f"{key.replace('_', ' '):28} {value}", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    # A table cut to 80 columns hides figures; files and pipes have no width of their own.
+    return console if console.is_terminal else Console(width=180)
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    # Workers' finished lines are few and long, so the elapsed time shows that something moves.
+    columns = (TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _comparison_table(results: list[Result], model: str) -> Any:
+    from rich.table import Table
+
+    from orric.report.folder import decisions_per_s
+    from orric.report.page import MODELS, table_rows
+
+    speeds = {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results}
+    table = Table(title=f"By {MODELS[model]}", title_justify="left", header_style="bold")
+    headings, rows = table_rows(results, speeds)
+    for heading in headings:
+        first = heading == "allocator"
+        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _print_evaluation(result: Result) -> None:
+    from collections import Counter
+
+    from rich.table import Table
+
+    console = _console()
+    total = float(result.columns["requests"].sum())
+    console.print(
+        f"{result.allocator}: mean accuracy {result.mean_accuracy:.2%} "
+        f"({result.value:,.1f} of {total:,.0f} requests right in expectation, {len(result.columns['slot'])} slots)",
+        highlight=False,
+    )
+    if result.columns["shed"].any():
+        console.print(f"shed {result.columns['shed'].sum():,.0f} requests in overloaded slots", highlight=False)
+    pairs = Counter(zip(result.columns["retraining"].tolist(), result.columns["inference"].tolist(), strict=True))
+    table = Table(header_style="bold")
+    for heading in ("retraining", "inference"):
+        table.add_column(heading)
+    table.add_column("slots", justify="right")
+    for (retraining, inference), count in pairs.most_common():
+        table.add_row(retraining, inference, str(count))
+    console.print(table)
+    if len(pairs) > 1:
+        console.print("Every slot's allocation: add --json.", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

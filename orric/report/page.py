@@ -1,0 +1,494 @@
+"""One self-contained page about a comparison: conclusion, table, figures, provenance."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orric.records import Array, Result
+from orric.report.plots import (
+    REFERENCES,
+    TIE,
+    as_svg,
+    budget_parts,
+    contenders,
+    macs_unit,
+    main_results,
+    percent,
+    severity_groups,
+    spoken,
+    winners,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MODELS = {"onnx": "real models", "curve": "the learning curve"}
+_CAPTIONS = {
+    "accuracy_by_slot": (
+        "Part of each slot's served requests that were classified correctly. Bands mark the steps of severity. "
+        "Names at the right stand in the order of their accuracy over all requests, shed and waiting ones counted "
+        "as wrong; lines that coincide share a name."
+    ),
+    "budget_split": (
+        "What each allocator did with every slot's budget: serving, retraining, or nothing. Reference lines are "
+        "left out, because they do not allocate."
+    ),
+    "curve_against_real": (
+        "The dashed line follows from the profile's learning curve alone; the solid one was measured by running the "
+        "real models in the same slots. The shaded area between them is the error of the prediction."
+    ),
+    "accuracy_cost_latency": (
+        "Up is more accurate, left is cheaper, light is quicker. Names that coincide share a point."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the comparison table.
+
+    Attributes:
+        heading: With the unit.
+        value: The number that a result has there, or None where it has none.
+        digits: After the decimal point.
+    """
+
+    heading: str
+    value: Callable[[Result], float | None]
+    digits: int = 1
+
+    def text(self, result: Result) -> str:
+        """Write the number of a result, or a dash."""
+        value = self.value(result)
+        return "-" if value is None or not math.isfinite(value) else f"{value:,.{self.digits}f}"
+
+
+def _of(key: str, factor: float = 1.0) -> Callable[[Result], float | None]:
+    def value(result: Result) -> float | None:
+        found = result.summary()[key]
+        return None if found is None else factor * float(found)
+
+    return value
+
+
+def _part(key: str, whole: str) -> Callable[[Result], float | None]:
+    def value(result: Result) -> float | None:
+        summary = result.summary()
+        return 100 * float(summary[key]) / float(summary[whole]) if summary[whole] else None
+
+    return value
+
+
+def _budget_used(result: Result) -> float | None:
+    # The teacher has the whole GPU to itself, so its part would be of another budget than the others'.
+    return None if result.allocator == "teacher-only" else 100 * float(result.summary()["budget_used"])
+
+
+COLUMNS = (
+    Column("mean accuracy (%)", _of("mean_accuracy", 100), 2),
+    Column("accuracy, last severity (%)", _of("last_severity_accuracy", 100), 2),
+    Column("p50 latency (s)", _of("latency_p50_s"), 2),
+    Column("p99 latency (s)", _of("latency_p99_s"), 2),
+    Column("late (%)", _part("late", "served")),
+    Column("shed (%)", _part("shed", "requests")),
+    Column("budget used (%)", _budget_used),
+    Column("of it retraining (%)", _of("retraining_part", 100)),
+)
+
+
+def columns_with(decisions_per_s: Mapping[tuple[str, str], float] | None = None) -> tuple[Column, ...]:
+    """Return the table's columns, with that of the decisions per second where these are known.
+
+    Args:
+        decisions_per_s: By accuracy model and allocator.
+    """
+    if not decisions_per_s:
+        return COLUMNS
+    return *COLUMNS, Column("decisions per s", lambda r: decisions_per_s.get((r.accuracy_model, r.allocator)), 0)
+
+
+def table_rows(
+    results: Sequence[Result], decisions_per_s: Mapping[tuple[str, str], float] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Write the comparison as text: the headings, and one row per result.
+
+    Args:
+        results: Those of one accuracy model make one table.
+        decisions_per_s: By accuracy model and allocator; adds a column.
+    """
+    columns = columns_with(decisions_per_s)
+    rows = [[result.allocator, *(column.text(result) for column in columns)] for result in results]
+    return ["allocator", *(column.heading for column in columns)], rows
+
+
+def conclusion(results: Sequence[Result]) -> list[str]:
+    """Say in plain sentences which allocator did best, by how much, why, and what it costs.
+
+    Results of real models are taken where there are any, else those of the learning curve. Allocators whose
+    mean accuracies differ by 0.05 points at most count as equal.
+
+    Args:
+        results: Of one scenario and seed, under one accuracy model or both.
+    """
+    shown = main_results(results)
+    tied = winners(shown)
+    if not tied:
+        return ["No request was answered, so there is nothing to compare."]
+    named = {result.allocator: result for result in shown}
+    best = tied[0]
+    sentences = [_verdict(shown, tied), _margins(best, named)]
+    orric = named.get("orric")
+    if orric is not None and orric not in tied:
+        sentences.append(_behind(orric, best))
+    sentences += [*_reasons(best), _gap(best, named), _latency(best, named), _among_tied(tied)]
+    sentences += [_chance(shown, tied), _by_curve(results, tied)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _verdict(shown: Sequence[Result], tied: Sequence[Result]) -> str:
+    rivals, best = contenders(shown), tied[0]
+    model = MODELS.get(best.accuracy_model, best.accuracy_model)
+    found = f"{percent(best.mean_accuracy)} of all requests answered correctly"
+    opening = f"By {model}" if best.accuracy_model == "curve" else f"On {model}"
+    if len(rivals) == 1:
+        return f"{opening}, {spoken(best.allocator)} had {found}; no other allocator ran, so nothing ranks it."
+    if len(tied) > 1:
+        names = _listed([spoken(result.allocator) for result in tied])
+        some, every = f"{names} tie as the best of {len(rivals)} allocators", f"all {len(rivals)} allocators tie"
+        return f"{opening}, {every if len(tied) == len(rivals) else some} (to within 0.05 points), with {found}."
+    runner = max(
+        (r.mean_accuracy for r in rivals if r is not best and math.isfinite(r.mean_accuracy)), default=math.nan
+    )
+    lead = f", {_points(best.mean_accuracy - runner)} ahead of the next" if math.isfinite(runner) else ""
+    return f"{opening}, {spoken(best.allocator)} did best of {len(rivals)} allocators, with {found}{lead}."
+
+
+def _margins(best: Result, named: Mapping[str, Result]) -> str:
+    phrases = []
+    for name, remark in (
+        ("inference-only", "which never retrains"),
+        ("batch-norm-only", "which makes ORRIC's allocations but refreshes batch-norm statistics only"),
+        ("teacher-only", "which ignores the budget"),
+    ):
+        other = named.get(name)
+        if other is None or other is best or not math.isfinite(other.mean_accuracy):
+            continue
+        margin = best.mean_accuracy - other.mean_accuracy
+        side = "level with" if abs(margin) <= TIE else f"{_points(abs(margin))} {'over' if margin > 0 else 'below'}"
+        phrases.append(f"{side} {name} ({percent(other.mean_accuracy)}), {remark}")
+    return f"That is {'; '.join(phrases)}." if phrases else ""
+
+
+def _behind(orric: Result, best: Result) -> str:
+    _, own, _ = budget_parts(orric)
+    _, other, _ = budget_parts(best)
+    loss = f"{percent(orric.mean_accuracy)} is {_points(best.mean_accuracy - orric.mean_accuracy)} less"
+    spent = f"{percent(own, 0)} of the budget on retraining, {spoken(best.allocator)} {percent(other, 0)}"
+    return f"ORRIC loses here: {loss}. It spent {spent}."
+
+
+def _reasons(best: Result) -> list[str]:
+    inference, retraining, unused = budget_parts(best)
+    if not math.isfinite(inference):
+        return []
+    pairs = list(zip(best.retraining.tolist(), best.inference.tolist(), strict=True))
+    (trained, served), most = Counter(pairs).most_common(1)[0]
+    retrained = int((best.retraining_macs > 0).sum())
+    used = f"retraining {trained} with inference {served}" if retrained else f"inference {served} alone"
+    when = f"It retrained in {retrained} of {len(pairs)} slots" if retrained else "It never retrained"
+    return [
+        f"{spoken(best.allocator)} spent {percent(retraining, 0)} of the budget on retraining and "
+        f"{percent(inference, 0)} on inference, and left {percent(unused, 0)} unused.",
+        f"{when}; its most frequent choice was {used} ({most} of {len(pairs)} slots).",
+    ]
+
+
+def _gap(best: Result, named: Mapping[str, Result]) -> str:
+    """Say in which severities and slots the gap to inference-only lies."""
+    other = named.get("inference-only")
+    if other is None or other is best or not (best.retraining_macs > 0).any():
+        return ""
+    groups, at = severity_groups(best), "at"
+    if len(groups) == 1:
+        at = "in"
+        half = np.arange(len(best.slot)) < len(best.slot) // 2
+        groups = {"the first half": half, "the second half": ~half}
+    gaps = {name: _accuracy_in(best, slots) - _accuracy_in(other, slots) for name, slots in groups.items()}
+    gaps = {name: gap for name, gap in gaps.items() if math.isfinite(gap)}
+    if len(gaps) < 2:
+        return ""
+    widest, narrowest = max(gaps, key=lambda name: gaps[name]), min(gaps, key=lambda name: gaps[name])
+    if gaps[widest] <= TIE:
+        return "Over inference-only it gains nothing, early or late."
+    opening = next(name for name, gap in gaps.items() if gap >= gaps[widest] / 2)
+    told = gaps if len(gaps) <= 6 else dict.fromkeys((opening, narrowest, widest))
+    listed = [f"{100 * gaps[name]:+.1f} {at} {name} ({_span(best.slot[groups[name]])})" for name in told]
+    return f"Over inference-only the gap opens {at} {opening}; in points: {', '.join(listed)}."
+
+
+def _latency(best: Result, named: Mapping[str, Result]) -> str:
+    own, base = best.summary(), None
+    if "inference-only" in named and named["inference-only"] is not best:
+        base = named["inference-only"].summary()
+    turned = f"{percent(own['shed'] / own['requests'])} of the requests were shed" if own["shed"] else "none was shed"
+    if own["latency_p99_s"] is None:
+        return f"The slot model knows no latencies; {turned}."
+    against = f", against {base['latency_p99_s']:.1f} s for inference-only" if base and base["latency_p99_s"] else ""
+    late = percent(own["late"] / max(own["served"], 1.0)) if own["late"] else "none"
+    other = f" ({percent(base['late'] / base['served'])} for inference-only)" if base and base["served"] else ""
+    other = other if own["late"] or (base and base["late"]) else ""
+    return (
+        f"What it costs: a p99 latency of {own['latency_p99_s']:.1f} s{against}; {late} of the served requests came "
+        f"after their deadline{other}; {turned}."
+    )
+
+
+def _among_tied(tied: Sequence[Result]) -> str:
+    """Tell the tied allocators apart by what they spend."""
+    if len(tied) < 2:
+        return ""
+    costs = {result.allocator: float(result.summary()["macs_per_request"]) for result in tied}
+    factor, unit = macs_unit(max(costs.values()))
+    cheapest = [name for name, cost in costs.items() if cost <= 1.005 * min(costs.values())]
+    if len(cheapest) == len(costs):
+        return "Those that tie cost the same compute per request, too (to within 0.5 %)."
+    cheap = f"{_listed([spoken(name) for name in cheapest])} {'is' if len(cheapest) == 1 else 'are'} the cheapest"
+    listed = _listed([f"{spoken(name)} {cost / factor:.1f}" for name, cost in costs.items()])
+    return f"Of those that tie, {cheap}, in {unit} per request: {listed}."
+
+
+def _chance(shown: Sequence[Result], tied: Sequence[Result]) -> str:
+    """Name allocators that are behind by no more than the choice of images may explain."""
+    best = tied[0]
+    if best.accuracy_model != "onnx":
+        return ""
+    accuracy, requests = best.mean_accuracy, float(best.requests.sum())
+    # Two standard errors of a difference of two parts. All lines see the same images, so the true one is smaller.
+    margin = 2 * math.sqrt(2 * accuracy * (1 - accuracy) / requests)
+    near = [r.allocator for r in contenders(shown) if r not in tied and accuracy - r.mean_accuracy <= margin]
+    if not near:
+        return ""
+    return (
+        f"One seed cannot tell {_listed([spoken(name) for name in near])} from the best: with {requests:,.0f} images, "
+        f"differences up to {_points(margin)} may be chance."
+    )
+
+
+def _by_curve(results: Sequence[Result], tied: Sequence[Result]) -> str:
+    """Say whether the learning curve would have named the same allocators."""
+    curve = [result for result in results if result.accuracy_model == "curve"]
+    if tied[0].accuracy_model == "curve" or not curve:
+        return ""
+    would = winners(curve)
+    if not would:
+        return ""
+    names, real = [result.allocator for result in would], {result.allocator for result in tied}
+    listed = _listed([spoken(name) for name in names])
+    said = f"The learning curve alone would name {listed} ({percent(would[0].mean_accuracy)})"
+    if set(names) == real:
+        return f"{said}: the same answer."
+    return f"{said}: {'partly the same answer' if real & set(names) else 'another answer than the real models give'}."
+
+
+def _accuracy_in(result: Result, slots: Array) -> float:
+    requests = float(result.requests[slots].sum())
+    return float(result.correct[slots].sum()) / requests if requests else math.nan
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:.1f} points"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _span(slots: Array) -> str:
+    first, last = int(slots.min()), int(slots.max())
+    if last - first + 1 != len(slots):
+        return f"{len(slots)} slots"
+    return f"slots {first} to {last}" if last > first else f"slot {first}"
+
+
+def page(
+    scenario_name: str, results: Sequence[Result], figures: Mapping[str, Figure], description: Mapping[str, Any]
+) -> str:
+    """Return the report as one HTML document that needs nothing else: no network, no other file.
+
+    Args:
+        scenario_name: For the title.
+        results: Of one scenario and seed, under one accuracy model or both.
+        figures: From `plots.figures`, by stem.
+        description: Where the results come from, in the order to print; "decisions_per_s", by accuracy model
+            and allocator, becomes a column of the table instead.
+
+    Raises:
+        MissingExtraError: There are figures, and matplotlib is not installed.
+    """
+    first, *others = conclusion(results)
+    models = list(dict.fromkeys(result.accuracy_model for result in results))
+    models.sort(key=lambda model: model != "onnx")
+    decisions = description.get("decisions_per_s")
+    tables = [_table([r for r in results if r.accuracy_model == model], model, decisions) for model in models]
+    provenance = {key: value for key, value in description.items() if key != "decisions_per_s"}
+    title = html.escape(f"orric report: {scenario_name}")
+    return _DOCUMENT.format(
+        title=title,
+        style=_STYLE,
+        script=_SCRIPT,
+        verdict=html.escape(first),
+        sentences="\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in others),
+        tables="\n".join(tables),
+        figures="\n".join(_figure(stem, figure) for stem, figure in figures.items()),
+        provenance="\n".join(
+            f"<dt>{html.escape(key)}</dt><dd>{html.escape(_plain(value))}</dd>" for key, value in provenance.items()
+        ),
+    )
+
+
+def _table(results: Sequence[Result], model: str, decisions_per_s: Mapping[tuple[str, str], float] | None) -> str:
+    columns = columns_with(decisions_per_s)
+    headings, rows = table_rows(results, decisions_per_s)
+    best = {result.allocator for result in winners(results)}
+    head = "".join(f'<th scope="col"><button type="button">{html.escape(one)}</button></th>' for one in headings)
+    body = []
+    for result, (name, *texts) in zip(results, rows, strict=True):
+        note = " <small>reference</small>" if name in REFERENCES else " <small>best</small>" * (name in best)
+        values = [column.value(result) for column in columns]
+        cells = "".join(
+            f'<td data-value="{"" if text == "-" else float(value or 0.0)!r}">{html.escape(text)}</td>'
+            for value, text in zip(values, texts, strict=True)
+        )
+        kind, name = ' class="best"' * (name in best), html.escape(name)
+        body.append(f'<tr{kind}><th scope="row" data-value="{name}">{name}{note}</th>{cells}</tr>')
+    caption = f"Accuracies from {MODELS.get(model, model)}"
+    head = f"<caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>"
+    lines = "\n".join(body)
+    return f'<div class="scroll"><table>{head}\n<tbody>\n{lines}\n</tbody></table></div>'
+
+
+def _figure(stem: str, figure: Figure) -> str:
+    data = base64.b64encode(as_svg(figure)).decode("ascii")
+    message = html.escape(" ".join(figure.get_suptitle().split()) or stem)
+    caption = html.escape(_CAPTIONS.get(stem, stem.replace("_", " ")))
+    return (
+        f'<figure id="{html.escape(stem)}"><img alt="{message}" src="data:image/svg+xml;base64,{data}">\n'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(one) for one in value)
+    return str(value)
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2126; --soft: #59626c; --paper: #fbfbfa; --line: #d9dde1; --mark: #e6f0f8;
+  --accent: #005a91; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8ea; --soft: #a5adb5; --paper: #16191c; --line: #363c42; --mark: #1b2f3e; --accent: #7cc4f2; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 64rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+h1 { font-size: 1rem; font-weight: 600; color: var(--soft); margin: 0 0 .75rem; }
+h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; }
+.verdict { font-size: 1.45rem; line-height: 1.35; font-weight: 600; margin: 0 0 1rem; }
+.sentences { margin: 0; padding-left: 1.2rem; max-width: 50rem; }
+.sentences li { margin: .3rem 0; }
+.scroll { overflow-x: auto; margin: 0 0 1.75rem; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: bottom; }
+th:first-child { text-align: left; white-space: nowrap; }
+thead th { border-bottom: 2px solid var(--soft); }
+thead button { all: unset; cursor: pointer; font-weight: 600; color: var(--soft); }
+thead button:hover, thead button:focus-visible { color: var(--accent); text-decoration: underline; }
+th[aria-sort=ascending] button::after { content: " \\2191"; }
+th[aria-sort=descending] button::after { content: " \\2193"; }
+tbody th { font-weight: 500; }
+tr.best { background: var(--mark); }
+tr.best th, tr.best td:nth-child(2) { font-weight: 700; }
+small { color: var(--soft); font-weight: 400; }
+figure { margin: 0 0 2rem; padding: 1rem; background: #fff; color: #333; border: 1px solid var(--line);
+  border-radius: 6px; break-inside: avoid; }
+figure img { display: block; width: 100%; height: auto; color: #333; }
+figcaption { margin-top: .6rem; font-size: .9rem; color: #4a5159; max-width: 50rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; margin: 0; font-size: .9rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media print {
+  :root { --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --mark: #eee; --accent: #000; color-scheme: light; }
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  .scroll { overflow: visible; }
+  table { font-size: 8pt; break-inside: avoid; }
+  figure { border: 0; padding: 0; }
+  h2 { break-after: avoid; } }
+"""
+
+_SCRIPT = """
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, index) => head.addEventListener("click", () => {
+    const rising = head.getAttribute("aria-sort") === "descending" || (index === 0 && !head.hasAttribute("aria-sort"));
+    heads.forEach(other => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+    const rows = [...table.tBodies[0].rows], value = row => row.cells[index].dataset.value;
+    const compare = index === 0 ? (a, b) => value(a).localeCompare(value(b)) : (a, b) => value(a) - value(b);
+    rows.sort((a, b) => value(a) === "" ? 1 : value(b) === "" ? -1 : rising ? compare(a, b) : compare(b, a));
+    table.tBodies[0].append(...rows);
+  }));
+}
+addEventListener("load", () => {
+  document.body.dataset.ready = [...document.images].every(image => image.complete && image.naturalWidth > 0);
+});
+"""
+
+_DOCUMENT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<section aria-label="Conclusion">
+<p class="verdict">{verdict}</p>
+<ul class="sentences">
+{sentences}
+</ul>
+</section>
+<section>
+<h2>Comparison</h2>
+{tables}
+</section>
+<section>
+<h2>Figures</h2>
+{figures}
+</section>
+<section>
+<h2>Where this comes from</h2>
+<dl>
+{provenance}
+</dl>
+</section>
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""

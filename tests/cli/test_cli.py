@@ -1,0 +1,266 @@
+"""The command line: results, machine-readable output, exit statuses and messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orric.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+FOG = ROOT / "traces/profiles/cifar10c-fog.toml"
+QUICKSTART = ROOT / "simulations/quickstart.toml"
+TABLE3 = ROOT / "simulations/table3-fog.toml"
+TRACE = "slot,requests,budget_macs\n1,1000,7.94e9\n2,1000,8.637e10\n"
+
+
+@pytest.fixture
+def orric(monkeypatch, capsys):
+    """Run the command line in this process; return exit status, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["orric", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def trace(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE)
+    return path
+
+
+def test_evaluate_answers_with_the_documented_keys(orric, trace):
+    status, out, _ = orric("evaluate", "--profile", FOG, "--trace", trace, "--allocator", "orric", "--json")
+    answer = json.loads(out)
+    assert status == 0
+    assert set(answer) == {"allocator", "value", "mean_accuracy", "allocations"}
+    assert answer["allocator"] == "orric"
+    assert answer["value"] == pytest.approx(answer["mean_accuracy"] * 2000)
+    assert answer["allocations"][0] == {"slot": 1, "stream": "stream-1", "retraining": "none", "inference": "32px"}
+
+
+def test_evaluate_takes_a_scenario(orric):
+    status, out, _ = orric("evaluate", "--scenario", TABLE3, "--allocator", "student-only", "--json")
+    assert status == 0
+    assert json.loads(out)["mean_accuracy"] == pytest.approx(0.6274)
+
+
+def test_evaluate_tells_people_what_was_chosen(orric, trace):
+    status, out, _ = orric("evaluate", "--profile", FOG, "--trace", trace)
+    assert status == 0
+    assert "mean accuracy" in out
+    assert "32px" in out
+
+
+def test_run_writes_the_whole_folder(orric, tmp_path):
+    status, out, err = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)
+    assert status == 0, err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= {"result.parquet", "summary.json", "scenario.toml", "report.html", "accuracy_by_slot.png"}
+    assert not list(tmp_path.glob(".*partial"))
+    assert "report.html" in out
+    for name in ("orric", "inference-only", "teacher-only"):
+        assert name in out
+
+
+def test_run_prints_one_json_object(orric, tmp_path):
+    status, out, _ = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1, "--json")
+    assert status == 0
+    answer = json.loads(out)
+    assert answer["folder"] == str(tmp_path / "out")
+    assert {row["allocator"] for row in answer["results"]} >= {"orric", "inference-only"}
+
+
+def test_the_resolved_scenario_can_be_run_again(orric, tmp_path):
+    orric("run", TABLE3, "--output", tmp_path / "one", "--seed", 5, "--jobs", 1)
+    status, _, err = orric("run", tmp_path / "one/scenario.toml", "--output", tmp_path / "two", "--jobs", 1)
+    assert status == 0, err
+    assert (tmp_path / "one/result.parquet").read_bytes() == (tmp_path / "two/result.parquet").read_bytes()
+
+
+def test_same_seed_same_bytes_whatever_the_number_of_workers(orric, tmp_path):
+    for folder, jobs in (("one", 1), ("two", 2)):
+        status, _, err = orric("run", QUICKSTART, "--accuracy", "curve", "--output", tmp_path / folder, "--jobs", jobs)
+        assert status == 0, err
+    assert (tmp_path / "one/result.parquet").read_bytes() == (tmp_path / "two/result.parquet").read_bytes()
+    orric("run", QUICKSTART, "--accuracy", "curve", "--output", tmp_path / "other", "--jobs", 1, "--seed", 2)
+    assert (tmp_path / "one/result.parquet").read_bytes() != (tmp_path / "other/result.parquet").read_bytes()
+
+
+def test_real_models_give_the_same_allocations_and_accuracies_again(orric, tmp_path):
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("torch")
+    text = QUICKSTART.read_text().replace("slots = 100", "slots = 5").replace("per_slot = 200", "per_slot = 40")
+    text = text.replace("../traces", str(ROOT / "traces")).replace('"focus-shift",', "")
+    small = tmp_path / "small.toml"
+    small.write_text(text.replace("macs_per_s = 1.0e8", "macs_per_s = 2.0e7"))
+    for folder, jobs in (("one", 1), ("two", 2)):
+        status, _, err = orric("run", small, "--output", tmp_path / folder, "--jobs", jobs)
+        assert status == 0, err
+    one, two = (pandas.read_parquet(tmp_path / folder / "result.parquet") for folder in ("one", "two"))
+    pandas.testing.assert_frame_equal(one, two, check_exact=True)
+    assert set(one["accuracy_model"]) == {"onnx", "curve"}
+    assert {"batch-norm-only", "teacher-only"} <= set(one["allocator"])
+
+
+def test_an_earlier_result_is_replaced_and_anything_else_is_kept(orric, tmp_path):
+    assert orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)[0] == 0
+    assert orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)[0] == 0
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.txt").write_text("mine")
+    status, _, err = orric("run", TABLE3, "--output", other, "--jobs", 1)
+    assert status == 2
+    assert "holds something else" in err
+    assert (other / "chapter.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(orric, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, out, err = orric("run", TABLE3, "--output", tmp_path / "file" / "out")
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "--output" in err
+
+
+def test_a_failing_run_leaves_nothing(orric, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("orric.comparison.simulate_line", fail)
+    with pytest.raises(RuntimeError):
+        orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_TRACES = {
+    "empty": ("", "is empty"),
+    "no slots": ("slot,requests,budget_macs\n", "no slots follow"),
+    "wrong header": ("slot,request,budget_macs\n1,2,3\n", "did you mean 'requests'"),
+    "missing column": ("slot,requests\n1,2\n", "'budget_macs' is missing"),
+    "not a number": ("slot,requests,budget_macs\n1,many,3\n", ":2: column 'requests': 'many' is not a number"),
+    "nan": ("slot,requests,budget_macs\n1,nan,3\n", "found nan"),
+    "infinity": ("slot,requests,budget_macs\n1,5,inf\n", "found inf"),
+    "negative": ("slot,requests,budget_macs\n1,-5,3\n", "found -5"),
+    "gap": ("slot,requests,budget_macs\n2,5,3\n", "expected 1"),
+    "too small a budget": ("slot,requests,budget_macs\n1,1000,6e9\n", "slot 1: the budget of 6e+09 MACs is below"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TRACES)
+def test_bad_traces_get_one_line_and_status_2(orric, tmp_path, kind):
+    text, expected = BAD_TRACES[kind]
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    status, out, err = orric("evaluate", "--profile", FOG, "--trace", path, "--json")
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert expected in err
+
+
+BAD_SCENARIOS = {
+    "unknown key": ("slot_s = 60.0", "slot_s = 60.0\nsloots = 3", "did you mean 'slots'"),
+    "unknown allocator": ('"orric", ', '"oric", ', "did you mean 'orric'"),
+    "zero slots": ("slots = 50", "slots = 0", "found 0"),
+    "no slots": ("slots = 50\n", "", "'slots' is missing"),
+    "negative requests": ("per_slot = 1000", "per_slot = -1", "found -1"),
+    "not TOML": ("[[gpu]]", "[[gpu", "is not valid TOML"),
+    "missing profile": ("cifar10c-fog.toml", "cifar10c-frog.toml", "no such file"),
+    "no real models": (
+        'spare = "inference"',
+        'spare = "inference"\naccuracy = { model = "onnx" }',
+        "names no [models]",
+    ),
+    "budget too small": ('spare = "inference"', 'spare = "inference"\noverload = "error"', "is below"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SCENARIOS)
+def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
+    old, new, expected = BAD_SCENARIOS[kind]
+    text = TABLE3.read_text()
+    assert old in text
+    text = text.replace(old, new, 1).replace("../traces", str(ROOT / "traces"))
+    if kind == "budget too small":
+        text = text.replace("low = 0.0919301", "low = 0.01")
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    status, out, err = orric("run", path, "--output", tmp_path / "out")
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["evaluate"], "give --profile and --trace, or --scenario"),
+        (["evaluate", "--scenario", TABLE3, "--profile", FOG], "give one or the other"),
+        (["evaluate", "--scenario", TABLE3, "--allocator", "student"], "did you mean 'student-only'"),
+        (["calibrate", "--dataset", "digit"], "did you mean 'digits'"),
+        (["calibrate", "--models", "nowhere", "--output", "x.toml"], "digits-student.safetensors: no such file"),
+        (["calibrate", "--output", "nowhere/x.toml"], "cannot be written"),
+    ],
+)
+def test_unusable_options_get_one_line_and_status_2(orric, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = orric(*arguments)
+    assert (status, out) == (2, "")
+    assert expected in err
+    assert len([line for line in err.splitlines() if line.strip()]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("simpy", ["run", TABLE3], "orric[sim]"),
+        ("matplotlib", ["run", TABLE3], "orric[sim]"),
+        ("onnxruntime", ["run", QUICKSTART], "orric[models]"),
+        ("torch", ["calibrate"], "orric[models]"),
+        ("sklearn", ["calibrate"], "orric[models]"),
+    ],
+)
+def test_a_missing_extra_is_named(tmp_path, package, arguments, extra):
+    (tmp_path / f"{package}.py").write_text(f'raise ModuleNotFoundError("No module", name={package!r})')
+    work = tmp_path / "work"
+    work.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "orric", *map(str, arguments)],
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert extra in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(work.iterdir()) == []
+
+
+def test_help_and_version(orric):
+    status, out, _ = orric("--help")
+    assert status == 0
+    for command in ("run", "evaluate", "calibrate"):
+        assert command in out
+        assert orric(command, "--help")[0] == 0
+    assert orric("--version")[1].startswith("orric ")
+
+
+def test_the_installed_command_exists():
+    assert shutil.which("orric", path=str(Path(sys.executable).parent))

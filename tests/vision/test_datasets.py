@@ -1,0 +1,115 @@
+"""Data sets: parted once for all, drawn with seeds, scaled as Pillow does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import orric
+from orric.vision.datasets import DATASETS, load_dataset, shifted, to_input
+
+Image = pytest.importorskip("PIL.Image", reason="needs orric[models]")
+pytest.importorskip("sklearn", reason="needs orric[models]")
+every_dataset = pytest.mark.parametrize("name", sorted(DATASETS))
+
+
+@every_dataset
+def test_parts_are_disjoint_and_cover_everything(name: str) -> None:
+    dataset = load_dataset(name)
+    parts = np.concatenate([dataset.pretraining, dataset.held_out, dataset.streamed])
+    assert sorted(parts.tolist()) == list(range(len(dataset.images)))
+    assert min(len(part) for part in (dataset.pretraining, dataset.held_out, dataset.streamed)) > 0
+
+
+@every_dataset
+def test_images_and_labels_fit_together(name: str) -> None:
+    dataset = load_dataset(name)
+    assert dataset.name == name
+    assert dataset.images.dtype == np.uint8
+    assert dataset.images.shape == (len(dataset.labels), 32, 32, 3)
+    assert set(dataset.labels.tolist()) == set(range(len(dataset.classes)))
+    for part in (dataset.pretraining, dataset.held_out, dataset.streamed):
+        assert set(dataset.labels[part].tolist()) == set(range(len(dataset.classes)))
+
+
+def test_digits_are_the_digits() -> None:
+    dataset = load_dataset("digits")
+    assert [len(part) for part in (dataset.pretraining, dataset.held_out, dataset.streamed)] == [600, 297, 900]
+    assert dataset.images.std() > 50
+    assert dataset.classes == tuple("0123456789")
+    assert load_dataset("digits") is dataset
+
+
+def test_draws_come_from_their_part_with_their_labels() -> None:
+    dataset = load_dataset("digits")
+    for part in ("pretraining", "held_out", "streamed"):
+        images, labels = dataset.draw(200, np.random.default_rng(1), part)
+        again, _ = dataset.draw(200, np.random.default_rng(1), part)
+        other, _ = dataset.draw(200, np.random.default_rng(2), part)
+        assert np.array_equal(images, again)
+        assert not np.array_equal(images, other)
+        # The middle of the picture, which no shift pushes out, is found in some picture of the part.
+        members = getattr(dataset, part)
+        for image, label in zip(images[:20], labels[:20], strict=True):
+            inside = image[8:24, 8:24]
+            found = [
+                dataset.labels[k]
+                for k in members
+                for dy in range(-2, 3)
+                for dx in range(-2, 3)
+                if image[16, 16, 0] == dataset.images[k, 16 + dy, 16 + dx, 0]
+                and np.array_equal(inside, dataset.images[k, 8 + dy : 24 + dy, 8 + dx : 24 + dx])
+            ]
+            assert label in found
+    assert dataset.draw(0, np.random.default_rng(1))[0].shape == (0, 32, 32, 3)
+
+
+def test_shifts_reach_two_pixels_each_way_and_repeat_the_edge() -> None:
+    image = np.arange(32 * 32, dtype=np.int64).reshape(32, 32)
+    images = np.repeat(np.repeat((image % 256).astype(np.uint8)[None, ..., None], 3, axis=3), 500, axis=0)
+    moved = shifted(images, np.random.default_rng(1))
+    seen = set()
+    for one in moved:
+        fits = [
+            (dy, dx)
+            for dy in range(-2, 3)
+            for dx in range(-2, 3)
+            if np.array_equal(one, images[0][np.clip(np.arange(32) + dy, 0, 31)][:, np.clip(np.arange(32) + dx, 0, 31)])
+        ]
+        assert len(fits) == 1
+        seen.add(fits[0])
+    assert len(seen) == 25
+    assert np.array_equal(shifted(images[:3], np.random.default_rng(1), reach=0), images[:3])
+
+
+@pytest.mark.parametrize("resolution", [8, 20, 24, 28, 32, 48])
+def test_input_equals_pillows_bilinear_resize(resolution: int) -> None:
+    rng = np.random.default_rng(1)
+    images = np.concatenate([rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8), load_dataset("digits").images[:3]])
+    inputs = to_input(images, resolution)
+    assert inputs.shape == (6, 3, resolution, resolution)
+    assert inputs.dtype == np.float32
+    assert inputs.flags.c_contiguous
+    for image, found in zip(images, inputs, strict=True):
+        resized = np.asarray(Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BILINEAR))
+        assert abs(found.transpose(1, 2, 0) * 255 - resized).max() <= 1.0 + 1e-3
+        # Without Pillow's rounding to whole grey levels the two are the same.
+        channel = Image.fromarray(image[..., 0].astype(np.float32))
+        exact = np.asarray(channel.resize((resolution, resolution), Image.Resampling.BILINEAR))
+        np.testing.assert_allclose(found[0] * 255, exact, atol=1e-2)
+
+
+def test_input_of_images_that_are_not_square() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (1, 40, 24, 3), dtype=np.uint8)
+    exact = np.asarray(Image.fromarray(image[0, ..., 1].astype(np.float32)).resize((20, 20), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(to_input(image, 20)[0, 1] * 255, exact, atol=1e-2)
+
+
+def test_input_at_its_own_resolution_is_the_image() -> None:
+    images = load_dataset("digits").images[:2]
+    np.testing.assert_array_equal((to_input(images, 32) * 255).round().transpose(0, 2, 3, 1), images)
+
+
+def test_unknown_data_set_suggests_the_nearest() -> None:
+    with pytest.raises(orric.ScenarioError, match="did you mean 'digits'"):
+        load_dataset("digitts")
