@@ -147,12 +147,12 @@ def evaluate(
             raise ScenarioError("options", "--scenario and --profile or --trace together", "give one or the other")
         loaded = orric.load_scenario(scenario)
         seed = loaded.seed if seed is None else seed
-        subject, given, policy = loaded.profile, loaded.trace(seed), loaded.overload
+        subject, given, default = loaded.profile, loaded.trace(seed), loaded.overload
     elif profile is not None and trace is not None:
-        subject, given, policy = orric.Profile.load(profile), orric.Trace.load(trace), "error"
+        subject, given, default = orric.Profile.load(profile), orric.Trace.load(trace), "error"
     else:
         raise ScenarioError("options", "nothing to evaluate", "give --profile and --trace, or --scenario")
-    result = orric.evaluate(subject, given, chosen, overload=overload.value if overload else policy, seed=seed or 0)
+    result = orric.evaluate(subject, given, chosen, overload=overload.value if overload else default, seed=seed or 0)
     if as_json:
         answer = {
             "allocator": result.allocator,
@@ -246,7 +246,8 @@ def _progress() -> Any:
 
     # Workers' finished lines are few and long, so the elapsed time shows that something moves.
     columns = (TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _comparison_table(results: list[Result], model: str) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from orric.accuracy import AccuracyModel, CurveAccuracy
 from orric.allocators import make_allocator
 from orric.allocators.base import Allocator
@@ -13,7 +15,7 @@ from orric.configuration import InferenceConfiguration
 from orric.exceptions import ScenarioError
 from orric.learning import Tabulated
 from orric.profile import Profile
-from orric.records import Result
+from orric.records import Array, Result
 from orric.scenario import ConstantBudget, Scenario
 from orric.simulation import engine
 from orric.workers import in_parallel
@@ -80,7 +82,9 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Res
         from orric.allocators.orric import Orric
 
         result = engine.simulate(scenario, Orric(), _accuracy(scenario, model, seed, update="statistics"), seed)
-        return replace(result, allocator=line)
+        return replace(
+            result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
+        )
     return engine.simulate(scenario, make_allocator(line), _accuracy(scenario, model, seed), seed)
 
 
@@ -118,8 +122,8 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
     ]
     stand_in = Profile(
         name=profile.name,
-        best_accuracy=teacher.accuracy,
-        slope_floor=profile.slope_floor * teacher.accuracy / profile.best_accuracy,
+        best_accuracy=max([teacher.accuracy, *(float(entry.curve(0.0)) for entry in flat)]),
+        slope_floor=1e-9,
         retraining=profile.retraining,
         inference=(serving,),
         curve=_flat(teacher.accuracy),
@@ -138,7 +142,20 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
         accuracy = TeacherAccuracy(profile, scenario.stream[0].drift.corruption, severities, seed)
     allocator = make_allocator("inference-only")
     result = engine.simulate(unrestricted, allocator, accuracy, seed, profile=stand_in)
-    return replace(result, allocator="teacher-only")
+    # Its use is told against the budget that it ignores.
+    columns = {**result.columns, "budget_macs": scenario.budgets_macs(seed)}
+    return replace(result, allocator="teacher-only", columns=columns)
+
+
+def _refreshing(scenario: Scenario, result: Result) -> Array:
+    """Return the MACs of refreshing statistics alone: one pass of the student over the samples, and no label."""
+    models = scenario.profile.models
+    assert models is not None
+    most = max(models.resolution_px.values())
+    forward = next(one.cost_macs for one in scenario.profile.inference if models.resolution_px[one.name] == most)
+    ratios = np.array([models.sampling_ratio[name] for name in result.columns["retraining"].tolist()])
+    macs: Array = result.columns["requests"] * ratios * forward
+    return macs
 
 
 WHOLE = ConstantBudget(kind="constant", fraction=1.0)

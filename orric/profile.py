@@ -129,6 +129,7 @@ class Profile(Section):
             raise ValueError(f"the curve starts at {float(self.curve(0.0)):g}; f(0) must be above 0")
         pieces = self.curve.curves if isinstance(self.curve, TimeVarying) else (self.curve,)
         top = max(float(piece(most)) for piece in pieces)
+        top = max([top, *(float(entry.curve(most)) for entry in self.drift_curve)])
         if self.best_accuracy < top - 1e-9:
             raise ValueError(
                 f"best_accuracy is {self.best_accuracy:g} but the curve reaches {top:g} at x = {most:g}; "

@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, mo
 from orric.allocators import make_allocator
 from orric.allocators.base import StreamTask
 from orric.drift import Drift
-from orric.exceptions import BudgetError, ScenarioError
+from orric.exceptions import BudgetError, ScenarioError, nearest
 from orric.objective import feasible
 from orric.profile import Profile
 from orric.randomness import generator
@@ -203,6 +203,13 @@ class Scenario(Section):
                 f"{where}: accuracy.model",
                 f'is "onnx" but the profile {stream.profile} names no [models]',
                 'set model = "curve", or use a profile made by orric calibrate',
+            )
+        measured = {entry.corruption for entry in profile.drift_curve}
+        if measured and stream.drift.corruption not in {"none", *measured}:
+            raise ScenarioError(
+                f"{where}: stream.1.drift.corruption",
+                f"{stream.drift.corruption!r} is unknown to the profile {stream.profile}",
+                nearest(stream.drift.corruption, ["none", *sorted(measured)]),
             )
         if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model == "curve":
             raise ScenarioError(

@@ -20,7 +20,7 @@ MAIN = [
     ["exceptions"],
     ["section"],
     ["configuration"],
-    ["learning", "trace", "drift", "randomness"],
+    ["learning", "trace", "drift", "randomness", "workers"],
     ["profile"],
     ["records"],
     ["objective"],

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orric.records import Array, Result
-from orric.report.plots import (
+from orric.report.facts import (
     REFERENCES,
     TIE,
-    as_svg,
     budget_parts,
     contenders,
     macs_unit,
@@ -24,8 +23,10 @@ from orric.report.plots import (
     percent,
     severity_groups,
     spoken,
+    tie_margin,
     winners,
 )
+from orric.report.plots import as_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,11 +88,6 @@ def _part(key: str, whole: str) -> Callable[[Result], float | None]:
     return value
 
 
-def _budget_used(result: Result) -> float | None:
-    # The teacher has the whole GPU to itself, so its part would be of another budget than the others'.
-    return None if result.allocator == "teacher-only" else 100 * float(result.summary()["budget_used"])
-
-
 COLUMNS = (
     Column("mean accuracy (%)", _of("mean_accuracy", 100), 2),
     Column("accuracy, last severity (%)", _of("last_severity_accuracy", 100), 2),
@@ -99,7 +95,7 @@ COLUMNS = (
     Column("p99 latency (s)", _of("latency_p99_s"), 2),
     Column("late (%)", _part("late", "served")),
     Column("shed (%)", _part("shed", "requests")),
-    Column("budget used (%)", _budget_used),
+    Column("budget used (%)", _of("budget_used", 100)),
     Column("of it retraining (%)", _of("retraining_part", 100)),
 )
 
@@ -132,8 +128,8 @@ def table_rows(
 def conclusion(results: Sequence[Result]) -> list[str]:
     """Say in plain sentences which allocator did best, by how much, why, and what it costs.
 
-    Results of real models are taken where there are any, else those of the learning curve. Allocators whose
-    mean accuracies differ by 0.05 points at most count as equal.
+    Results of real models are taken where there are any, else those of the learning curve. Allocators that
+    differ by no more than `tie_margin` count as equal.
 
     Args:
         results: Of one scenario and seed, under one accuracy model or both.
@@ -149,7 +145,7 @@ def conclusion(results: Sequence[Result]) -> list[str]:
     if orric is not None and orric not in tied:
         sentences.append(_behind(orric, best))
     sentences += [*_reasons(best), _gap(best, named), _latency(best, named), _among_tied(tied)]
-    sentences += [_chance(shown, tied), _by_curve(results, tied)]
+    sentences.append(_by_curve(results, tied))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -163,7 +159,10 @@ def _verdict(shown: Sequence[Result], tied: Sequence[Result]) -> str:
     if len(tied) > 1:
         names = _listed([spoken(result.allocator) for result in tied])
         some, every = f"{names} tie as the best of {len(rivals)} allocators", f"all {len(rivals)} allocators tie"
-        return f"{opening}, {every if len(tied) == len(rivals) else some} (to within 0.05 points), with {found}."
+        accuracies = sorted({percent(result.mean_accuracy)[:-2] for result in tied})
+        found = f"{' to '.join(accuracies[:: max(len(accuracies) - 1, 1)])} % of all requests answered correctly"
+        margin = "0.05 points" if tie_margin(best) == TIE else f"the {_points(tie_margin(best))} that may be chance"
+        return f"{opening}, {every if len(tied) == len(rivals) else some} (to within {margin}), with {found}."
     runner = max(
         (r.mean_accuracy for r in rivals if r is not best and math.isfinite(r.mean_accuracy)), default=math.nan
     )
@@ -263,23 +262,6 @@ def _among_tied(tied: Sequence[Result]) -> str:
     cheap = f"{_listed([spoken(name) for name in cheapest])} {'is' if len(cheapest) == 1 else 'are'} the cheapest"
     listed = _listed([f"{spoken(name)} {cost / factor:.1f}" for name, cost in costs.items()])
     return f"Of those that tie, {cheap}, in {unit} per request: {listed}."
-
-
-def _chance(shown: Sequence[Result], tied: Sequence[Result]) -> str:
-    """Name allocators that are behind by no more than the choice of images may explain."""
-    best = tied[0]
-    if best.accuracy_model != "onnx":
-        return ""
-    accuracy, requests = best.mean_accuracy, float(best.requests.sum())
-    # Two standard errors of a difference of two parts. All lines see the same images, so the true one is smaller.
-    margin = 2 * math.sqrt(2 * accuracy * (1 - accuracy) / requests)
-    near = [r.allocator for r in contenders(shown) if r not in tied and accuracy - r.mean_accuracy <= margin]
-    if not near:
-        return ""
-    return (
-        f"One seed cannot tell {_listed([spoken(name) for name in near])} from the best: with {requests:,.0f} images, "
-        f"differences up to {_points(margin)} may be chance."
-    )
 
 
 def _by_curve(results: Sequence[Result], tied: Sequence[Result]) -> str:

@@ -6,21 +6,28 @@ import io
 import itertools
 import math
 import textwrap
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orric.exceptions import extra
 from orric.records import Array, Result
+from orric.report.facts import (
+    REFERENCES,
+    budget_parts,
+    macs_unit,
+    main_results,
+    merged,
+    percent,
+    severity_groups,
+    spoken,
+    winners,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-REFERENCES = ("teacher-only", "batch-norm-only")
-TIE = 0.0005 + 1e-12  # mean accuracies this close count as equal: 0.05 points
 
 # Okabe and Ito's palette, which stays distinct under colour blindness. Line styles repeat the difference.
 _LINES: dict[str, dict[str, Any]] = {
@@ -39,88 +46,6 @@ _USES = {"inference": "#0072B2", "retraining": "#E69F00", "unused": "#dcdcdc"}
 _REAL, _PREDICTED, _SHED = "#0072B2", "#D55E00", "#D55E00"
 _INK, _FAINT = "#222222", "#6b6b6b"
 _WIDTH_IN, _MOST_POINTS = 10.0, 120
-
-
-@dataclass(frozen=True)
-class Line:
-    """Results that a figure cannot tell apart, and so draws once: their names, and the first of them."""
-
-    names: tuple[str, ...]
-    result: Result
-
-    @property
-    def label(self) -> str:
-        """Name them all in one entry."""
-        return " = ".join(self.names)
-
-
-def spoken(name: str) -> str:
-    """Write an allocator's name as a sentence wants it."""
-    return "ORRIC" if name == "orric" else name
-
-
-def main_results(results: Sequence[Result]) -> list[Result]:
-    """Select the results of real models where there are any, else those of the learning curve."""
-    models = [result.accuracy_model for result in results]
-    shown = "onnx" if "onnx" in models else (models[0] if models else "")
-    return [result for result in results if result.accuracy_model == shown]
-
-
-def contenders(results: Sequence[Result]) -> list[Result]:
-    """Leave out the reference lines, which are not allocators; keep them where there is nothing else."""
-    return [result for result in results if result.allocator not in REFERENCES] or list(results)
-
-
-def winners(results: Sequence[Result]) -> list[Result]:
-    """Select the best allocators by mean accuracy: several where they tie to 0.05 points, ORRIC first."""
-    candidates = [result for result in contenders(results) if math.isfinite(result.mean_accuracy)]
-    best = max((result.mean_accuracy for result in candidates), default=math.nan)
-    tied = [result for result in candidates if best - result.mean_accuracy <= TIE]
-    return sorted(tied, key=lambda result: result.allocator != "orric")
-
-
-def merged(results: Sequence[Result], key: Callable[[Result], Hashable]) -> list[Line]:
-    """Put results that look the same into one line, in the order given."""
-    lines: dict[Hashable, Line] = {}
-    for result in results:
-        line = lines.setdefault(key(result), Line((), result))
-        lines[key(result)] = Line((*line.names, result.allocator), line.result)
-    return list(lines.values())
-
-
-def severity_groups(result: Result) -> dict[str, Array]:
-    """Split a result's slots by corruption and severity, in order of appearance.
-
-    Returns:
-        Name of the group, such as "severity 3", and a mask of its slots, shape (T,).
-    """
-    corruptions, severities = result.corruption.astype(str), result.severity
-    several = len(set(corruptions.tolist())) > 1
-    groups: dict[str, Array] = {}
-    for corruption, severity in dict.fromkeys(zip(corruptions.tolist(), severities.tolist(), strict=True)):
-        name = f"severity {severity if severity >= 0 else 'unknown'}"
-        name = f"{corruption or 'unknown corruption'}, {name}" if several else name
-        groups[name] = (corruptions == corruption) & (severities == severity)
-    return groups
-
-
-def budget_parts(result: Result) -> tuple[float, float, float]:
-    """Return the parts of the whole budget that went to inference, to retraining and to nothing."""
-    budget = float(result.budget_macs.sum()) or math.nan
-    inference, retraining = float(result.inference_macs.sum()) / budget, float(result.retraining_macs.sum()) / budget
-    return inference, retraining, max(1 - inference - retraining, 0.0)
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Write a part of 1 as a percentage."""
-    return "unknown" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
-
-
-def macs_unit(most: float) -> tuple[float, str]:
-    """Choose the SI prefix that brings a number of MACs between 1 and 1000."""
-    prefixes = "", "k", "M", "G", "T", "P"
-    power = min(max(int(math.log10(most) // 3), 0), len(prefixes) - 1) if most > 0 else 0
-    return 1000.0**power, f"{prefixes[power]}MACs"
 
 
 def figures(results: Sequence[Result]) -> dict[str, Figure]:

@@ -47,7 +47,7 @@ def load_network(path: Path, role: str, classes: int) -> nn.Module:
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
     except FileNotFoundError:
-        raise ProfileError(str(path), "no such file", f"the profile names it as the {role}'s weights") from None
+        raise ProfileError(str(path), "no such file", f"it should hold the {role}'s weights") from None
     except (RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ProfileError(str(path), f"does not hold the {role}'s weights ({reason})", "calibrate anew") from None

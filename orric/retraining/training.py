@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 2.5e-3
 MOMENTUM = 0.9
 BATCH = 8
 

@@ -187,6 +187,14 @@ BAD_SCENARIOS = {
 }
 
 
+def test_a_misspelled_corruption_is_not_taken_for_another_drift(orric, tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text(QUICKSTART.read_text().replace('"fog"', '"fgo"').replace("../traces", str(ROOT / "traces")))
+    status, _, err = orric("run", path, "--accuracy", "curve", "--output", tmp_path / "out")
+    assert status == 2
+    assert "did you mean 'fog'" in err
+
+
 @pytest.mark.parametrize("kind", BAD_SCENARIOS)
 def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
     old, new, expected = BAD_SCENARIOS[kind]

@@ -265,7 +265,8 @@ def test_conclusion_compares_the_curves_answer_with_the_real_one(orric_only):
 
 def test_differences_that_may_be_chance_are_said_to_be(orric_only):
     close = [renamed(orric_only, "orric", model="onnx"), renamed(orric_only, "rival", 0.999, model="onnx")]
-    assert any(sentence.startswith("One seed cannot tell rival") for sentence in conclusion(close))
+    assert "ORRIC and rival tie" in conclusion([*close, renamed(orric_only, "weak", 0.5, model="onnx")])[0]
+    assert "points that may be chance" in conclusion([*close, renamed(orric_only, "weak", 0.5, model="onnx")])[0]
 
 
 def test_no_results_and_no_answers_are_said_plainly(results):
@@ -282,7 +283,7 @@ def test_table_rows_hold_the_figures_of_the_summary(results):
         assert cells["allocator"] == result.allocator
         assert cells["mean accuracy (%)"] == f"{100 * result.mean_accuracy:.2f}"
         assert cells["late (%)"] == f"{100 * result.late.sum() / result.served.sum():.1f}"
-    assert dict(zip(headings, rows[-1], strict=True))["budget used (%)"] == "-"
+    assert float(dict(zip(headings, rows[-1], strict=True))["budget used (%)"]) > 100  # teacher-only ignores it
     headings, rows = table_rows(results, {("curve", "orric"): 12345.6})
     assert headings[-1] == "decisions per s"
     assert [row[-1] for row in rows] == ["12,346", *["-"] * (len(rows) - 1)]

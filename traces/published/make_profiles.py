@@ -34,6 +34,7 @@ def profile(rows: list[dict[str, str]], corruption: str) -> dict[str, object]:
     best_accuracy = 0.7329 if corruption in NOISE else 0.7957
     start, end = best / 100, min(float(full[corruption]) / 100, best_accuracy)
     scale = round((end - start) / (1 - math.exp(-STEEPNESS)), 12)
+    slope = scale * STEEPNESS * math.exp(-STEEPNESS)
     return {
         "format": 1,
         "name": f"cifar10c-{corruption.replace('_', '-')}",
@@ -71,6 +72,10 @@ def profile(rows: list[dict[str, str]], corruption: str) -> dict[str, object]:
             "data": f"CIFAR-10-C, {corruption}",
             "curve": "ASSUMED: the paper publishes no curve. Exponential with k = 3 from the student's published "
             "accuracy at its best configuration to min(teacher's published accuracy, best_accuracy)",
+            "slope_floor": f"0.01 as in the paper; the assumed curve's slope at profit 1 is {slope:.4f}, so L is "
+            + (
+                "a true lower bound" if slope >= 0.01 else "NOT a lower bound and Theorem 4 need not hold on this curve"
+            ),
             "retraining_cost": "ratio x (teacher forward + 2 x student forward), as in the paper",
             "generated_by": "traces/published/make_profiles.py",
         },
