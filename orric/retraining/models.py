@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+import onnx
 import onnxruntime
 import safetensors.torch
 import torch
+from google.protobuf.message import DecodeError
 from torch import nn
 
-from orric.exceptions import ProfileError
-from orric.vision.networks import NETWORKS
-from orric.vision.onnx_export import export
+from orric.exceptions import CalibrationError, ProfileError
+from orric.vision.networks import NETWORKS, fused
+from orric.vision.onnx_export import export, replaced
 
 
 def cache_folder() -> Path:
@@ -72,14 +75,13 @@ def exported(path: Path, role: str, classes: int) -> bytes:
     # What the exporter writes depends on its own version as well as on the weights.
     key = hashlib.sha256(f"{sha256(path)} {role} torch {torch.__version__} ort {onnxruntime.__version__}".encode())
     kept = cache_folder() / f"{role}-{key.hexdigest()[:16]}.onnx"
-    if kept.exists():
-        return kept.read_bytes()
+    with suppress(OSError, DecodeError, CalibrationError):
+        # A file cut short does not parse or lacks a parameter; the weights themselves come from the network.
+        return bytes(replaced(onnx.load_from_string(kept.read_bytes()), fused(network)).SerializeToString())
     model = export(network)
-    try:
+    with suppress(OSError):  # a cache that cannot be written only costs time
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as file:
             file.write(model)
         Path(file.name).replace(kept)
-    except OSError:
-        pass  # a cache that cannot be written only costs time
     return model

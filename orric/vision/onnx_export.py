@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,10 +38,7 @@ def export(network: nn.Module) -> bytes:
         CalibrationError: The exporter did not keep one initializer per parameter.
     """
     twin = fused(network)
-    # The exporter reports every step of its own optimizer; none of it concerns the user.
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         program = torch.onnx.export(
             twin,
             (torch.zeros(2, 3, 32, 32),),
@@ -52,6 +51,19 @@ def export(network: nn.Module) -> bytes:
     assert program is not None
     # Replacing the weights by themselves shows that every parameter has an initializer of its own.
     return bytes(replaced(program.model_proto, twin).SerializeToString())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's reports on itself from the user: absent torchvision, steps of its optimizer."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def replaced(model: onnx.ModelProto, twin: nn.Module) -> onnx.ModelProto:

@@ -178,8 +178,10 @@ def pages_with(command: Command) -> list[str]:
 
 def recipe(target: str) -> list[str]:
     """Return the commands that `make` would run for a target in a fresh clone."""
+    # The tests may themselves run under make, whose variables would add lines of their own.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     answer = subprocess.run(
-        ["make", "-n", target, "VENV=nowhere"], check=True, capture_output=True, text=True, cwd=ROOT
+        ["make", "-n", target, "VENV=nowhere"], check=True, capture_output=True, text=True, cwd=ROOT, env=environment
     )
     return answer.stdout.splitlines()
 
