@@ -55,7 +55,7 @@ class SlotRecord:
         budget_macs: C(t).
         retraining: Name of the retraining configuration.
         inference: Name of the inference configuration.
-        retraining_macs: Work spent on retraining.
+        retraining_macs: Work spent on retraining, abandoned work included.
         inference_macs: Work spent on serving.
         extent: x_t, the learning extent before the slot.
         served: Requests served in the slot, earlier slots' waiting ones included.

@@ -120,12 +120,14 @@ class _Run:
             finished: list[float | None] = []
             job = environment.process(self._retrain(environment, slot, work, retraining, finished))
             yield environment.timeout(max(end_s - environment.now, 0.0))
+            abandoned = 0.0
             if job.is_alive:
                 if start_s + work.retraining_s <= end_s + ROUNDING * self.scenario.slot_s:
                     # A share that is exactly enough may end an instant late by rounding.
                     yield job
                 else:
                     job.interrupt("the slot is over")
+                    abandoned = self.scenario.slot_s / work.retraining_s
 
             latencies = self.queue.advance(arrivals[: count - shed], start_s, end_s, work.service_s)
             self.latencies_s.append(latencies)
@@ -149,7 +151,7 @@ class _Run:
                     budget_macs=budget_macs,
                     retraining=retraining.name,
                     inference=inference.name,
-                    retraining_macs=forecast * retraining.cost_macs * retrained,
+                    retraining_macs=forecast * retraining.cost_macs * (retrained + abandoned),
                     inference_macs=served * inference.cost_macs,
                     extent=extent,
                     served=float(served),

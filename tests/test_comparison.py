@@ -1,0 +1,108 @@
+"""Comparisons: reference lines, workers, allocators of third parties."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+
+import numpy as np
+import pytest
+
+import orric
+from orric import allocators
+from orric.allocators.greedy import InferenceOnly
+from orric.comparison import compare, lines, simulate_line
+from orric.workers import in_parallel
+
+from .builders import ROOT
+
+
+@pytest.fixture(scope="module")
+def table3():
+    return orric.load_scenario(ROOT / "simulations/table3-fog.toml")
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The quickstart with real models, six slots of twenty images."""
+    scenario = orric.load_scenario(ROOT / "simulations/quickstart.toml")
+    requests = scenario.stream[0].requests.model_copy(update={"per_slot": 20})
+    stream = scenario.stream[0].model_copy(update={"requests": requests})
+    gpu = scenario.gpu[0].model_copy(update={"macs_per_s": 1e7})
+    return scenario.model_copy(update={"slots": 6, "stream": (stream,), "gpu": (gpu,)})
+
+
+def test_teacher_only_has_the_published_accuracy_and_exceeds_the_budget(table3):
+    result = simulate_line(table3, "curve", "teacher-only", 1)
+    assert result.allocator == "teacher-only"
+    assert result.mean_accuracy == pytest.approx(0.7041)
+    assert set(result.inference) == {"teacher"}
+    assert result.summary()["budget_used"] > 1.5
+    assert np.array_equal(result.budget_macs, table3.budgets_macs(1))
+
+
+def test_real_reference_lines_are_what_they_say(small):
+    pytest.importorskip("torch")
+    from orric.retraining.accuracy import drifted
+    from orric.retraining.loop import Student
+
+    teacher = simulate_line(small, "onnx", "teacher-only", 1)
+    student, right = Student(small.profile), 0
+    severities = small.stream[0].drift.severity_by_slot(6)
+    for slot in range(1, 7):
+        images, labels = drifted(student.dataset, 1, slot, 20, "fog", int(severities[slot - 1]))
+        right += int((student.label(images) == labels).sum())
+    assert teacher.value == right
+    refreshed, retrained = (simulate_line(small, "onnx", line, 1) for line in ("batch-norm-only", "orric"))
+    assert refreshed.allocations == retrained.allocations
+    assert 0 < refreshed.retraining_macs.sum() < 0.2 * retrained.retraining_macs.sum()
+
+
+def test_batch_norms_exist_in_real_models_only(small):
+    assert "batch-norm-only" in lines(small, "onnx")
+    assert "batch-norm-only" not in lines(small, "curve")
+
+
+def test_results_do_not_depend_on_the_number_of_workers(table3):
+    one, two = ({r.allocator: r for r in compare(table3, ["curve"], 1, jobs=jobs)} for jobs in (1, 2))
+    assert set(one) == set(two) == set(lines(table3, "curve"))
+    for name, result in one.items():
+        assert result.to_frame().equals(two[name].to_frame())
+        assert np.array_equal(result.latencies_s, two[name].latencies_s)
+
+
+def test_workers_answer_each_call_once_and_in_other_processes():
+    answers = dict(in_parallel(_told, [(number,) for number in range(7)], jobs=2))
+    assert {index: number for index, (number, _) in answers.items()} == {index: index for index in range(7)}
+    assert os.getpid() not in {process for _, process in answers.values()}
+
+
+def test_an_error_in_a_worker_keeps_its_message():
+    with pytest.raises(orric.BudgetError, match="slot 3: the budget of 1 MACs is below the 2 MACs"):
+        dict(in_parallel(_raise, [(3,), (3,)], jobs=2))
+
+
+def _told(number: int) -> tuple[int, int]:
+    return number, os.getpid()
+
+
+def _raise(slot: int) -> None:
+    raise orric.BudgetError(slot, 1.0, 2.0)
+
+
+def test_an_allocator_of_another_package_is_found_by_its_entry_point(monkeypatch):
+    point = importlib.metadata.EntryPoint("third-party", f"{__name__}:ThirdParty", "orric.allocators")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == point.group else [])
+    allocators._installed.cache_clear()
+    try:
+        assert isinstance(orric.make_allocator("third-party"), ThirdParty)
+        with pytest.raises(orric.ScenarioError, match="did you mean 'third-party'"):
+            orric.make_allocator("third-patry")
+    finally:
+        allocators._installed.cache_clear()
+
+
+class ThirdParty(InferenceOnly):
+    """An allocator that is registered elsewhere."""
+
+    name = "third-party"
