@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -234,19 +235,24 @@ class Scenario(Section):
         """The profile of the stream."""
         return Profile.load(self._folder / self.stream[0].profile)
 
-    @property
-    def profile_path(self) -> Path:
-        """Where the profile of the stream was read from."""
-        return (self._folder / self.stream[0].profile).resolve()
+    def resolved(self, folder: Path, seed: int, model: str) -> dict[str, Any]:
+        """Return the scenario as a plain table, with the choices of a command made.
 
-    def resolved(self, profile_path: str, seed: int, model: str) -> dict[str, Any]:
-        """Return the scenario as a plain table that `Scenario.load` reads, with the choices of a command made."""
+        Args:
+            folder: Where the table will be saved; its paths are relative to it.
+            seed: The seed chosen.
+            model: The accuracy model chosen.
+        """
         table = self.model_dump(exclude_none=True)
         table["seed"], table["accuracy"]["model"] = seed, model
-        table["stream"][0]["profile"] = profile_path
-        for owner, key in ((table["gpu"][0], "budget"), (table["stream"][0], "requests")):
-            if "csv" in owner[key]:
-                owner[key]["csv"] = str((self._folder / owner[key]["csv"]).resolve())
+        for owner, key in (
+            (table["stream"][0], "profile"),
+            (table["stream"][0]["requests"], "csv"),
+            (table["gpu"][0]["budget"], "csv"),
+        ):
+            if key in owner:
+                there = (self._folder / owner[key]).resolve()
+                owner[key] = Path(os.path.relpath(there, folder.resolve())).as_posix()
         return {"format": 1, **table}
 
     def requests(self, seed: int) -> Array:

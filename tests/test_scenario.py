@@ -201,7 +201,7 @@ def test_resolved_scenario_is_the_scenario(tmp_path: Path) -> None:
     scenario = orric.load_scenario(write(tmp_path, ('{ kind = "constant", per_slot = 1000 }', '{ csv = "trace.csv" }')))
     elsewhere = tmp_path / "elsewhere" / "scenario.toml"
     elsewhere.parent.mkdir()
-    elsewhere.write_text(tomli_w.dumps(scenario.resolved(str(scenario.profile_path), 8, "curve")))
+    elsewhere.write_text(tomli_w.dumps(scenario.resolved(elsewhere.parent, 8, "curve")))
     again = orric.load_scenario(elsewhere)
     assert again.seed == 8
     assert again.profile == scenario.profile

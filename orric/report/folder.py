@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -91,8 +90,7 @@ def write_results(
     frame = pandas.concat([result.to_frame() for result in results], ignore_index=True)
     frame.to_parquet(folder / "result.parquet", index=False)
     model = "onnx" if any(result.accuracy_model == "onnx" for result in results) else "curve"
-    profile_path = Path(os.path.relpath(scenario.profile_path, target.resolve())).as_posix()
-    (folder / "scenario.toml").write_text(tomli_w.dumps(scenario.resolved(profile_path, seed, model)), encoding="utf-8")
+    (folder / "scenario.toml").write_text(tomli_w.dumps(scenario.resolved(target, seed, model)), encoding="utf-8")
     sentences = conclusion(results)
     summary = {
         "scenario": scenario.name,

@@ -90,6 +90,20 @@ def test_the_resolved_scenario_can_be_run_again(orric, tmp_path):
     assert (tmp_path / "one/result.parquet").read_bytes() == (tmp_path / "two/result.parquet").read_bytes()
 
 
+def test_a_resolved_scenario_still_finds_its_csv(orric, tmp_path):
+    (tmp_path / "trace.csv").write_text("slot,requests,budget_macs\n1,10,1e9\n2,20,2e9\n")
+    text = TABLE3.read_text().replace("../traces", str(ROOT / "traces")).replace("slots = 50", "slots = 2")
+    text = text.replace('{ kind = "constant", per_slot = 1000 }', '{ csv = "trace.csv" }')
+    text = text.replace('{ kind = "uniform", low = 0.0919301, high = 1.0 }', '{ csv = "trace.csv" }')
+    (tmp_path / "scenario.toml").write_text(text)
+    assert orric("run", tmp_path / "scenario.toml", "--output", tmp_path / "deep/one", "--jobs", 1)[0] == 0
+    again = tmp_path / "deep/one/scenario.toml"
+    assert str(tmp_path) not in again.read_text()
+    status, _, err = orric("run", again, "--output", tmp_path / "two", "--jobs", 1)
+    assert status == 0, err
+    assert (tmp_path / "deep/one/result.parquet").read_bytes() == (tmp_path / "two/result.parquet").read_bytes()
+
+
 def test_same_seed_same_bytes_whatever_the_number_of_workers(orric, tmp_path):
     for folder, jobs in (("one", 1), ("two", 2)):
         status, _, err = orric("run", QUICKSTART, "--accuracy", "curve", "--output", tmp_path / folder, "--jobs", jobs)
