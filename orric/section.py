@@ -73,9 +73,9 @@ class Section(BaseModel, metaclass=_Reporting):
             return cls.model_validate(table)
         except ValidationError as error:
             location, found, remedy = _explain(error, cls)
-            line = line_of(text, location)
-            key = ".".join(map(_index, location)) or "file"
-            raise cls.error(f"{path}:{line}: {key}", found, remedy) from None
+            key = ".".join(map(_index, location))
+            where = f"{path}:{line_of(text, location)}: {key}" if key else str(path)
+            raise cls.error(where, found, remedy) from None
 
 
 def read_text(path: str | Path, error: type[OrricError]) -> str:
