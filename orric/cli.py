@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -55,6 +56,8 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every r
 
 def main() -> None:
     """Run the command line: exit status 0 done, 1 failed while running, 2 unusable input."""
+    # Ended from outside, it still removes what is half-written.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except OrricError as error:
@@ -183,6 +186,7 @@ def calibrate(
 ) -> None:
     """Measure real ONNX models into a profile: accuracy, latency, cost, learning curve."""
     import os
+    import tempfile
 
     from orric.calibration.calibrate import Plan, save_profile
     from orric.calibration.calibrate import calibrate as measure
@@ -191,8 +195,14 @@ def calibrate(
 
     load_dataset(dataset)
     target = output or Path(f"{dataset}.toml")
-    if not os.access(target.resolve().parent, os.W_OK):
-        raise ScenarioError(f"profile {target}", "its folder cannot be written", "choose another with --output")
+    try:
+        # Trying is the only sure way to know, and now is better than after minutes of work.
+        tempfile.TemporaryFile(dir=target.resolve().parent).close()
+    except OSError as error:
+        found = f"its folder cannot be written ({error.strerror})"
+        raise ScenarioError(f"profile {target}", found, "choose another with --output") from None
+    if target.is_dir():
+        raise ScenarioError(f"profile {target}", "is a folder", "give a file with --output")
     with _progress() as progress:
         if pretrain:
             bar = progress.add_task("training student and teacher", total=1.0)

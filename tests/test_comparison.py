@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import multiprocessing
 import os
 
 import numpy as np
+import psutil
 import pytest
 
 import orric
@@ -75,6 +77,14 @@ def test_workers_answer_each_call_once_and_in_other_processes():
     answers = dict(in_parallel(_told, [(number,) for number in range(7)], jobs=2))
     assert {index: number for index, (number, _) in answers.items()} == {index: index for index in range(7)}
     assert os.getpid() not in {process for _, process in answers.values()}
+
+
+def test_stopping_early_ends_the_workers():
+    answers = in_parallel(_told, [(number,) for number in range(5)], jobs=2)
+    _, (_, process) = next(answers)
+    answers.close()
+    assert not multiprocessing.active_children()
+    assert not psutil.pid_exists(process)
 
 
 def test_an_error_in_a_worker_keeps_its_message():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orric.cli import main
@@ -159,6 +161,34 @@ def test_a_failing_run_leaves_nothing(orric, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_from_outside_leaves_nothing(tmp_path, number):
+    command = [sys.executable, "-m", "orric", "run", str(QUICKSTART), "--output", "out", "--jobs", "2"]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    parent = psutil.Process(run.pid)
+    while run.poll() is None and len(parent.children()) < 3:  # two workers and their resource tracker
+        os.sched_yield()
+    workers = parent.children()
+    run.send_signal(number)
+    _, err = run.communicate()
+    assert run.returncode != 0
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    command = [sys.executable, "-m", "orric", "run", str(QUICKSTART), "--output", "out", "--jobs", "2"]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    parent = psutil.Process(run.pid)
+    while run.poll() is None and len(parent.children()) < 3:
+        os.sched_yield()
+    workers = parent.children()
+    run.kill()
+    run.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
 BAD_TRACES = {
     "empty": ("", "is empty"),
     "no slots": ("slot,requests,budget_macs\n", "no slots follow"),
@@ -236,6 +266,8 @@ def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
         (["calibrate", "--dataset", "digit"], "did you mean 'digits'"),
         (["calibrate", "--models", "nowhere", "--output", "x.toml"], "digits-student.safetensors: no such file"),
         (["calibrate", "--output", "nowhere/x.toml"], "cannot be written"),
+        (["calibrate", "--output", "/proc/x.toml"], "cannot be written"),
+        (["calibrate", "--output", "."], "is a folder"),
     ],
 )
 def test_unusable_options_get_one_line_and_status_2(orric, tmp_path, monkeypatch, arguments, expected):
