@@ -161,14 +161,23 @@ def test_a_failing_run_leaves_nothing(orric, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_from_outside_leaves_nothing(tmp_path, number):
+@pytest.fixture
+def working(tmp_path):
+    """Start the main job in an empty folder; return it and its processes once both workers are up."""
     command = [sys.executable, "-m", "orric", "run", str(QUICKSTART), "--output", "out", "--jobs", "2"]
-    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    parent = psutil.Process(run.pid)
-    while run.poll() is None and len(parent.children()) < 3:  # two workers and their resource tracker
-        os.sched_yield()
-    workers = parent.children()
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
+        parent, workers = psutil.Process(run.pid), []
+        # A worker that is up has a thread that watches its parent; the resource tracker has one thread only.
+        while run.poll() is None and len(workers) < 2:
+            os.sched_yield()
+            workers = [child for child in parent.children() if child.num_threads() > 1]
+        yield run, parent.children()
+        run.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_from_outside_leaves_nothing(working, tmp_path, number):
+    run, workers = working
     run.send_signal(number)
     _, err = run.communicate()
     assert run.returncode != 0
@@ -177,13 +186,8 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing(tmp_path, number):
     assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path):
-    command = [sys.executable, "-m", "orric", "run", str(QUICKSTART), "--output", "out", "--jobs", "2"]
-    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    parent = psutil.Process(run.pid)
-    while run.poll() is None and len(parent.children()) < 3:
-        os.sched_yield()
-    workers = parent.children()
+def test_workers_end_when_their_parent_is_killed(working):
+    run, workers = working
     run.kill()
     run.wait()
     assert psutil.wait_procs(workers, timeout=60)[1] == []
