@@ -175,6 +175,13 @@ class Scenario(Section):
     stream: tuple[Stream, ...] = Field(min_length=1, max_length=1)
     _folder: Path = PrivateAttr(default=Path())
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if name.startswith(".") or "/" in name or "\\" in name:
+            raise ValueError(f"found {name!r}, which cannot name a result folder; leave out slashes and a leading dot")
+        return name
+
     @field_validator("allocators")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -165,7 +165,9 @@ def test_a_failing_run_leaves_nothing(orric, tmp_path, monkeypatch):
 def working(tmp_path):
     """Start the main job in an empty folder; return it and its processes once both workers are up."""
     command = [sys.executable, "-m", "orric", "run", str(QUICKSTART), "--output", "out", "--jobs", "2"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
+    # Whoever runs the tests in the background may have them ignore SIGINT, and children inherit that.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (one line in the child, before exec)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as run:
         parent, workers = psutil.Process(run.pid), []
         # A worker that is up has a thread that watches its parent; the resource tracker has one thread only.
         while run.poll() is None and len(workers) < 2:
@@ -221,6 +223,11 @@ def test_bad_traces_get_one_line_and_status_2(orric, tmp_path, kind):
 BAD_SCENARIOS = {
     "unknown key": ("slot_s = 60.0", "slot_s = 60.0\nsloots = 3", "did you mean 'slots'"),
     "unknown allocator": ('"orric", ', '"oric", ', "did you mean 'orric'"),
+    "a name that leaves the results folder": (
+        'name = "table3-fog"',
+        'name = "../../evil"',
+        "cannot name a result folder",
+    ),
     "zero slots": ("slots = 50", "slots = 0", "found 0"),
     "no slots": ("slots = 50\n", "", "'slots' is missing"),
     "negative requests": ("per_slot = 1000", "per_slot = -1", "found -1"),
