@@ -8,6 +8,7 @@
     |- ScenarioError (ValueError)       a scenario, or a name or option given to a command
     |- BudgetError (ValueError)         a slot in which no pair of configurations fits
     |- CalibrationError                 a measurement that cannot be trusted
+    |- CertificateError (ValueError)    a certificate that does not prove what it claims
     |- MissingExtraError (ImportError)  an optional dependency that is not installed
 
 A message is one line: where, what was found, and what is allowed or what to do. Everything that the message
@@ -72,6 +73,10 @@ class BudgetError(OrricError, ValueError):
 
 class CalibrationError(OrricError):
     """A measurement of a real model cannot be trusted."""
+
+
+class CertificateError(OrricError, ValueError):
+    """A certificate does not prove what it claims, or is none."""
 
 
 class MissingExtraError(OrricError, ImportError):

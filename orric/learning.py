@@ -29,8 +29,8 @@ class LearningCurve(Section):
         """Return the accuracy, in [0, 1], at a learning extent (at least 0; scalar or array)."""
         raise NotImplementedError
 
-    def slope(self, extent: float) -> float:
-        """Return the (right-hand) derivative in accuracy per profit at a learning extent."""
+    def slope(self, extent: float | Array) -> Any:
+        """Return the (right-hand) derivative in accuracy per profit at a learning extent (scalar or array)."""
         raise NotImplementedError
 
     def at(self, slot: int) -> LearningCurve:
@@ -54,8 +54,8 @@ class Exponential(LearningCurve):
     def __call__(self, extent: float | Array) -> Any:
         return self.c - self.a * np.exp(-self.k * np.asarray(extent))
 
-    def slope(self, extent: float) -> float:
-        return float(self.a * self.k * np.exp(-self.k * extent))
+    def slope(self, extent: float | Array) -> Any:
+        return self.a * self.k * np.exp(-self.k * np.asarray(extent))
 
 
 class Power(LearningCurve):
@@ -70,8 +70,8 @@ class Power(LearningCurve):
     def __call__(self, extent: float | Array) -> Any:
         return self.c - self.a * (np.asarray(extent) + self.b) ** -self.alpha
 
-    def slope(self, extent: float) -> float:
-        return float(self.a * self.alpha * (extent + self.b) ** (-self.alpha - 1))
+    def slope(self, extent: float | Array) -> Any:
+        return self.a * self.alpha * (np.asarray(extent) + self.b) ** (-self.alpha - 1)
 
 
 class Logarithmic(LearningCurve):
@@ -85,8 +85,8 @@ class Logarithmic(LearningCurve):
     def __call__(self, extent: float | Array) -> Any:
         return self.a + self.b * np.log1p(self.k * np.asarray(extent))
 
-    def slope(self, extent: float) -> float:
-        return float(self.b * self.k / (1 + self.k * extent))
+    def slope(self, extent: float | Array) -> Any:
+        return self.b * self.k / (1 + self.k * np.asarray(extent))
 
 
 class Tabulated(LearningCurve):
@@ -120,11 +120,9 @@ class Tabulated(LearningCurve):
     def __call__(self, extent: float | Array) -> Any:
         return np.interp(extent, self.x, self.y)
 
-    def slope(self, extent: float) -> float:
-        piece = int(np.searchsorted(self.x, extent, side="right")) - 1
-        if piece >= len(self.x) - 1:
-            return 0.0
-        return (self.y[piece + 1] - self.y[piece]) / (self.x[piece + 1] - self.x[piece])
+    def slope(self, extent: float | Array) -> Any:
+        slopes = np.append(np.diff(self.y) / np.diff(self.x), 0.0)
+        return slopes[np.searchsorted(self.x, extent, side="right") - 1]
 
 
 class TimeVarying(LearningCurve):
@@ -154,8 +152,8 @@ class TimeVarying(LearningCurve):
         """Return the accuracy of the first piece; use `at` for the others."""
         return self.curves[0](extent)
 
-    def slope(self, extent: float) -> float:
-        return min(curve.slope(extent) for curve in self.curves)
+    def slope(self, extent: float | Array) -> Any:
+        return np.minimum.reduce([curve.slope(extent) for curve in self.curves])
 
 
 FORMS: dict[str, type[LearningCurve]] = {

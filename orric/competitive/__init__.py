@@ -1,0 +1,1 @@
+"""Competitive analysis: the offline optimum as an interval, proved bounds, and the search for worst cases."""

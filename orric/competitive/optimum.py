@@ -1,0 +1,219 @@
+"""The offline optimum of (P) as an interval [lower, upper] that can be re-verified."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from orric.competitive.certificate import Certificate
+from orric.competitive.problem import OfflineProblem, Overload
+from orric.competitive.window import price_bound
+from orric.exceptions import ScenarioError, extra
+from orric.learning import Exponential, LearningCurve, LearningExtent
+from orric.profile import Profile
+from orric.trace import Trace
+
+with extra("sim"):
+    from orric.competitive import relaxation
+
+Array = np.ndarray[Any, Any]
+
+# Points of the upper bound kept at once, 16 bytes each and as much again while refining.
+MOST_POINTS = 2**24
+# No interval can be narrower than what rounding costs.
+FINEST_GAP = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class OfflineOptimum:
+    """An interval around the optimum of (P), and the allocations that attain its lower end.
+
+    Attributes:
+        lower: Value of `allocations`, rounded down; in correct requests.
+        upper: No allocations are worth more; rounded up.
+        allocations: One {"slot", "stream", "retraining", "inference"} per slot.
+        correct: What each slot of `allocations` earns, shape (T,).
+        seconds: Time taken to solve, compilation excluded.
+        reason: Why the asked gap was not met; empty when it was.
+        certificate: All that is needed to verify the interval anew.
+    """
+
+    lower: float
+    upper: float
+    allocations: list[dict[str, Any]]
+    correct: Array
+    seconds: float
+    reason: str
+    certificate: Certificate
+
+    @property
+    def gap(self) -> float:
+        """(upper - lower) / upper."""
+        return (self.upper - self.lower) / self.upper
+
+
+def offline_optimum(
+    profile: Profile, trace: Trace, gap: float = 1e-4, *, overload: Overload = "error"
+) -> OfflineOptimum:
+    """Enclose the optimum of (P) for a known learning curve.
+
+    The lower end is attained by allocations found by a beam search along the upper bound; the upper end is a
+    relaxation refined around the paths that still promise more than the lower end (see `relaxation`). Under
+    window memory, whose state does not fit one number, the upper end is a Lagrangian bound and may stay looser
+    than asked; `reason` then says so.
+
+    Args:
+        profile: Configurations, learning curve and memory.
+        trace: Requests and budgets.
+        gap: Relative width of the interval at which to stop.
+        overload: What becomes of a slot in which no pair fits, as in `orric.evaluate`.
+
+    Raises:
+        BudgetError: No pair fits the budget of a slot, and `overload` is "error".
+        ScenarioError: The gap is not in [0, 1).
+        MissingExtraError: numba is not installed.
+
+    >>> import orric
+    >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
+    >>> trace = orric.Trace(requests=[1000, 1000], budget_macs=[8.636e10, 7.94e9])
+    >>> best = orric.offline_optimum(profile, trace, gap=1e-6)
+    >>> best.lower <= orric.evaluate(profile, trace, orric.Orric()).value <= best.upper, best.gap < 1e-6
+    (True, True)
+    """
+    if not 0 <= gap < 1:
+        raise ScenarioError("gap", f"found {gap:g}", "give a relative width from 0 to below 1, say 1e-4")
+    _warm_up()
+    begun = time.perf_counter()
+    problem = OfflineProblem.of(profile, trace, overload)
+    if problem.memory.kind == "window":
+        # Fine tables cost little here, and let the checker's own evaluation agree with the claim.
+        tables = curve_tables(problem.curves, float(problem.gains.max()), min(gap, 1e-9))
+        lower, chosen, upper, evidence, reason = price_bound(problem, gap, tables)
+    else:
+        lower, chosen, upper, evidence, reason = _refined(problem, gap)
+    lower, upper = _down(lower, trace.slots), max(upper, lower)
+    seconds = time.perf_counter() - begun
+    allocations = problem.allocations(chosen)
+    return OfflineOptimum(
+        lower=lower,
+        upper=upper,
+        allocations=allocations,
+        correct=problem.correct(chosen),
+        seconds=seconds,
+        reason=reason if (upper - lower) / upper > gap else "",
+        certificate=Certificate.of(problem, allocations, lower, upper, evidence),
+    )
+
+
+def _down(value: float, slots: int) -> float:
+    """Round a sum over slots down by more than adding it up in another order can change it."""
+    return value * (1 - 2.0**-44 - 8 * slots * 2.0**-53)
+
+
+def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, dict[str, Array], str]:
+    """Tighten the relaxation level by level until the gap is met."""
+    slots = len(problem.counts)
+    keep, weight = problem.transition()
+    low, high = problem.reach(keep, weight)
+    most = float(problem.gains.max())
+    which, values, slopes = curve_tables(problem.curves, most, gap)
+    steps = (keep, weight, problem.gains, problem.rewards, problem.counts)
+    lower, upper, chosen = -1.0, math.inf, np.zeros(slots, np.int64)
+    evidence: dict[str, Array] = {}
+    # The first level is one piece per slot; tolerances are relative to the whole value, shared by the slots.
+    starts, extents = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
+    scale = float((problem.rewards[:, 0] * values[which, -1]).sum())
+    spread = max(1e-2, gap)
+    tolerance = np.full(2 * slots, spread * scale / slots)
+    while True:
+        starts, extents, bounds = relaxation.bound_backward(
+            low, high, *steps, values, slopes, which, most, starts, extents, tolerance, False, MOST_POINTS
+        )
+        if starts[0] < 0:
+            return lower, chosen, upper, evidence, f"more than {MOST_POINTS:,} points would be needed"
+        promised = float(bounds[0])
+        path = relaxation.best_path(*steps, values, which, most, starts, extents, bounds, 8)
+        value = float(problem.correct(path).sum())
+        if value > lower:
+            lower, chosen = value, path
+        if promised < upper:
+            upper, evidence = promised, {"starts": starts, "extents": extents, "bounds": bounds}
+        width = (upper - lower) / upper
+        if width <= gap:
+            return lower, chosen, upper, evidence, ""
+        if spread <= max(gap, FINEST_GAP) / 64:
+            return lower, chosen, upper, evidence, f"rounding and the best path found leave {width:.1e}"
+        target = lower / (1 - gap)
+        lost = relaxation.losses_forward(
+            *steps, values, slopes, which, most, starts, extents, bounds, math.inf
+        )
+        # The whole is never off by as much as the tolerances allow together, so the gap itself is tried first.
+        spread = max(width / 10, gap) if spread > gap else spread / 4
+        # A path that has already lost more than the gap can hide may be bounded that much more loosely.
+        hidden = np.minimum(lost, scale) - max(promised - target, 0.0)
+        tolerance = np.maximum(spread * lower / slots, hidden / slots)
+
+
+def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> tuple[Array, Array, Array]:
+    """Bound every distinct curve from above by a fine table.
+
+    Args:
+        curves: One per slot.
+        most: A^T_max, where the tables end.
+        gap: Relative width of the interval they are meant for.
+
+    Returns:
+        Which table each slot uses, shape (T,), values at the nodes most (k / n)^2, shape (curves, n + 1), between
+        which lines run above the curve, and slopes at the nodes, same shape.
+    """
+    distinct = {id(curve): curve for curve in curves}
+    place = {key: n for n, key in enumerate(distinct)}
+    which = np.array([place[id(curve)] for curve in curves])
+    # Twenty megabytes at most, finer only as far as the gap needs it.
+    cells, most_cells = 2**12, max(2**21 // len(distinct), 2**12)
+    while True:
+        nodes = most * (np.arange(cells + 1) / cells) ** 2
+        values, slopes, bow = [], [], 0.0
+        for curve in distinct.values():
+            exact = np.asarray(curve(nodes), float) * (1 + 2.0**-45)
+            slope = np.broadcast_to(np.asarray(curve.slope(nodes), float), nodes.shape)
+            # A concave curve lies below both end tangents, hence within this of its chord.
+            bows = np.maximum(slope[:-1] - slope[1:], 0) * np.diff(nodes) / 4 * (1 + 1e-9)
+            value = exact.copy()
+            value[:-1] = np.maximum(value[:-1], exact[:-1] + bows)
+            value[1:] = np.maximum(value[1:], exact[1:] + bows)
+            values.append(value)
+            slopes.append(slope)
+            bow = max(bow, float((bows[1:] / exact[1:-1]).max()))
+        if bow <= max(gap, FINEST_GAP) / 20 or 2 * cells > most_cells:
+            return which, np.array(values), np.array(slopes)
+        cells *= 2
+
+
+@lru_cache(maxsize=1)
+def _warm_up() -> None:
+    """Compile on an instance of two slots, so that no caller's time counts compilation."""
+    from orric.configuration import InferenceConfiguration, RetrainingConfiguration
+
+    profile = Profile(
+        name="warm-up",
+        best_accuracy=0.9,
+        slope_floor=1e-3,
+        retraining=(
+            RetrainingConfiguration(name="none", profit=0.0, cost_macs=0.0),
+            RetrainingConfiguration(name="all", profit=1.0, cost_macs=1.0),
+        ),
+        inference=(
+            InferenceConfiguration(name="small", profit=0.5, cost_macs=1.0),
+            InferenceConfiguration(name="large", profit=1.0, cost_macs=2.0),
+        ),
+        curve=Exponential(c=0.9, a=0.4, k=3.0),
+        memory=LearningExtent(),
+    )
+    _refined(OfflineProblem.of(profile, Trace(requests=[1.0] * 9, budget_macs=[2.0] * 9)), 1e-6)

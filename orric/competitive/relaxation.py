@@ -1,0 +1,447 @@
+"""Upper bounds of the value function: the compiled passes behind `offline_optimum`.
+
+V_t(x) is what slots t..T can still earn from learning extent x. Backwards from the last slot it is bounded from
+above by continuous, piecewise linear functions U_t. Seen through slot t's options, U_{t+1} and the learning curve
+give a function that is convex between finitely many places; U_t runs above it at all of them, by at most a
+tolerance that may differ from extent to extent. So a bound errs upward, and what it errs by is no more than the
+sum of the tolerances along the best path, the curve's bow between two places, and the outward rounding.
+
+Arrays over slots are flat: the points of U_t are `extents[starts[t] : starts[t + 1]]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+compiled = numba.njit(cache=True, nogil=True)
+
+# Relative error allowed for a handful of floating-point operations, each good to 2^-53.
+ROUNDING = 2.0**-49
+# Places closer than this (relative to the largest profit) count as one.
+NEAR = 2.0**-46
+
+
+@compiled
+def curve_at(values: Array, most: float, place: float) -> float:
+    """Return the bound of f from its table, whose nodes stand at most (k / n)^2."""
+    cells = len(values) - 1
+    if most <= 0.0 or place <= 0.0:
+        return values[0]
+    k = min(int(cells * np.sqrt(min(place / most, 1.0))), cells - 1)
+    begin, end = most * (k / cells) ** 2, most * ((k + 1) / cells) ** 2
+    part = min(max((place - begin) / (end - begin), 0.0), 1.0)
+    return values[k] + (values[k + 1] - values[k]) * part
+
+
+@compiled
+def curve_bow(slopes: Array, most: float, begin: float, end: float) -> float:
+    """Return how far f may rise above its chord: a concave curve lies below both of its end tangents."""
+    cells = len(slopes) - 1
+    if most <= 0.0 or end <= begin:
+        return 0.0
+    low = min(int(cells * np.sqrt(max(begin, 0.0) / most) * (1 - 1e-14)), cells)
+    high = min(int(np.ceil(cells * np.sqrt(min(end / most, 1.0)) * (1 + 1e-14))), cells)
+    return 0.25 * max(slopes[low] - slopes[high], 0.0) * (end - begin)
+
+
+@compiled
+def _line(extents: Array, bounds: Array, k: int, last: int, place: float) -> float:
+    """Evaluate U between its points k and k + 1; a function of one point is constant."""
+    if k >= last:
+        return bounds[last]
+    part = (place - extents[k]) / (extents[k + 1] - extents[k])
+    return bounds[k] + (bounds[k + 1] - bounds[k]) * min(max(part, 0.0), 1.0)
+
+
+@compiled
+def _piece(extents: Array, first: int, last: int, place: float) -> int:
+    """Return the index of the last point of U at or before an extent."""
+    low, high = first, max(last - 1, first)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if extents[middle] <= place:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@compiled
+def _places(
+    low: float,
+    high: float,
+    keep: float,
+    shifts: Array,
+    extents: Array,
+    first: int,
+    last: int,
+    old_extents: Array,
+    old_first: int,
+    old_last: int,
+    pieces: Array,
+    near: float,
+    out: Array,
+) -> int:
+    """Write the ascending places of slot t at which U_t must be checked; return how many.
+
+    These are the ends of the domain, the points of U_{t+1} seen through every option, and the points of the
+    last level's U_t with `pieces` cuts each, which hold the curve's bow down.
+    """
+    options = len(shifts)
+    heads = np.full(options, first)
+    for i in range(options):
+        if keep <= 0.0:
+            heads[i] = last + 1
+        while heads[i] <= last and extents[heads[i]] - shifts[i] <= keep * low:
+            heads[i] += 1
+    old, part = old_first, 1
+    count = 1
+    out[0] = low
+    while True:
+        place = high
+        which = -1
+        for i in range(options):
+            if heads[i] <= last:
+                image = (extents[heads[i]] - shifts[i]) / keep
+                if image < place:
+                    place, which = image, i
+        if old < old_last:
+            cut = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
+            if cut < place:
+                place, which = cut, options
+        if which == -1:
+            break
+        if which == options:
+            part += 1
+            if part > pieces[old]:
+                old, part = old + 1, 1
+        else:
+            heads[which] += 1
+        if place > out[count - 1] + near and place < high - near:
+            out[count] = place
+            count += 1
+    if high > low:
+        out[count] = high
+        count += 1
+    return count
+
+
+@compiled
+def _hull(x: Array, y: Array, room: Array, count: int) -> int:
+    """Reduce points to their upper concave hull in place; return how many remain."""
+    kept = 0
+    for k in range(count):
+        while kept >= 2 and (y[kept - 1] - y[kept - 2]) * (x[k] - x[kept - 2]) <= (y[k] - y[kept - 2]) * (
+            x[kept - 1] - x[kept - 2]
+        ):
+            kept -= 1
+        x[kept], y[kept], room[kept] = x[k], y[k], room[k]
+        kept += 1
+    return kept
+
+
+@compiled
+def _simplified(x: Array, y: Array, room: Array, count: int, out_x: Array, out_y: Array) -> int:
+    """Write few points whose lines run above (x, y), by at most `room`; return how many. O(count).
+
+    From each point the longest line is drawn for which some slope keeps it in the tube, with the lowest such slope.
+    """
+    out_x[0], out_y[0] = x[0], y[0]
+    written, k = 1, 1
+    while k < count:
+        begin, level = out_x[written - 1], out_y[written - 1]
+        least, most = -np.inf, np.inf
+        while k < count:
+            width = x[k] - begin
+            low, high = (y[k] - level) / width, (y[k] + room[k] - level) / width
+            if max(low, least) > min(high, most):
+                break
+            least, most = max(low, least), min(high, most)
+            k += 1
+        if least == -np.inf:  # only by rounding: the next point alone always fits
+            least = (y[k] - level) / (x[k] - begin)
+            k += 1
+        out_x[written] = x[k - 1]
+        out_y[written] = max(level + least * (x[k - 1] - begin), y[k - 1])
+        written += 1
+    return written
+
+
+@compiled
+def bound_backward(
+    low: Array,
+    high: Array,
+    keep: Array,
+    weight: Array,
+    gains: Array,
+    rewards: Array,
+    counts: Array,
+    values: Array,
+    slopes: Array,
+    which: Array,
+    most: float,
+    old_starts: Array,
+    old_extents: Array,
+    tolerance: Array,
+    envelope: bool,
+    capacity: int,
+) -> tuple[Array, Array, Array]:
+    """Bound V_t for t = T..1.
+
+    Args:
+        low: Least reachable extent of each slot, shape (T,).
+        high: Largest reachable extent, shape (T,).
+        keep: Share of x that stays in the next slot's extent, shape (T,).
+        weight: Share that the slot's own profit gets, 1 - keep, shape (T,).
+        gains: Profits of the options, shape (T, M).
+        rewards: Rewards of the options, shape (T, M).
+        counts: Number of options, shape (T,).
+        values: Tables of curves, shape (curves, n + 1), for `curve_at`.
+        slopes: Their slopes at the nodes, same shape.
+        which: Curve of each slot, shape (T,).
+        most: A^T_max.
+        old_starts: Points of the level before, flat.
+        old_extents: Their places.
+        tolerance: By how much U_t may exceed what it bounds, for the piece behind each of those points.
+        envelope: Bound by concave functions only.
+        capacity: Largest number of points altogether; beyond it `starts[0]` of the answer is -1.
+
+    Returns:
+        starts, shape (T + 1,), extents and bounds of the points, flat.
+    """
+    horizon = len(counts)
+    sizes = np.zeros(horizon + 1, np.int64)
+    room_left = 4096
+    xs, us = np.empty(room_left), np.empty(room_left)
+    # Filled from the back, slot T first: points of a slot are [first, last].
+    top = room_left
+    first, last = top, top - 1
+    near = NEAR * most
+    for t in range(horizon - 1, -1, -1):
+        options = counts[t]
+        curve, bows = values[which[t]], slopes[which[t]]
+        shifts = weight[t] * gains[t, :options]
+        old_first, old_last = old_starts[t], old_starts[t + 1] - 1
+        pieces = np.ones(len(old_extents[old_first : old_last + 1]), np.int64)
+        extra = 0
+        for c in range(old_last - old_first):
+            a, b = old_extents[old_first + c], old_extents[old_first + c + 1]
+            bow = rewards[t, 0] * curve_bow(bows, most, a, b)
+            pieces[c] = min(max(int(np.ceil(np.sqrt(8.0 * bow / tolerance[old_first + c]))), 1), 4096)
+            extra += pieces[c]
+        points = 0 if t == horizon - 1 else last - first + 1
+        size = options * points + extra + 4
+        place = np.empty(size)
+        count = _places(
+            low[t], high[t], keep[t], shifts, xs, first, last if points else first - 1,
+            old_extents[old_first : old_last + 1], 0, old_last - old_first, pieces, near, place,
+        )
+        # Values of every option at every place; where the best option changes, the crossing is a place as well.
+        x, y, room = np.empty(2 * count), np.empty(2 * count), np.empty(2 * count)
+        now, before = np.empty(options), np.empty(options)
+        heads = np.full(options, first)
+        best_before, filled, old, plain = -1, 0, 0, 0.0
+        steepest = 0.0
+        for k in range(first, last):
+            if points:
+                steepest = max(steepest, abs(us[k + 1] - us[k]) / (xs[k + 1] - xs[k]))
+        largest = 0.0
+        for n in range(count):
+            here = place[n]
+            f = curve_at(curve, most, here)
+            best = 0
+            for i in range(options):
+                now[i] = rewards[t, i] * f
+                if points:
+                    image = keep[t] * here + shifts[i]
+                    while heads[i] < last - 1 and xs[heads[i] + 1] <= image:
+                        heads[i] += 1
+                    now[i] += _line(xs, us, heads[i], last, image)
+                if now[i] > now[best]:
+                    best = i
+            while old < old_last - old_first - 1 and old_extents[old_first + old + 1] <= here:
+                old += 1
+            allowed = tolerance[old_first + old]
+            bow = 0.0
+            if n > 0:
+                bow = rewards[t, 0] * curve_bow(bows, most, place[n - 1], here)
+                y[filled - 1] = max(y[filled - 1], plain + bow)
+                if best != best_before:
+                    gap_before = before[best_before] - before[best]
+                    gap_now = now[best] - now[best_before]
+                    if gap_before + gap_now > 0.0:
+                        part = gap_before / (gap_before + gap_now)
+                        cross = place[n - 1] + part * (here - place[n - 1])
+                        if cross > place[n - 1] + near and cross < here - near:
+                            level = -np.inf
+                            for i in range(options):
+                                level = max(level, before[i] + part * (now[i] - before[i]))
+                            x[filled], y[filled], room[filled] = cross, level + bow, allowed
+                            filled += 1
+            x[filled], y[filled], room[filled] = here, now[best] + bow, allowed
+            plain = now[best]
+            filled += 1
+            largest = max(largest, now[best])
+            before[:] = now
+            best_before = best
+        margin = ROUNDING * largest + 4.0 * NEAR * most * steepest
+        for n in range(filled):
+            y[n] += margin
+        if envelope:
+            filled = _hull(x, y, room, filled)
+        out_x, out_y = np.empty(filled), np.empty(filled)
+        written = _simplified(x, y, room, filled, out_x, out_y)
+        if first - written < 0:
+            if 2 * room_left > capacity:
+                sizes[0] = -1
+                return sizes, xs, us
+            grown_x, grown_u = np.empty(2 * room_left), np.empty(2 * room_left)
+            grown_x[room_left + first :] = xs[first:]
+            grown_u[room_left + first :] = us[first:]
+            xs, us = grown_x, grown_u
+            first += room_left
+            last += room_left
+            room_left *= 2
+        last = first - 1
+        first -= written
+        xs[first : last + 1] = out_x[:written]
+        us[first : last + 1] = out_y[:written]
+        sizes[t] = written
+    starts = np.zeros(horizon + 1, np.int64)
+    for t in range(horizon):
+        starts[t + 1] = starts[t] + sizes[t]
+    return starts, xs[first:].copy(), us[first:].copy()
+
+
+@compiled
+def losses_forward(
+    keep: Array,
+    weight: Array,
+    gains: Array,
+    rewards: Array,
+    counts: Array,
+    values: Array,
+    slopes: Array,
+    which: Array,
+    most: float,
+    starts: Array,
+    extents: Array,
+    bounds: Array,
+    limit: float,
+) -> Array:
+    """Return the least that a path from x_1 = 0 into each piece has fallen behind the bound, flat like the points.
+
+    The value of a path is U_1(0) minus what it loses in its slots, so a piece that is only reached by losing much
+    cannot lie on a path that the bound promises. Pieces reached by losing more than `limit` are not followed;
+    pieces that are not reached stay infinite.
+    """
+    lost = np.full(len(extents), np.inf)
+    lost[starts[0] : starts[1]] = 0.0
+    for t in range(len(counts) - 1):
+        first, last = starts[t], starts[t + 1] - 1
+        following, end_of = starts[t + 1], starts[t + 2] - 1
+        curve, bows = values[which[t]], slopes[which[t]]
+        for c in range(first, max(last, first + 1)):
+            behind = lost[c]
+            if behind > limit:
+                continue
+            a, b = extents[c], extents[min(c + 1, last)]
+            bow = curve_bow(bows, most, a, b)
+            at_a, at_b = curve_at(curve, most, a) + bow, curve_at(curve, most, b) + bow
+            for i in range(counts[t]):
+                shift = weight[t] * gains[t, i]
+                begin, end = keep[t] * a + shift, keep[t] * b + shift
+                low = bounds[c] - rewards[t, i] * at_a
+                high = bounds[min(c + 1, last)] - rewards[t, i] * at_b
+                r = _piece(extents, following, end_of, begin)
+                if r > following and extents[r] >= begin:
+                    r -= 1  # a place on a point touches the piece before it as well
+                place, here = begin, low
+                while True:
+                    inside = r < end_of - 1 and extents[r + 1] < end
+                    until, there = end, high
+                    if inside:
+                        until = max(extents[r + 1], place)
+                        there = low + (high - low) * ((until - begin) / (end - begin))
+                    lack = min(
+                        here - _line(extents, bounds, r, end_of, place),
+                        there - _line(extents, bounds, r, end_of, until),
+                    )
+                    lost[r] = min(lost[r], behind + max(lack, 0.0))
+                    if not inside:
+                        break
+                    place, here = until, there
+                    r += 1
+                if r < end_of - 1 and extents[r + 1] <= end:
+                    lost[r + 1] = min(lost[r + 1], behind + max(high - bounds[r + 1], 0.0))
+    return lost
+
+
+@compiled
+def best_path(
+    keep: Array,
+    weight: Array,
+    gains: Array,
+    rewards: Array,
+    counts: Array,
+    values: Array,
+    which: Array,
+    most: float,
+    starts: Array,
+    extents: Array,
+    bounds: Array,
+    breadth: int,
+) -> Array:
+    """Return the option of every slot on the most promising path, shape (T,).
+
+    A beam search: of the paths into each slot the `breadth` most promising undominated ones are extended. Promise
+    is value so far plus the bound of what follows. O(T breadth^2 M).
+    """
+    horizon = len(counts)
+    widest = 0
+    for t in range(horizon):
+        widest = max(widest, counts[t])
+    parents = np.zeros((horizon, breadth), np.int32)
+    choices = np.zeros((horizon, breadth), np.int32)
+    place, value = np.zeros(breadth), np.zeros(breadth)
+    new_place, new_value = np.empty(breadth * widest), np.empty(breadth * widest)
+    promise = np.empty(breadth * widest)
+    alive = 1
+    for t in range(horizon):
+        options = counts[t]
+        for k in range(alive):
+            now = curve_at(values[which[t]], most, place[k])
+            for i in range(options):
+                n = k * options + i
+                new_place[n] = keep[t] * place[k] + weight[t] * gains[t, i]
+                new_value[n] = value[k] + rewards[t, i] * now
+                promise[n] = new_value[n]
+                if t < horizon - 1:
+                    end_of = starts[t + 2] - 1
+                    piece = _piece(extents, starts[t + 1], end_of, new_place[n])
+                    promise[n] += _line(extents, bounds, piece, end_of, new_place[n])
+        kept = 0
+        for n in np.argsort(-promise[: alive * options], kind="mergesort"):
+            dominated = False
+            for k in range(kept):
+                if place[k] >= new_place[n] and value[k] >= new_value[n]:
+                    dominated = True
+                    break
+            if dominated:
+                continue
+            place[kept], value[kept] = new_place[n], new_value[n]
+            parents[t, kept], choices[t, kept] = n // options, n % options
+            kept += 1
+            if kept == breadth:
+                break
+        alive = kept
+    chosen = np.zeros(horizon, np.int64)
+    k = 0
+    for t in range(horizon - 1, -1, -1):
+        chosen[t] = choices[t, k]
+        k = parents[t, k]
+    return chosen
