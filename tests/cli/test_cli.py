@@ -165,8 +165,11 @@ def test_a_failing_run_leaves_nothing(orric, tmp_path, monkeypatch):
 def working(tmp_path):
     """Start the main job in an empty folder; return it and its processes once both workers are up."""
     command = [sys.executable, "-m", "orric", "run", str(QUICKSTART), "--output", "out", "--jobs", "2"]
-    # Whoever runs the tests in the background may have them ignore SIGINT, and children inherit that.
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (one line in the child, before exec)
+
+    def heed():
+        # Whoever runs the tests in the background may have them ignore SIGINT, and children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as run:
         parent, workers = psutil.Process(run.pid), []
         # A worker that is up has a thread that watches its parent; the resource tracker has one thread only.
