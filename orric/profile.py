@@ -177,9 +177,13 @@ class Profile(Section):
         Raises:
             ProfileError: With file, line, key, what was found and what is allowed.
         """
-        profile = super().load(path)
-        profile._folder = Path(path).resolve().parent
-        return profile
+        return super().load(path).placed_in(Path(path).parent)
+
+    def placed_in(self, folder: Path) -> Self:
+        """Return the profile as if its file lay in a folder: what it names beside itself is looked for there."""
+        placed = self.model_copy()
+        placed._folder = folder.resolve()
+        return placed
 
     def beside(self, relative: str) -> Path:
         """Resolve a path that the profile's file names relative to itself."""
