@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import orric
 from orric.learning import LearningExtent
-from orric.objective import feasible, long_term_accuracy
+from orric.objective import feasible, long_term_accuracy, servable
 
 from .builders import build_profile, random_trace
 
@@ -66,6 +66,27 @@ def test_feasible_admits_exactly_the_cost_and_nothing_below(
 def test_feasible_takes_arrays() -> None:
     fits = feasible(np.array([10.0, 10.0, 0.0]), 1.0, np.array([2.0, 2.1, 9.0]), np.array([30.0, 30.0, 0.0]))
     assert fits.tolist() == [True, False, True]
+
+
+@settings(max_examples=300)
+@given(
+    count=st.integers(0, 10**9),
+    cost=st.floats(1e-3, 1e12) | st.integers(1, 10**9).map(float),
+    side=st.sampled_from([0.0, math.inf, None]),
+)
+def test_servable_is_the_largest_number_that_fits(count: int, cost: float, side: float | None) -> None:
+    budget = count * cost if side is None else math.nextafter(count * cost, side)
+    served = float(servable(10**12, cost, budget))
+    assert served.is_integer()
+    assert feasible(served, 0.0, cost, budget)
+    assert not feasible(served + 1, 0.0, cost, budget)
+    assert served in ((count,) if side is None else (count - 1, count))
+
+
+def test_servable_takes_arrays_and_never_serves_more_than_come() -> None:
+    served = servable(np.array([5.0, 5.0, 2.5, 5.0]), 2.0, np.array([7.0, 10.0, 5.0, 0.0]))
+    assert served.tolist() == [3.0, 5.0, 2.5, 0.0]
+    assert servable(np.array([5.0, 3.0]), 0.0, np.array([1e300, 0.0])).tolist() == [5.0, 3.0]
 
 
 def test_three_slots_by_hand() -> None:
@@ -143,11 +164,19 @@ class _Fixed(orric.Allocator):
 
 def test_allocator_that_exceeds_a_budget_is_refused() -> None:
     trace = orric.Trace(requests=[1000, 1000], budget_macs=[14e9, 13.9e9])
-    with pytest.raises(orric.ScenarioError, match=r"slot 2.*'fixed' exceeds the budget"):
+    with pytest.raises(
+        orric.ScenarioError, match=r"slot 2: .*'fixed' exceeds the budget of 1.39e\+10 .* costs 1.4e\+10"
+    ):
         orric.evaluate(build_profile(), trace, _Fixed("r3", "i2"))
 
 
-@pytest.mark.parametrize(("pair", "unknown"), [(("r9", "i0"), "r9"), (("r0", "i9"), "i9")])
+@pytest.mark.parametrize(
+    ("pair", "unknown"),
+    [
+        (("r33", "i0"), "retraining configuration 'r33'; did you mean 'r3'"),
+        (("r0", "r1"), "inference configuration 'r1'; known: i0, i1, i2"),
+    ],
+)
 def test_allocator_that_names_an_unknown_configuration_is_refused(pair: tuple[str, str], unknown: str) -> None:
     with pytest.raises(orric.ScenarioError, match=unknown):
         orric.evaluate(build_profile(), random_trace(1), _Fixed(*pair))
