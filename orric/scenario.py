@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, mo
 from orric.allocators import make_allocator
 from orric.allocators.base import StreamTask
 from orric.drift import Drift
-from orric.exceptions import BudgetError, ScenarioError, nearest
+from orric.exceptions import BudgetError, ProfileError, ScenarioError
 from orric.objective import feasible
 from orric.profile import Profile
 from orric.randomness import generator
@@ -212,13 +212,11 @@ class Scenario(Section):
                 f'is "onnx" but the profile {stream.profile} names no [models]',
                 'set model = "curve", or use a profile made by orric calibrate',
             )
-        measured = {entry.corruption for entry in profile.drift_curve}
-        if measured and stream.drift.corruption not in {"none", *measured}:
-            raise ScenarioError(
-                f"{where}: stream.1.drift.corruption",
-                f"{stream.drift.corruption!r} is unknown to the profile {stream.profile}",
-                nearest(stream.drift.corruption, ["none", *sorted(measured)]),
-            )
+        try:
+            profile.curves_for([stream.drift.corruption] * len(stream.drift.severities), stream.drift.severities)
+        except ProfileError as error:
+            _, found, remedy = error.args
+            raise ScenarioError(f"{where}: stream.1.drift", found, remedy) from None
         if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model == "curve":
             raise ScenarioError(
                 f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'

@@ -41,6 +41,7 @@ def evaluate(
 
     Raises:
         BudgetError: No pair fits the budget of a slot, and `overload` is "error".
+        ProfileError: The profile has drift curves, and none for the corruption and severity of a slot.
         ScenarioError: The allocator names an unknown configuration or exceeds a budget.
 
     >>> import orric

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from .builders import build_profile, random_trace
 
 CURVE = orric.Exponential(c=0.8, a=0.3, k=3.0)
 OTHER = orric.Power(c=0.9, a=0.2, b=0.5, alpha=0.7)
+FOGGY = {"corruption": "fog", "severity": 2, "curve": {"form": "exponential", "c": 0.5, "a": 0.3, "k": 1.0}}
 
 
 @settings(max_examples=200)
@@ -207,9 +209,27 @@ def test_same_seed_same_result() -> None:
 
 
 def test_drift_picks_the_curve_of_its_slot() -> None:
-    foggy = {"corruption": "fog", "severity": 2, "curve": {"form": "exponential", "c": 0.5, "a": 0.3, "k": 1.0}}
-    profile = build_profile(drift_curve=(foggy,))
     trace = orric.Trace(
-        requests=[10, 10, 10], budget_macs=[4e7] * 3, corruption=("fog", "fog", "none"), severity=(1, 2, 2)
+        requests=[10, 10, 10], budget_macs=[4e7] * 3, corruption=("fog", "fog", "none"), severity=(0, 2, 2)
     )
+    profile = build_profile(drift_curve=(FOGGY,))
     np.testing.assert_allclose(orric.evaluate(profile, trace, orric.InferenceOnly()).accuracy, [0.5, 0.2, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        ({"corruption": ("fog", "fgo"), "severity": (2, 2)}, "corruption 'fgo'; did you mean 'fog'"),
+        ({"corruption": ("fog", "fog"), "severity": (2, 3)}, "'fog' of severity 3; known severities: 0, 2"),
+        ({"corruption": ("none", "fog")}, "'fog' of unknown severity; known severities: 0, 2"),
+    ],
+)
+def test_unknown_drift_does_not_pass_for_the_general_curve(drift: dict[str, Any], message: str) -> None:
+    trace = orric.Trace(requests=[10, 10], budget_macs=[4e7] * 2, **drift)
+    with pytest.raises(orric.ProfileError) as caught:
+        orric.evaluate(build_profile(drift_curve=(FOGGY,)), trace, orric.InferenceOnly())
+    assert str(caught.value).startswith("slot 2: profile 'small' has no curve for")
+    assert message in str(caught.value)
+    # Where nothing was measured under drift, there is one curve for all of it.
+    general = orric.evaluate(build_profile(), trace, orric.InferenceOnly())
+    np.testing.assert_allclose(general.accuracy, [0.5, 0.5])
