@@ -47,6 +47,18 @@ class Overload(StrEnum):
     shed = "shed"
 
 
+# Columns of the comparison that a narrow terminal goes without, in this order.
+DISPENSABLE = (
+    "decisions per s",
+    "of it retraining (%)",
+    "p50 latency (s)",
+    "shed (%)",
+    "late (%)",
+    "budget used (%)",
+    "p99 latency (s)",
+    "accuracy, last severity (%)",
+)
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, the rest on standard error.")
 ]
@@ -122,7 +134,8 @@ def run(
         return
     console = _console()
     for model in models:
-        console.print(_comparison_table([result for result in results if result.accuracy_model == model], model))
+        shown = [result for result in results if result.accuracy_model == model]
+        console.print(_comparison_table(shown, model, console))
     for sentence in summary["conclusion"]:
         console.print(sentence, highlight=False)
     console.print(f"\nReport: {target / 'report.html'}", highlight=False, soft_wrap=True)
@@ -260,21 +273,47 @@ def _progress() -> Any:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _comparison_table(results: list[Result], model: str) -> Any:
+def _comparison_table(results: list[Result], model: str, console: Console) -> Any:
     from rich.table import Table
 
     from orric.report.folder import decisions_per_s
     from orric.report.page import MODELS, table_rows
 
     speeds = {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results}
-    table = Table(title=f"By {MODELS[model]}", title_justify="left", header_style="bold")
     headings, rows = table_rows(results, speeds)
-    for heading in headings:
-        first = heading == "allocator"
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
-    for row in rows:
-        table.add_row(*row)
+    widths = _widths(headings, rows, console.width)
+    table = Table(title=f"By {MODELS[model]}", title_justify="left", header_style="bold", caption_justify="left")
+    table.add_column(headings[0], overflow="fold")
+    for heading, width in widths.items():
+        table.add_column(heading, justify="right", width=width)
+    for name, *cells in rows:
+        table.add_row(name, *(cell for heading, cell in zip(headings[1:], cells, strict=True) if heading in widths))
+    dropped = [heading for heading in DISPENSABLE if heading not in widths]
+    if dropped:
+        table.caption = f"The terminal is too narrow for: {', '.join(dropped)}. The report has them."
     return table
+
+
+def _widths(headings: list[str], rows: list[list[str]], room: int) -> dict[str, int]:
+    """Choose the columns of figures that fit beside the names, and their widths.
+
+    Headings may be broken between their words, the widest first; figures nowhere.
+    """
+    name, *others = (max(map(len, cells)) for cells in zip(headings, *rows, strict=True))
+    whole = dict(zip(headings[1:], others, strict=True))
+    figures = zip(*(row[1:] for row in rows), strict=True)
+    least = {heading: max(map(len, [*heading.split(), *cells])) for heading, cells in zip(whole, figures, strict=True)}
+    border = 3
+    room -= name + border + 1
+    for heading in DISPENSABLE:
+        if sum(width + border for width in least.values()) <= room:
+            break
+        del least[heading]
+    for widest in range(max(whole.values()), 0, -1):
+        widths = {heading: max(width, min(whole[heading], widest)) for heading, width in least.items()}
+        if sum(width + border for width in widths.values()) <= room:
+            return widths
+    return least
 
 
 def _print_evaluation(result: Result) -> None:

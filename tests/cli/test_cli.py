@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
-from orric.cli import main
+from orric.cli import DISPENSABLE, main
+from orric.report.page import columns_with
 
 ROOT = Path(__file__).resolve().parents[2]
 FOG = ROOT / "traces/profiles/cifar10c-fog.toml"
@@ -75,6 +78,34 @@ def test_run_writes_the_whole_folder(orric, tmp_path):
     assert "report.html" in out
     for name in ("orric", "inference-only", "teacher-only"):
         assert name in out
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_a_narrow_terminal_goes_without_columns_but_never_cuts_a_figure(orric, tmp_path, monkeypatch, width):
+    monkeypatch.setattr("orric.cli._console", lambda: Console(width=width))
+    status, out, _ = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)
+    assert status == 0
+    table, rest = out.split("└")
+    assert max(map(len, table.splitlines())) <= width
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if line[0] == "│"]
+    results = json.loads((tmp_path / "out/summary.json").read_text())["results"]
+    for row, result in zip(rows, results, strict=True):
+        assert row[:3] == [
+            result["allocator"],
+            f"{100 * result['mean_accuracy']:.2f}",
+            f"{100 * result['last_severity_accuracy']:.2f}",
+        ]
+        assert all(re.fullmatch(r"[\d,]+(\.\d+)?", cell) for cell in row[1:])
+    if width == 80:
+        assert len(rows[0]) == 6
+        assert "too narrow for: decisions per s, of it retraining (%), p50 latency (s), shed (%)." in " ".join(
+            rest.split()
+        )
+
+
+def test_every_column_but_name_and_mean_accuracy_can_be_gone_without():
+    headings = [column.heading for column in columns_with({("curve", "orric"): 1.0})]
+    assert set(DISPENSABLE) == set(headings[1:])
 
 
 def test_run_prints_one_json_object(orric, tmp_path):
