@@ -284,8 +284,11 @@ def save_profile(profile: Profile, path: Path) -> None:
     if not profile.drift_curve:
         del table["drift_curve"]
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(tomli_w.dumps(table), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(tomli_w.dumps(table), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _ratio_name(ratio: float) -> str:

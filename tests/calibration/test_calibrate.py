@@ -43,6 +43,14 @@ def test_a_small_calibration_gives_a_profile_that_reads_back(tmp_path):
     assert {"processor", "date", "versions", "seeds", "curve_residual", "validation_error_mean"} <= set(facts)
 
 
+def test_a_profile_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path):
+    target = tmp_path / "digits.toml"
+    target.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        save_profile(Profile.load(MODELS.parent / "profiles/digits.toml"), target)
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
 def test_the_shipped_profile_belongs_to_the_shipped_weights():
     facts = Profile.load(MODELS.parent / "profiles/digits.toml").provenance
     assert facts["student_sha256"] == sha256(STUDENT)
