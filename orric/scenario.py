@@ -149,8 +149,8 @@ class Scenario(Section):
 
     Attributes:
         name: For reports.
-        seed: Seed of every random draw.
-        slots: T.
+        seed: Seed of every random draw; results hold it as a 64-bit integer.
+        slots: T, which must fit into memory.
         slot_s: Length of a slot in seconds.
         overload: "shed" serves what fits when a slot's budget is below the cheapest pair; "error" refuses it.
         spare: What becomes of budget that the allocation leaves over: "idle", or faster "inference".
@@ -163,8 +163,8 @@ class Scenario(Section):
     """
 
     name: Name
-    seed: Annotated[int, Field(strict=True, ge=0)] = 1
-    slots: Count
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 1
+    slots: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     slot_s: Positive
     overload: Literal["shed", "error"] = "shed"
     spare: Literal["idle", "inference"] = "idle"
