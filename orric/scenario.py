@@ -296,7 +296,11 @@ class Scenario(Section):
         path = self._folder / given.csv
         values: Array = getattr(Trace.load(path), name)
         if len(values) < self.slots:
-            raise ScenarioError(str(path), f"holds {len(values)} slots", f"the scenario asks for {self.slots}")
+            raise ScenarioError(
+                str(path),
+                f"holds {len(values)} slots and the scenario asks for {self.slots}",
+                f"add rows, or set slots = {len(values)}",
+            )
         return values[: self.slots]
 
 
