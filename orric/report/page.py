@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orric.allocators import REFERENCES
 from orric.records import Array, Result
 from orric.report.facts import (
-    REFERENCES,
     TIE,
     budget_parts,
     contenders,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orric.allocators import REFERENCES
 from orric.exceptions import extra
 from orric.records import Array, Result
 from orric.report.facts import (
-    REFERENCES,
     budget_parts,
     macs_unit,
     main_results,

@@ -354,6 +354,8 @@ def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
         (["evaluate"], "give --profile and --trace, or --scenario"),
         (["evaluate", "--scenario", TABLE3, "--profile", FOG], "give one or the other"),
         (["evaluate", "--scenario", TABLE3, "--allocator", "student"], "did you mean 'student-only'"),
+        (["evaluate", "--scenario", TABLE3, "--allocator", "teacher-only"], "reference line, not an allocator"),
+        (["evaluate", "--scenario", TABLE3, "--allocator", "batch-norm-only"], 'references = ["batch-norm-only"]'),
         (["calibrate", "--dataset", "digit"], "did you mean 'digits'"),
         (["calibrate", "--models", "nowhere", "--output", "x.toml"], "digits-student.safetensors: no such file"),
         (["calibrate", "--output", "nowhere/x.toml"], "cannot be written"),
