@@ -9,9 +9,11 @@ import json
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
 
     from orric.records import Result
 
+# Some versions of typer hold a copy of click, others use click itself: this is its class of wrong options in both.
+USAGE_ERROR: Any = typer.BadParameter.__base__
+INTERRUPTED = 128 + signal.SIGINT
 app = typer.Typer(
     name="orric",
-    help="Simulate, evaluate and deploy the split of an edge server's compute between retraining and inference.",
-    no_args_is_help=True,
+    help="Simulate and evaluate the split of an edge server's compute between retraining and inference.",
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -47,22 +52,67 @@ class Overload(StrEnum):
     shed = "shed"
 
 
+# Columns of the comparison that a narrow terminal goes without, in this order.
+DISPENSABLE = (
+    "decisions per s",
+    "of it retraining (%)",
+    "p50 latency (s)",
+    "shed (%)",
+    "late (%)",
+    "budget used (%)",
+    "p99 latency (s)",
+    "accuracy, last severity (%)",
+)
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, the rest on standard error.")
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes. [default: number of cores]")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw. [default: the scenario's]")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw. [default: the scenario's]"),
+]
+
+
+class _InterruptError(Exception):
+    """Ctrl-C during work, with what the work leaves."""
+
+
+@contextmanager
+def _interruptible(remains: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _InterruptError(f"interrupted; {remains}") from None
 
 
 def main() -> None:
-    """Run the command line: exit status 0 done, 1 failed while running, 2 unusable input."""
+    """Run the command line.
+
+    Exit status: 0 done, 1 failed while running, 2 unusable input, 130 interrupted, 143 ended by SIGTERM.
+    """
     # Ended from outside, it still removes what is half-written.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        app()
+        status = app(prog_name="orric", standalone_mode=False)
+        # Versions of typer differ in what they make of Ctrl-C: this status, or Abort.
+        if status == INTERRUPTED:
+            raise typer.Abort
+        sys.exit(status)
+    except typer.Abort:
+        _end(INTERRUPTED, "interrupted")
+    except _InterruptError as error:
+        _end(INTERRUPTED, str(error))
+    except USAGE_ERROR as error:
+        command = error.ctx.command_path if error.ctx else "orric"
+        _end(2, f"{' '.join(error.format_message().split()).rstrip('.')}; see {command} --help")
     except OrricError as error:
-        print(f"orric: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, (ValueError, MissingExtraError)) else 1)
+        _end(2 if isinstance(error, (ValueError, MissingExtraError)) else 1, str(error))
+
+
+def _end(status: int, message: str) -> NoReturn:
+    print(f"orric: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _version(asked: bool) -> None:
@@ -73,11 +123,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _orric(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -109,7 +162,8 @@ def run(
     target = output or Path("results") / loaded.name
     command = shlex.join(["orric", *sys.argv[1:]])
     results: list[Result] = []
-    with result_folder(target) as partial, _progress() as progress:
+    remains = "nothing was written" + f", and the earlier result in {target} is kept" * target.exists()
+    with result_folder(target) as partial, _interruptible(remains), _progress() as progress:
         bar = progress.add_task("simulating", total=len(order))
         for result in compare(loaded, models, chosen, jobs):
             results.append(result)
@@ -122,7 +176,8 @@ def run(
         return
     console = _console()
     for model in models:
-        console.print(_comparison_table([result for result in results if result.accuracy_model == model], model))
+        shown = [result for result in results if result.accuracy_model == model]
+        console.print(_comparison_table(shown, model, console))
     for sentence in summary["conclusion"]:
         console.print(sentence, highlight=False)
     console.print(f"\nReport: {target / 'report.html'}", highlight=False, soft_wrap=True)
@@ -203,7 +258,9 @@ def calibrate(
         raise ScenarioError(f"profile {target}", found, "choose another with --output") from None
     if target.is_dir():
         raise ScenarioError(f"profile {target}", "is a folder", "give a file with --output")
-    with _progress() as progress:
+    remains = "no profile was written" + f", and the earlier {target} is kept" * target.exists()
+    remains += f"; the weights in {models} may be new ones" * pretrain
+    with _interruptible(remains), _progress() as progress:
         if pretrain:
             bar = progress.add_task("training student and teacher", total=1.0)
             pretrain_pair(dataset, models, lambda part: progress.update(bar, completed=part))
@@ -260,21 +317,47 @@ def _progress() -> Any:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _comparison_table(results: list[Result], model: str) -> Any:
+def _comparison_table(results: list[Result], model: str, console: Console) -> Any:
     from rich.table import Table
 
     from orric.report.folder import decisions_per_s
     from orric.report.page import MODELS, table_rows
 
     speeds = {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results}
-    table = Table(title=f"By {MODELS[model]}", title_justify="left", header_style="bold")
     headings, rows = table_rows(results, speeds)
-    for heading in headings:
-        first = heading == "allocator"
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
-    for row in rows:
-        table.add_row(*row)
+    widths = _widths(headings, rows, console.width)
+    table = Table(title=f"By {MODELS[model]}", title_justify="left", header_style="bold", caption_justify="left")
+    table.add_column(headings[0], overflow="fold")
+    for heading, width in widths.items():
+        table.add_column(heading, justify="right", width=width)
+    for name, *cells in rows:
+        table.add_row(name, *(cell for heading, cell in zip(headings[1:], cells, strict=True) if heading in widths))
+    dropped = [heading for heading in DISPENSABLE if heading not in widths]
+    if dropped:
+        table.caption = f"The terminal is too narrow for: {', '.join(dropped)}. The report has them."
     return table
+
+
+def _widths(headings: list[str], rows: list[list[str]], room: int) -> dict[str, int]:
+    """Choose the columns of figures that fit beside the names, and their widths.
+
+    Headings may be broken between their words, the widest first; figures nowhere.
+    """
+    name, *others = (max(map(len, cells)) for cells in zip(headings, *rows, strict=True))
+    whole = dict(zip(headings[1:], others, strict=True))
+    figures = zip(*(row[1:] for row in rows), strict=True)
+    least = {heading: max(map(len, [*heading.split(), *cells])) for heading, cells in zip(whole, figures, strict=True)}
+    border = 3
+    room -= name + border + 1
+    for heading in DISPENSABLE:
+        if sum(width + border for width in least.values()) <= room:
+            break
+        del least[heading]
+    for widest in range(max(whole.values()), 0, -1):
+        widths = {heading: max(width, min(whole[heading], widest)) for heading, width in least.items()}
+        if sum(width + border for width in widths.values()) <= room:
+            return widths
+    return least
 
 
 def _print_evaluation(result: Result) -> None:

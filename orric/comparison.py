@@ -21,6 +21,7 @@ from orric.simulation import engine
 from orric.workers import in_parallel
 
 Model = Literal["curve", "onnx"]
+WHOLE = ConstantBudget(kind="constant", fraction=1.0)
 
 
 def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None) -> Result:
@@ -79,9 +80,8 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Res
     if line == "teacher-only":
         return _teacher_only(scenario, model, seed)
     if line == "batch-norm-only":
-        from orric.allocators.orric import Orric
-
-        result = engine.simulate(scenario, Orric(), _accuracy(scenario, model, seed, update="statistics"), seed)
+        accuracy = _accuracy(scenario, model, seed, update="statistics")
+        result = engine.simulate(scenario, make_allocator("orric"), accuracy, seed)
         return replace(
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
@@ -89,14 +89,21 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Res
 
 
 def _accuracy(
-    scenario: Scenario, model: Model, seed: int, update: Literal["weights", "statistics"] = "weights"
+    scenario: Scenario,
+    model: Model,
+    seed: int,
+    update: Literal["weights", "statistics"] = "weights",
+    teacher: Profile | None = None,
 ) -> AccuracyModel:
+    """Make the accuracy model of the scenario's student, or of the teacher, where its figures are given."""
     drift = scenario.stream[0].drift
     severities = drift.severity_by_slot(scenario.slots).tolist()
     if model == "curve":
-        return CurveAccuracy(scenario.profile, [drift.corruption] * scenario.slots, severities)
-    from orric.retraining.accuracy import OnnxAccuracy
+        return CurveAccuracy(teacher or scenario.profile, [drift.corruption] * scenario.slots, severities)
+    from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 
+    if teacher is not None:
+        return TeacherAccuracy(scenario.profile, drift.corruption, severities, seed)
     return OnnxAccuracy(scenario.profile, drift.corruption, severities, seed, update)
 
 
@@ -130,18 +137,8 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
         drift_curve=tuple(flat),
         device=profile.device,
     )
-    accuracy: AccuracyModel
-    if model == "curve":
-        drift = scenario.stream[0].drift
-        severities = drift.severity_by_slot(scenario.slots).tolist()
-        accuracy = CurveAccuracy(stand_in, [drift.corruption] * scenario.slots, severities)
-    else:
-        from orric.retraining.accuracy import TeacherAccuracy
-
-        severities = scenario.stream[0].drift.severity_by_slot(scenario.slots).tolist()
-        accuracy = TeacherAccuracy(profile, scenario.stream[0].drift.corruption, severities, seed)
-    allocator = make_allocator("inference-only")
-    result = engine.simulate(unrestricted, allocator, accuracy, seed, profile=stand_in)
+    accuracy = _accuracy(scenario, model, seed, teacher=stand_in)
+    result = engine.simulate(unrestricted, make_allocator("inference-only"), accuracy, seed, profile=stand_in)
     # Its use is told against the budget that it ignores.
     columns = {**result.columns, "budget_macs": scenario.budgets_macs(seed)}
     return replace(result, allocator="teacher-only", columns=columns)
@@ -156,9 +153,6 @@ def _refreshing(scenario: Scenario, result: Result) -> Array:
     ratios = np.array([models.sampling_ratio[name] for name in result.columns["retraining"].tolist()])
     macs: Array = result.columns["requests"] * ratios * forward
     return macs
-
-
-WHOLE = ConstantBudget(kind="constant", fraction=1.0)
 
 
 def _flat(accuracy: float) -> Tabulated:

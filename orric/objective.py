@@ -23,6 +23,24 @@ def feasible(requests: Any, retraining_cost_macs: Any, inference_cost_macs: Any,
     return requests * (retraining_cost_macs + inference_cost_macs) <= budget_macs
 
 
+def servable(requests: Any, inference_cost_macs: Any, budget_macs: Any) -> Array:
+    """Return how many of D(t) requests a budget serves beside no retraining: all, or else a whole number of them.
+
+    It is the largest number that `feasible` admits; scalars or arrays.
+
+    >>> float(servable(1000, 7.94e6, 7.94e8))
+    100.0
+    """
+    # What costs next to nothing is served whole, whatever its quotient.
+    with np.errstate(all="ignore"):
+        count = np.floor(np.divide(budget_macs, inference_cost_macs))
+        # The quotient is rounded: of a budget just below or at a multiple it may fall on the wrong side of it.
+        count = count + feasible(count + 1, 0.0, inference_cost_macs, budget_macs)
+        count = count - np.logical_not(feasible(count, 0.0, inference_cost_macs, budget_macs))
+    served: Array = np.where(feasible(requests, 0.0, inference_cost_macs, budget_macs), requests, count)
+    return served
+
+
 def long_term_accuracy(
     requests: Array,
     served: Array,

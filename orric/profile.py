@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
 from orric.drift import Severity
-from orric.exceptions import OrricError, ProfileError
+from orric.exceptions import OrricError, ProfileError, nearest
 from orric.learning import AnyCurve, LearningCurve, LearningExtent, TimeVarying
 from orric.section import Count, Name, Positive, Section
 
@@ -81,7 +81,7 @@ class Profile(Section):
         inference: Inference configurations.
         curve: f, seen by the engines only.
         memory: How past retraining adds up.
-        drift_curve: f under particular drift, used by the engines instead of `curve` where it fits.
+        drift_curve: f under particular drift, used by the engines instead of `curve` wherever images are not clean.
         teacher: Figures of the teacher, optional.
         device: The device behind the latencies; simulated GPUs of other speeds scale them. Optional.
         models: The real models, optional.
@@ -164,11 +164,34 @@ class Profile(Section):
         return self.curve
 
     def curves_for(self, corruptions: Sequence[str | None], severities: Sequence[int | None]) -> list[LearningCurve]:
-        """Return the curve of each slot t = 1..T for the drift of each slot."""
-        return [
-            self.curve_for(corruption, severity).at(slot)
-            for slot, (corruption, severity) in enumerate(zip(corruptions, severities, strict=True), start=1)
-        ]
+        """Return the curve of each slot t = 1..T for the drift of each slot.
+
+        Without any drift curve that is the general one, whatever the drift; else it is so in clean slots only.
+
+        Raises:
+            ProfileError: There are drift curves, and none for the corruption and severity of a slot.
+        """
+        found: dict[tuple[str | None, int | None], LearningCurve] = {}
+        curves = []
+        for slot, drift in enumerate(zip(corruptions, severities, strict=True), start=1):
+            if drift not in found:
+                self._check_known(slot, *drift)
+                found[drift] = self.curve_for(*drift)
+            curves.append(found[drift].at(slot))
+        return curves
+
+    def _check_known(self, slot: int, corruption: str | None, severity: int | None) -> None:
+        if not self.drift_curve or not corruption or corruption == "none":
+            return
+        names = sorted({entry.corruption for entry in self.drift_curve})
+        if corruption not in names:
+            found = f"profile {self.name!r} has no curve for the corruption {corruption!r}"
+            raise ProfileError(f"slot {slot}", found, nearest(corruption, ["none", *names]))
+        known = sorted({0} | {entry.severity for entry in self.drift_curve if entry.corruption == corruption})
+        if severity not in known:
+            level = "unknown severity" if severity is None else f"severity {severity}"
+            found = f"profile {self.name!r} has no curve for {corruption!r} of {level}"
+            raise ProfileError(f"slot {slot}", found, "known severities: " + ", ".join(map(str, known)))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -177,9 +200,13 @@ class Profile(Section):
         Raises:
             ProfileError: With file, line, key, what was found and what is allowed.
         """
-        profile = super().load(path)
-        profile._folder = Path(path).resolve().parent
-        return profile
+        return super().load(path).placed_in(Path(path).parent)
+
+    def placed_in(self, folder: Path) -> Self:
+        """Return the profile as if its file lay in a folder: what it names beside itself is looked for there."""
+        placed = self.model_copy()
+        placed._folder = folder.resolve()
+        return placed
 
     def beside(self, relative: str) -> Path:
         """Resolve a path that the profile's file names relative to itself."""

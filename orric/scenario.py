@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, mo
 from orric.allocators import make_allocator
 from orric.allocators.base import StreamTask
 from orric.drift import Drift
-from orric.exceptions import BudgetError, ScenarioError, nearest
+from orric.exceptions import BudgetError, ProfileError, ScenarioError
 from orric.objective import feasible
 from orric.profile import Profile
 from orric.randomness import generator
@@ -149,8 +149,8 @@ class Scenario(Section):
 
     Attributes:
         name: For reports.
-        seed: Seed of every random draw.
-        slots: T.
+        seed: Seed of every random draw; results hold it as a 64-bit integer.
+        slots: T, which must fit into memory.
         slot_s: Length of a slot in seconds.
         overload: "shed" serves what fits when a slot's budget is below the cheapest pair; "error" refuses it.
         spare: What becomes of budget that the allocation leaves over: "idle", or faster "inference".
@@ -163,8 +163,8 @@ class Scenario(Section):
     """
 
     name: Name
-    seed: Annotated[int, Field(strict=True, ge=0)] = 1
-    slots: Count
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 1
+    slots: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     slot_s: Positive
     overload: Literal["shed", "error"] = "shed"
     spare: Literal["idle", "inference"] = "idle"
@@ -212,13 +212,11 @@ class Scenario(Section):
                 f'is "onnx" but the profile {stream.profile} names no [models]',
                 'set model = "curve", or use a profile made by orric calibrate',
             )
-        measured = {entry.corruption for entry in profile.drift_curve}
-        if measured and stream.drift.corruption not in {"none", *measured}:
-            raise ScenarioError(
-                f"{where}: stream.1.drift.corruption",
-                f"{stream.drift.corruption!r} is unknown to the profile {stream.profile}",
-                nearest(stream.drift.corruption, ["none", *sorted(measured)]),
-            )
+        try:
+            profile.curves_for([stream.drift.corruption] * len(stream.drift.severities), stream.drift.severities)
+        except ProfileError as error:
+            _, found, remedy = error.args
+            raise ScenarioError(f"{where}: stream.1.drift", found, remedy) from None
         if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model == "curve":
             raise ScenarioError(
                 f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'
@@ -298,7 +296,11 @@ class Scenario(Section):
         path = self._folder / given.csv
         values: Array = getattr(Trace.load(path), name)
         if len(values) < self.slots:
-            raise ScenarioError(str(path), f"holds {len(values)} slots", f"the scenario asks for {self.slots}")
+            raise ScenarioError(
+                str(path),
+                f"holds {len(values)} slots and the scenario asks for {self.slots}",
+                f"add rows, or set slots = {len(values)}",
+            )
         return values[: self.slots]
 
 

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
+from orric.allocators.choice import Choice
 from orric.configuration import Allocation, StreamAllocation
-from orric.exceptions import BudgetError, ScenarioError
-from orric.objective import feasible, long_term_accuracy
+from orric.exceptions import BudgetError
+from orric.objective import feasible, long_term_accuracy, servable
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Observation, Result
@@ -40,6 +41,7 @@ def evaluate(
 
     Raises:
         BudgetError: No pair fits the budget of a slot, and `overload` is "error".
+        ProfileError: The profile has drift curves, and none for the corruption and severity of a slot.
         ScenarioError: The allocator names an unknown configuration or exceeds a budget.
 
     >>> import orric
@@ -57,11 +59,7 @@ def evaluate(
         slot = int(np.flatnonzero(~fitting)[0])
         raise BudgetError(slot + 1, float(trace.budget_macs[slot]), float(trace.requests[slot] * cheapest))
     # Shedding cannot depend on the decision: a slot in which nothing fits has one defined outcome.
-    dearest = max(task.streams[0].inference[0].cost_macs, np.finfo(float).tiny)
-    affordable = np.floor(trace.budget_macs / dearest)
-    # The quotient of a budget just below a multiple may round up to it.
-    affordable -= affordable * dearest > trace.budget_macs
-    served = np.where(fitting, trace.requests, np.minimum(affordable, trace.requests))
+    served = servable(trace.requests, task.streams[0].inference[0].cost_macs, trace.budget_macs)
     begun = time.perf_counter()
     allocations = _decide(allocator, task, trace, served)
     seconds = time.perf_counter() - begun
@@ -71,24 +69,14 @@ def evaluate(
         allocation.streams[0] if fits else overloaded
         for allocation, fits in zip(allocations, fitting.tolist(), strict=True)
     ]
-    retraining = {one.name: one for one in profile.retraining}
-    inference = {one.name: one for one in profile.inference}
-    for names, kind in ((retraining, "retraining"), (inference, "inference")):
-        for slot, row in enumerate(rows, start=1):
-            if getattr(row, kind) not in names:
-                raise ScenarioError(
-                    f"slot {slot}", f"unknown {kind} {getattr(row, kind)!r}", "known: " + ", ".join(names)
-                )
-    retraining_profit = np.array([retraining[row.retraining].profit for row in rows])
-    retraining_cost = np.array([retraining[row.retraining].cost_macs for row in rows])
-    inference_cost = np.array([inference[row.inference].cost_macs for row in rows])
-    inference_profit = np.array([inference[row.inference].profit for row in rows])
-    over = fitting & ~feasible(trace.requests, retraining_cost, inference_cost, trace.budget_macs)
-    if over.any():
-        slot = int(np.flatnonzero(over)[0])
-        raise ScenarioError(
-            f"slot {slot + 1}", f"allocator {allocator.name!r} exceeds the budget", "an allocation must fit its slot"
-        )
+    choice, slots = Choice(profile, allocator.name), np.arange(1, trace.slots + 1)
+    pairs = [choice.pair(slot, row) for slot, row in enumerate(rows, start=1)]
+    retraining_profit = np.array([retraining.profit for retraining, _ in pairs])
+    retraining_cost = np.array([retraining.cost_macs for retraining, _ in pairs])
+    inference_profit = np.array([inference.profit for _, inference in pairs])
+    inference_cost = np.array([inference.cost_macs for _, inference in pairs])
+    given = (slots, trace.requests, retraining_cost, inference_cost, trace.budget_macs)
+    choice.check_budget(*(values[fitting] for values in given))
     corruptions: Sequence[str | None] = trace.corruption or [None] * trace.slots
     severities: Sequence[int | None] = trace.severity or [None] * trace.slots
     curves = profile.curves_for(corruptions, severities)
@@ -99,7 +87,7 @@ def evaluate(
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = correct / served
     columns = {
-        "slot": np.arange(1, trace.slots + 1),
+        "slot": slots,
         "stream": np.array([trace.stream] * trace.slots),
         "corruption": np.array([name or "" for name in corruptions]),
         "severity": np.array([-1 if level is None else level for level in severities]),

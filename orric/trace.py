@@ -120,6 +120,10 @@ class Trace:
                 str(path), "the file is empty", f"write the header {','.join(REQUIRED)} and one row per slot"
             )
         line, header = rows[0][0], [cell.strip() for cell in rows[0][1]]
+        if len(header) == 1 and set(";\t") & set(header[0]):
+            raise TraceError(
+                f"{path}:{line}", f"the header is one column, {header[0]!r}", "separate columns with commas"
+            )
         for name in header:
             if name not in REQUIRED + OPTIONAL:
                 raise TraceError(f"{path}:{line}", f"unknown column {name!r}", nearest(name, REQUIRED + OPTIONAL))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 
 import orric
 from orric.learning import LearningExtent
-from orric.objective import feasible, long_term_accuracy
+from orric.objective import feasible, long_term_accuracy, servable
 
 from .builders import build_profile, random_trace
 
 CURVE = orric.Exponential(c=0.8, a=0.3, k=3.0)
 OTHER = orric.Power(c=0.9, a=0.2, b=0.5, alpha=0.7)
+FOGGY = {"corruption": "fog", "severity": 2, "curve": {"form": "exponential", "c": 0.5, "a": 0.3, "k": 1.0}}
 
 
 @settings(max_examples=200)
@@ -66,6 +68,27 @@ def test_feasible_admits_exactly_the_cost_and_nothing_below(
 def test_feasible_takes_arrays() -> None:
     fits = feasible(np.array([10.0, 10.0, 0.0]), 1.0, np.array([2.0, 2.1, 9.0]), np.array([30.0, 30.0, 0.0]))
     assert fits.tolist() == [True, False, True]
+
+
+@settings(max_examples=300)
+@given(
+    count=st.integers(0, 10**9),
+    cost=st.floats(1e-3, 1e12) | st.integers(1, 10**9).map(float),
+    side=st.sampled_from([0.0, math.inf, None]),
+)
+def test_servable_is_the_largest_number_that_fits(count: int, cost: float, side: float | None) -> None:
+    budget = count * cost if side is None else math.nextafter(count * cost, side)
+    served = float(servable(10**12, cost, budget))
+    assert served.is_integer()
+    assert feasible(served, 0.0, cost, budget)
+    assert not feasible(served + 1, 0.0, cost, budget)
+    assert served in ((count,) if side is None else (count - 1, count))
+
+
+def test_servable_takes_arrays_and_never_serves_more_than_come() -> None:
+    served = servable(np.array([5.0, 5.0, 2.5, 5.0]), 2.0, np.array([7.0, 10.0, 5.0, 0.0]))
+    assert served.tolist() == [3.0, 5.0, 2.5, 0.0]
+    assert servable(np.array([5.0, 3.0]), 0.0, np.array([1e300, 0.0])).tolist() == [5.0, 3.0]
 
 
 def test_three_slots_by_hand() -> None:
@@ -143,11 +166,19 @@ class _Fixed(orric.Allocator):
 
 def test_allocator_that_exceeds_a_budget_is_refused() -> None:
     trace = orric.Trace(requests=[1000, 1000], budget_macs=[14e9, 13.9e9])
-    with pytest.raises(orric.ScenarioError, match=r"slot 2.*'fixed' exceeds the budget"):
+    with pytest.raises(
+        orric.ScenarioError, match=r"slot 2: .*'fixed' exceeds the budget of 1.39e\+10 .* costs 1.4e\+10"
+    ):
         orric.evaluate(build_profile(), trace, _Fixed("r3", "i2"))
 
 
-@pytest.mark.parametrize(("pair", "unknown"), [(("r9", "i0"), "r9"), (("r0", "i9"), "i9")])
+@pytest.mark.parametrize(
+    ("pair", "unknown"),
+    [
+        (("r33", "i0"), "retraining configuration 'r33'; did you mean 'r3'"),
+        (("r0", "r1"), "inference configuration 'r1'; known: i0, i1, i2"),
+    ],
+)
 def test_allocator_that_names_an_unknown_configuration_is_refused(pair: tuple[str, str], unknown: str) -> None:
     with pytest.raises(orric.ScenarioError, match=unknown):
         orric.evaluate(build_profile(), random_trace(1), _Fixed(*pair))
@@ -178,9 +209,27 @@ def test_same_seed_same_result() -> None:
 
 
 def test_drift_picks_the_curve_of_its_slot() -> None:
-    foggy = {"corruption": "fog", "severity": 2, "curve": {"form": "exponential", "c": 0.5, "a": 0.3, "k": 1.0}}
-    profile = build_profile(drift_curve=(foggy,))
     trace = orric.Trace(
-        requests=[10, 10, 10], budget_macs=[4e7] * 3, corruption=("fog", "fog", "none"), severity=(1, 2, 2)
+        requests=[10, 10, 10], budget_macs=[4e7] * 3, corruption=("fog", "fog", "none"), severity=(0, 2, 2)
     )
+    profile = build_profile(drift_curve=(FOGGY,))
     np.testing.assert_allclose(orric.evaluate(profile, trace, orric.InferenceOnly()).accuracy, [0.5, 0.2, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        ({"corruption": ("fog", "fgo"), "severity": (2, 2)}, "corruption 'fgo'; did you mean 'fog'"),
+        ({"corruption": ("fog", "fog"), "severity": (2, 3)}, "'fog' of severity 3; known severities: 0, 2"),
+        ({"corruption": ("none", "fog")}, "'fog' of unknown severity; known severities: 0, 2"),
+    ],
+)
+def test_unknown_drift_does_not_pass_for_the_general_curve(drift: dict[str, Any], message: str) -> None:
+    trace = orric.Trace(requests=[10, 10], budget_macs=[4e7] * 2, **drift)
+    with pytest.raises(orric.ProfileError) as caught:
+        orric.evaluate(build_profile(drift_curve=(FOGGY,)), trace, orric.InferenceOnly())
+    assert str(caught.value).startswith("slot 2: profile 'small' has no curve for")
+    assert message in str(caught.value)
+    # Where nothing was measured under drift, there is one curve for all of it.
+    general = orric.evaluate(build_profile(), trace, orric.InferenceOnly())
+    np.testing.assert_allclose(general.accuracy, [0.5, 0.5])

@@ -271,3 +271,9 @@ def test_cost_of_the_published_retraining() -> None:
         assert profile.teacher is not None
         for one in profile.retraining:
             assert math.isclose(one.cost_macs, one.profit * (profile.teacher.cost_macs + 2 * student), rel_tol=1e-12)
+
+
+def test_placing_a_profile_moves_what_lies_beside_it_and_leaves_the_original(tmp_path: Path) -> None:
+    profile = build_profile()
+    assert profile.placed_in(tmp_path).beside("student") == tmp_path.resolve() / "student"
+    assert profile.beside("student") == Path("student")

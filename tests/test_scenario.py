@@ -102,6 +102,7 @@ def test_published_scenario_has_the_published_budgets() -> None:
         ('overload = "shed"', 'overload = "shedd"', 6, ["'shedd'", "did you mean 'shed'"]),
         ('"orric", ', '"oric", ', 7, ["'oric'", "did you mean 'orric'"]),
         ('"orric", ', '"inference-only", ', 7, ["twice"]),
+        ('"orric", ', '"teacher-only", ', 7, ["reference line", 'references = ["teacher-only"]']),
         ('"orric", "inference-only"', "", 7, ["allocators"]),
         ('["teacher-only"]', '["teacher-onli"]', 8, ["did you mean 'teacher-only'"]),
         ('model = "curve"', 'model = "curv"', 11, ["'curv'", "did you mean 'curve'"]),
@@ -161,7 +162,7 @@ def test_missing_trace_shows_when_the_scenario_is_loaded(tmp_path: Path, old: st
 def test_trace_that_is_too_short_shows_when_the_scenario_is_loaded(tmp_path: Path) -> None:
     orric.Trace(requests=[5] * 4, budget_macs=[1e9] * 4).save(tmp_path / "short.csv")
     path = write(tmp_path, ('{ kind = "constant", per_slot = 1000 }', '{ csv = "short.csv" }'))
-    refused(path, "short.csv", "4", "10")
+    refused(path, "short.csv", "holds 4 slots and the scenario asks for 10; add rows, or set slots = 4")
 
 
 def test_columns_of_traces_are_used(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     for allocator in (Orric, InferenceOnly, InferenceGreedy, RetrainingGreedy, KnowledgeDistillation, FocusShift)
 }
 ALIASES = {"student-only": "inference-only"}
+# Lines to draw beside allocators, which decide nothing themselves.
+REFERENCES = ("teacher-only", "batch-norm-only")
 
 
 @lru_cache(maxsize=1)
@@ -32,12 +34,15 @@ def make_allocator(name: str) -> Allocator:
     """Construct an allocator by name.
 
     Raises:
-        ScenarioError: The name is unknown; the nearest known one is suggested.
+        ScenarioError: The name is unknown; the nearest known one is suggested. Or it is that of a reference line.
 
     >>> make_allocator("student-only").name
     'inference-only'
     """
     chosen = ALLOCATORS.get(ALIASES.get(name, name)) or _installed().get(name)
+    if chosen is None and name in REFERENCES:
+        found = f"{name!r} is a reference line, not an allocator"
+        raise ScenarioError("allocator", found, f'have orric run draw it by references = ["{name}"] in a scenario')
     if chosen is None:
         raise ScenarioError("allocator", f"{name!r} is unknown", nearest(name, [*ALLOCATORS, *ALIASES, *_installed()]))
     return chosen()

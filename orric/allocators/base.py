@@ -163,8 +163,34 @@ class SingleStreamAllocator(Allocator):
             Indices of the retraining and of the inference configurations of the stream's task, shape (n,) each.
         """
 
+    def _chosen(self, slots: Array, requests: Array, budgets_macs: Array) -> list[list[int]]:
+        """Choose, and refuse what is no index: a negative one would silently count from the dearest."""
+        stream, found = self.task.streams[0], []
+        for kind, configurations, given in zip(
+            ("retraining", "inference"),
+            (stream.retraining, stream.inference),
+            self.choose(slots, requests, budgets_macs),
+            strict=True,
+        ):
+            indices = np.asarray(given)
+            if indices.dtype.kind not in "iu" or indices.shape != slots.shape:
+                raise ScenarioError(
+                    f"slot {slots[0]}: allocator {self.name!r}",
+                    f"chooses {kind} by an array of {indices.dtype} of shape {indices.shape}",
+                    f"return integers of shape {slots.shape}",
+                )
+            found.append(indices.tolist())
+            if min(found[-1]) < 0 or max(found[-1]) >= len(configurations):
+                first = int(np.flatnonzero((indices < 0) | (indices >= len(configurations)))[0])
+                raise ScenarioError(
+                    f"slot {slots[first]}: allocator {self.name!r}",
+                    f"chooses the {kind} configuration of index {indices[first]}",
+                    f"return indices from 0 to {len(configurations) - 1}",
+                )
+        return found
+
     def decide(self, slot: Slot) -> Allocation:
-        retraining, inference = self.choose(
+        retraining, inference = self._chosen(
             np.array([slot.index]), np.array([slot.requests[0]]), np.array([slot.budgets_macs[0]])
         )
         stream = self.task.streams[0]
@@ -184,14 +210,14 @@ class SingleStreamAllocator(Allocator):
         Returns:
             The allocations that `decide` would give slot by slot, without reasons.
         """
-        chosen = self.choose(np.arange(1, len(requests) + 1), requests, budgets_macs)
+        chosen = self._chosen(np.arange(1, len(requests) + 1), requests, budgets_macs)
         stream = self.task.streams[0]
         pairs = {
             (i, j): Allocation((StreamAllocation(stream.retraining[i].name, stream.inference[j].name),))
             for i in range(len(stream.retraining))
             for j in range(len(stream.inference))
         }
-        return [pairs[i, j] for i, j in zip(*(indices.tolist() for indices in chosen), strict=True)]
+        return [pairs[pair] for pair in zip(*chosen, strict=True)]
 
     def reason(self, slot: Slot, retraining: RetrainingConfiguration, inference: InferenceConfiguration) -> str:
         """Say in a few words why the pair was chosen."""

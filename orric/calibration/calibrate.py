@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 
 from orric.calibration.fitting import Fit, fit_curve
 from orric.calibration.measurement import (
@@ -22,6 +24,7 @@ from orric.drift import SEVERITIES, Drift
 from orric.profile import DriftCurve, Models, Profile
 from orric.randomness import generator
 from orric.retraining.accuracy import OnnxAccuracy, drifted
+from orric.retraining.loop import Student
 from orric.retraining.models import exported, load_network, sha256
 from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import load_dataset
@@ -107,8 +110,6 @@ def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: 
     teacher_macs = float(count_macs(load_network(plan.teacher, "teacher", classes), 32))
 
     def relative(path: Path) -> str:
-        import os
-
         return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
 
     table: dict[str, Any] = {
@@ -138,8 +139,7 @@ def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: 
     # The loop needs a profile to run; only its curve is still unknown.
     draft = Profile(
         **table, best_accuracy=1.0, slope_floor=1e-6, curve={"form": "tabulated", "x": [0, 1], "y": [0.5, 0.5]}
-    )
-    draft._folder = output.resolve().parent
+    ).placed_in(output.parent)
     # Sorted, so that the figures do not depend on which worker was quicker.
     runs = [run for _, run in sorted(_learning_runs(draft, plan, progress), key=lambda found: found[0])]
     drifting = {px: float(np.mean([run.by_resolution[px] for run in runs if run.by_resolution])) for px in resolutions}
@@ -193,8 +193,7 @@ def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: 
             "validation_error_worst": _short(max(errors.values())),
         },
     )
-    profile._folder = output.resolve().parent
-    return profile
+    return profile.placed_in(output.parent)
 
 
 def learning_run(
@@ -238,8 +237,6 @@ def _learning_runs(profile: Profile, plan: Plan, progress: Progress) -> Iterator
 
 def _teacher_accuracies(profile: Profile, plan: Plan) -> dict[tuple[str, int], float]:
     """Return the teacher's accuracy under every corruption and severity, on streamed samples."""
-    from orric.retraining.loop import Student
-
     student = Student(profile)
     found = {}
     for corruption in CORRUPTIONS:
@@ -283,14 +280,15 @@ def _validation_errors(runs: list[LearningRun], fits: dict[tuple[str, int], Fit]
 
 def save_profile(profile: Profile, path: Path) -> None:
     """Write a profile as TOML; the file appears whole or not at all."""
-    import tomli_w
-
-    table = {"format": 1, **profile.model_dump(exclude_none=True, exclude_defaults=False)}
+    table = {"format": 1, **profile.model_dump(exclude_none=True)}
     if not profile.drift_curve:
         del table["drift_curve"]
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(tomli_w.dumps(table), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(tomli_w.dumps(table), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _ratio_name(ratio: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,12 @@ def pretrain_pair(dataset: str, folder: Path, progress: Callable[[float], None] 
         progress: Called with the part that is done.
     """
     loaded = load_dataset(dataset)
+
+    def advance(before: int, part: float) -> None:
+        progress((before + part) / len(NETWORKS))
+
     for index, role in enumerate(NETWORKS):
-        network = pretrain(loaded, role, SEED, EPOCHS, lambda part, done=index: progress((done + part) / len(NETWORKS)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        network = pretrain(loaded, role, SEED, EPOCHS, partial(advance, index))
         save_network(network, folder / f"{dataset}-{role}.safetensors")
 
 

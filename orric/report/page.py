@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orric.allocators import REFERENCES
 from orric.records import Array, Result
 from orric.report.facts import (
-    REFERENCES,
     TIE,
     budget_parts,
     contenders,
@@ -39,15 +39,18 @@ _CAPTIONS = {
         "as wrong; lines that coincide share a name."
     ),
     "budget_split": (
-        "What each allocator did with every slot's budget: serving, retraining, or nothing. Reference lines are "
-        "left out, because they do not allocate."
+        "What each allocator did with every slot's budget: serving, retraining, or nothing. What is unused idles, or, "
+        'under spare = "inference", lets the same serving finish sooner. Reference lines are left out, because they '
+        "do not allocate."
     ),
     "curve_against_real": (
         "The dashed line follows from the profile's learning curve alone; the solid one was measured by running the "
         "real models in the same slots. The shaded area between them is the error of the prediction."
     ),
     "accuracy_cost_latency": (
-        "Up is more accurate, left is cheaper, light is quicker. Names that coincide share a point."
+        "Up is more accurate, left is cheaper, light is quicker. Names that coincide share a point. Where "
+        "batch-norm-only is drawn, its compute is that of refreshing the statistics, one pass of the student without "
+        "labels, but its latency is ORRIC's, whose shares of the GPU it keeps."
     ),
 }
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orric.allocators import REFERENCES
 from orric.exceptions import extra
 from orric.records import Array, Result
 from orric.report.facts import (
-    REFERENCES,
     budget_parts,
     macs_unit,
     main_results,
@@ -46,6 +46,7 @@ _USES = {"inference": "#0072B2", "retraining": "#E69F00", "unused": "#dcdcdc"}
 _REAL, _PREDICTED, _SHED = "#0072B2", "#D55E00", "#D55E00"
 _INK, _FAINT = "#222222", "#6b6b6b"
 _WIDTH_IN, _MOST_POINTS = 10.0, 120
+_LONGEST_LEADER_PT = 36.0  # of its height
 
 
 def figures(results: Sequence[Result]) -> dict[str, Figure]:
@@ -99,7 +100,7 @@ def accuracy_by_slot(results: Sequence[Result]) -> Figure | None:
         lowest = min(lowest, float(np.nanmin(y))) if known.size else 0.0
         end = (float(x[known[-1]]), float(y[known[-1]])) if known.size else (float(x[-1]), 0.0)
         last = _last(line.result)
-        labels.append((100 * last, end, f"{_broken(line.names, 25)}  {percent(last)}", style["color"]))
+        labels.append((100 * last, end, f"{_broken(line.names, 25)}  {percent(last)}", style))
     axes.set_ylim(max(0.0, lowest - 6), 102)
     _over_slots(axes, len(severity))
     axes.set_xlabel(f"Slot (index{f', one point for {group} slots' if group > 1 else ''})")
@@ -363,7 +364,10 @@ def _mark_severities(axes: Axes, result: Result) -> None:
 
 
 def _label_ends(figure: Figure, axes: Axes, labels: list[tuple[Any, ...]], heading: str) -> None:
-    """Name the lines at their right ends, in the order of their figures, pushed apart so that no names overlap."""
+    """Name the lines at their right ends, in the order of their figures, pushed apart so that no names overlap.
+
+    A line that ends far from its name, where a leader would cross others, gets a short stroke in its style instead.
+    """
     height = axes.get_position().height * figure.get_figheight() * 72
     low, high = axes.get_ylim()
     labels = sorted(labels, key=lambda label: label[0])
@@ -377,10 +381,15 @@ def _label_ends(figure: Figure, axes: Axes, labels: list[tuple[Any, ...]], headi
     for index in reversed(range(len(labels))):
         centres[index] = min(centres[index], edge - sizes[index] / 2)
         edge = centres[index] - sizes[index] / 2
-    for (_, end, text, colour), centre in zip(labels, centres, strict=True):
-        leader = {"arrowstyle": "-", "color": colour, "linewidth": 1.0, "shrinkA": 1, "shrinkB": 2, "relpos": (0, 0.5)}
+    for (_, end, text, style), centre in zip(labels, centres, strict=True):
+        leader = {"arrowstyle": "-", "color": style["color"], "shrinkA": 1, "shrinkB": 2, "relpos": (0, 0.5)}
+        near = abs((end[1] - low) / (high - low) * height - centre) <= _LONGEST_LEADER_PT
+        leader |= (
+            {"linewidth": 1.0} if near else {key: style[key] for key in ("linewidth", "linestyle") if key in style}
+        )
         axes.annotate(
-            text, xy=end, xytext=(1.06, centre / height), textcoords=axes.transAxes, va="center", fontsize=9,
+            text, xy=end if near else (1.015, centre / height), xycoords="data" if near else axes.transAxes,
+            xytext=(1.06, centre / height), textcoords=axes.transAxes, va="center", fontsize=9,
             color=_INK, annotation_clip=False, arrowprops=leader,
         )  # fmt: skip
     axes.text(1.06, 1.015, heading, transform=axes.transAxes, va="bottom", fontsize=9, color=_FAINT)

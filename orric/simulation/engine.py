@@ -10,9 +10,10 @@ import numpy as np
 
 from orric.accuracy import AccuracyModel
 from orric.allocators.base import Allocator, Slot, StreamTask, Task
+from orric.allocators.choice import Choice
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, StreamAllocation
-from orric.exceptions import BudgetError, ScenarioError, extra, nearest
-from orric.objective import feasible
+from orric.exceptions import BudgetError, ScenarioError, extra
+from orric.objective import feasible, servable
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Observation, Result, SlotRecord, columns_of
@@ -94,8 +95,7 @@ class _Run:
             (scenario.gpu[0].name,),
         )
         allocator.reset(self.task, generator(seed, "allocator"))
-        self.retraining = {one.name: one for one in self.profile.retraining}
-        self.inference = {one.name: one for one in self.profile.inference}
+        self.choice = Choice(self.profile, allocator.name)
         self.queue = FifoQueue()
         self.gained = np.zeros(scenario.slots)
         self.records: list[SlotRecord] = []
@@ -108,7 +108,7 @@ class _Run:
             # Measured from the origin: adding slot lengths one by one would drift.
             start_s, end_s = (slot - 1) * self.scenario.slot_s, slot * self.scenario.slot_s
             decided, reason, shed = self._decide(slot)
-            retraining, inference = self._configurations(slot, decided)
+            retraining, inference = self.choice.pair(slot, decided)
             requests, forecast = float(self.requests[slot - 1]), float(self.forecasts[slot - 1])
             budget_macs = float(self.budgets_macs[slot - 1])
             work = work_of(self.scenario, self.profile, decided, retraining, inference, forecast, budget_macs)
@@ -204,20 +204,16 @@ class _Run:
         self.seconds_deciding += time.perf_counter() - begun
         decided = allocation.streams[0]
         if feasible(requests, 0.0, stream.cheapest_macs, budget_macs):
-            retraining, inference = self._configurations(slot, decided)
-            if not feasible(requests, retraining.cost_macs, inference.cost_macs, budget_macs):
-                raise ScenarioError(
-                    f"slot {slot}", f"allocator {self.allocator.name!r} exceeds the budget", "an allocation must fit"
-                )
+            retraining, inference = self.choice.pair(slot, decided)
+            self.choice.check_budget(slot, requests, retraining.cost_macs, inference.cost_macs, budget_macs)
             self._check_shares(slot, decided, requests, retraining, inference, budget_macs)
             return decided, allocation.reason, 0
         if self.scenario.overload == "error":
             raise BudgetError(slot, budget_macs, requests * stream.cheapest_macs)
         cheapest = StreamAllocation(stream.retraining[0].name, stream.inference[0].name)
-        fitting = int(budget_macs / stream.inference[0].cost_macs)
-        fitting -= fitting * stream.inference[0].cost_macs > budget_macs
-        arrived = int(self.requests[slot - 1])
-        return cheapest, "overloaded: cheapest inference, the rest shed", max(arrived - fitting, 0)
+        arrived = self.requests[slot - 1]
+        shed = int(arrived - servable(arrived, stream.inference[0].cost_macs, budget_macs))
+        return cheapest, "overloaded: cheapest inference, the rest shed", shed
 
     def _check_shares(
         self,
@@ -246,19 +242,6 @@ class _Run:
                 f"the shares of allocator {self.allocator.name!r} exceed the budget",
                 "an allocation must fit",
             )
-
-    def _configurations(
-        self, slot: int, decided: StreamAllocation
-    ) -> tuple[RetrainingConfiguration, InferenceConfiguration]:
-        try:
-            return self.retraining[decided.retraining], self.inference[decided.inference]
-        except KeyError as error:
-            known = [*self.retraining, *self.inference]
-            raise ScenarioError(
-                f"slot {slot}: allocator {self.allocator.name!r}",
-                f"names the unknown configuration {error.args[0]!r}",
-                nearest(str(error.args[0]), known),
-            ) from None
 
     def _extent(self, slot: int) -> float:
         past = slice(0, slot - 1)

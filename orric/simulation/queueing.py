@@ -27,13 +27,6 @@ class FifoQueue:
         """Number of requests that have arrived and not finished."""
         return len(self._arrivals)
 
-    def drop_newest(self, count: int) -> None:
-        """Turn away the newest `count` waiting requests."""
-        if count:
-            self._arrivals = self._arrivals[: len(self._arrivals) - count]
-            if not len(self._arrivals):
-                self._left_of_first = 1.0
-
     def advance(self, arrivals: Array, start_s: float, end_s: float, service_s: float) -> Array:
         """Serve from `start_s` to `end_s`.
 

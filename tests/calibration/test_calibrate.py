@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from orric.calibration.calibrate import Plan, calibrate, save_profile
-from orric.calibration.pretraining import pretrain
+from orric.calibration.pretraining import pretrain, pretrain_pair
 from orric.exceptions import ProfileError
 from orric.profile import Profile
 from orric.retraining.models import load_network, save_network, sha256
@@ -43,6 +43,14 @@ def test_a_small_calibration_gives_a_profile_that_reads_back(tmp_path):
     assert {"processor", "date", "versions", "seeds", "curve_residual", "validation_error_mean"} <= set(facts)
 
 
+def test_a_profile_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path):
+    target = tmp_path / "digits.toml"
+    target.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        save_profile(Profile.load(MODELS.parent / "profiles/digits.toml"), target)
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
 def test_the_shipped_profile_belongs_to_the_shipped_weights():
     facts = Profile.load(MODELS.parent / "profiles/digits.toml").provenance
     assert facts["student_sha256"] == sha256(STUDENT)
@@ -58,6 +66,19 @@ def test_pretraining_learns_and_repeats_itself():
         not np.array_equal(first[name], value)
         for name, value in load_network(STUDENT, "student", 10).state_dict().items()
     )
+
+
+def test_training_the_pair_tells_how_far_both_together_are(tmp_path, monkeypatch):
+    def pretrained(dataset, role, seed, epochs, progress):
+        for part in (0.5, 1.0):
+            progress(part)
+        return load_network(MODELS / f"digits-{role}.safetensors", role, 10)
+
+    monkeypatch.setattr("orric.calibration.pretraining.pretrain", pretrained)
+    told = []
+    pretrain_pair("digits", tmp_path, told.append)
+    assert told == [0.25, 0.5, 0.75, 1.0]
+    assert {path.name for path in tmp_path.iterdir()} == {STUDENT.name, TEACHER.name}
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

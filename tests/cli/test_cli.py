@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
-from orric.cli import main
+from orric.cli import DISPENSABLE, main
+from orric.report.page import columns_with
 
 ROOT = Path(__file__).resolve().parents[2]
 FOG = ROOT / "traces/profiles/cifar10c-fog.toml"
@@ -75,6 +78,34 @@ def test_run_writes_the_whole_folder(orric, tmp_path):
     assert "report.html" in out
     for name in ("orric", "inference-only", "teacher-only"):
         assert name in out
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_a_narrow_terminal_goes_without_columns_but_never_cuts_a_figure(orric, tmp_path, monkeypatch, width):
+    monkeypatch.setattr("orric.cli._console", lambda: Console(width=width))
+    status, out, _ = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)
+    assert status == 0
+    table, rest = out.split("└")
+    assert max(map(len, table.splitlines())) <= width
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if line[0] == "│"]
+    results = json.loads((tmp_path / "out/summary.json").read_text())["results"]
+    for row, result in zip(rows, results, strict=True):
+        assert row[:3] == [
+            result["allocator"],
+            f"{100 * result['mean_accuracy']:.2f}",
+            f"{100 * result['last_severity_accuracy']:.2f}",
+        ]
+        assert all(re.fullmatch(r"[\d,]+(\.\d+)?", cell) for cell in row[1:])
+    if width == 80:
+        assert len(rows[0]) == 6
+        assert "too narrow for: decisions per s, of it retraining (%), p50 latency (s), shed (%)." in " ".join(
+            rest.split()
+        )
+
+
+def test_every_column_but_name_and_mean_accuracy_can_be_gone_without():
+    headings = [column.heading for column in columns_with({("curve", "orric"): 1.0})]
+    assert set(DISPENSABLE) == set(headings[1:])
 
 
 def test_run_prints_one_json_object(orric, tmp_path):
@@ -165,8 +196,11 @@ def test_a_failing_run_leaves_nothing(orric, tmp_path, monkeypatch):
 def working(tmp_path):
     """Start the main job in an empty folder; return it and its processes once both workers are up."""
     command = [sys.executable, "-m", "orric", "run", str(QUICKSTART), "--output", "out", "--jobs", "2"]
-    # Whoever runs the tests in the background may have them ignore SIGINT, and children inherit that.
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (one line in the child, before exec)
+
+    def heed():
+        # Whoever runs the tests in the background may have them ignore SIGINT, and children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as run:
         parent, workers = psutil.Process(run.pid), []
         # A worker that is up has a thread that watches its parent; the resource tracker has one thread only.
@@ -177,13 +211,15 @@ def working(tmp_path):
         run.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_from_outside_leaves_nothing(working, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "orric: interrupted; nothing was written\n")],
+)
+def test_a_run_that_is_ended_from_outside_leaves_nothing(working, tmp_path, number, status, told):
     run, workers = working
     run.send_signal(number)
     _, err = run.communicate()
-    assert run.returncode != 0
-    assert "Traceback" not in err
+    assert (run.returncode, err) == (status, told)
     assert list(tmp_path.iterdir()) == []
     assert psutil.wait_procs(workers, timeout=60)[1] == []
 
@@ -193,6 +229,39 @@ def test_workers_end_when_their_parent_is_killed(working):
     run.kill()
     run.wait()
     assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_keeps_the_earlier_result(orric, tmp_path, monkeypatch):
+    orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)
+    before = (tmp_path / "out/summary.json").read_bytes()
+    monkeypatch.setattr("orric.comparison.simulate_line", interrupt)
+    told = f"orric: interrupted; nothing was written, and the earlier result in {tmp_path / 'out'} is kept\n"
+    assert orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1) == (130, "", told)
+    assert (tmp_path / "out/summary.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupted_calibration_says_what_it_leaves(orric, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    target = tmp_path / "digits.toml"
+    monkeypatch.setattr("orric.calibration.calibrate.calibrate", interrupt)
+    told = "orric: interrupted; no profile was written\n"
+    assert orric("calibrate", "--output", target) == (130, "", told)
+    assert not target.exists()
+    target.write_text("earlier")
+    monkeypatch.setattr("orric.calibration.pretraining.pretrain_pair", interrupt)
+    told = f"no profile was written, and the earlier {target} is kept; the weights in traces/models may be new ones\n"
+    assert orric("calibrate", "--output", target, "--pretrain") == (130, "", f"orric: interrupted; {told}")
+    assert target.read_text() == "earlier"
+
+
+def test_an_interrupted_command_without_remains_ends_in_one_line(orric, trace, monkeypatch):
+    monkeypatch.setattr("orric.slot_model.StreamTask.of", interrupt)
+    assert orric("evaluate", "--profile", FOG, "--trace", trace) == (130, "", "orric: interrupted\n")
 
 
 BAD_TRACES = {
@@ -229,6 +298,8 @@ BAD_SCENARIOS = {
         "cannot name a result folder",
     ),
     "zero slots": ("slots = 50", "slots = 0", "found 0"),
+    "more slots than memory": ("slots = 50", "slots = 10_000_001", "less than or equal to 10000000"),
+    "too large a seed": ("seed = 1", f"seed = {2**63}", f"less than or equal to {2**63 - 1}"),
     "no slots": ("slots = 50\n", "", "'slots' is missing"),
     "negative requests": ("per_slot = 1000", "per_slot = -1", "found -1"),
     "not TOML": ("[[gpu]]", "[[gpu", "is not valid TOML"),
@@ -271,9 +342,20 @@ def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
     ("arguments", "expected"),
     [
         (["run", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["run"], "Missing argument"),
+        (["run", TABLE3, "--sed", 3], "--seed"),
+        (["run", TABLE3, "--seed", -1], "Invalid value for '--seed'"),
+        (["run", TABLE3, "--seed", 2**63], f"{2**63 - 1}"),
+        (["run", TABLE3, "--accuracy", "cruve"], "'curve', 'onnx'"),
+        (["run", TABLE3, "--jobs"], "see orric --help"),
+        (["run", TABLE3, "--jobs", "two\nlines"], "see orric run --help"),
+        (["evluate"], "'evluate'"),
+        (["--jason"], "see orric --help"),
         (["evaluate"], "give --profile and --trace, or --scenario"),
         (["evaluate", "--scenario", TABLE3, "--profile", FOG], "give one or the other"),
         (["evaluate", "--scenario", TABLE3, "--allocator", "student"], "did you mean 'student-only'"),
+        (["evaluate", "--scenario", TABLE3, "--allocator", "teacher-only"], "reference line, not an allocator"),
+        (["evaluate", "--scenario", TABLE3, "--allocator", "batch-norm-only"], 'references = ["batch-norm-only"]'),
         (["calibrate", "--dataset", "digit"], "did you mean 'digits'"),
         (["calibrate", "--models", "nowhere", "--output", "x.toml"], "digits-student.safetensors: no such file"),
         (["calibrate", "--output", "nowhere/x.toml"], "cannot be written"),
@@ -325,6 +407,18 @@ def test_help_and_version(orric):
         assert command in out
         assert orric(command, "--help")[0] == 0
     assert orric("--version")[1].startswith("orric ")
+
+
+def test_the_bare_command_shows_its_help_and_fails(orric):
+    status, out, err = orric()
+    assert (status, out) == (2, "")
+    assert err.startswith("Usage: ")
+    assert "evaluate" in err
+
+
+def test_the_largest_seed_can_be_run(orric, tmp_path):
+    status, _, err = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1, "--seed", 2**63 - 1)
+    assert status == 0, err
 
 
 def test_the_installed_command_exists():

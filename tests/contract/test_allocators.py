@@ -283,6 +283,43 @@ def test_single_stream_allocators_refuse_several_streams(name: str) -> None:
         begun(name, orric.Task(3, task.streams * 2))
 
 
+class Careless(SingleStreamAllocator):
+    """Choose by whatever it was made with."""
+
+    name = "careless"
+
+    def __init__(self, retraining: Any, inference: Any) -> None:
+        self.indices = retraining, inference
+
+    def choose(self, slots: Any, requests: Any, budgets_macs: Any) -> Any:
+        return tuple(np.resize(indices, np.shape(indices) and slots.shape) for indices in self.indices)
+
+
+@pytest.mark.parametrize(
+    ("retraining", "inference", "slot", "message"),
+    [
+        ([0], [0, 3], 2, "chooses the inference configuration of index 3; return indices from 0 to 2"),
+        ([0, 1, -1], [0], 3, "chooses the retraining configuration of index -1; return indices from 0 to 3"),
+        ([0], [1.0], 1, "chooses inference by an array of float64 of shape (3,); return integers of shape (3,)"),
+        ([True], [0], 1, "chooses retraining by an array of bool"),
+        (0, [0], 1, "chooses retraining by an array of int64 of shape ()"),
+    ],
+)
+def test_what_is_no_index_is_refused(retraining: Any, inference: Any, slot: int, message: str) -> None:
+    trace = orric.Trace(requests=[10] * 3, budget_macs=[2e8] * 3)
+    with pytest.raises(orric.ScenarioError) as caught:
+        orric.evaluate(build_profile(), trace, Careless(retraining, inference))
+    assert str(caught.value).startswith(f"slot {slot}: allocator 'careless': ")
+    assert message in str(caught.value)
+
+
+def test_what_is_no_index_is_refused_slot_by_slot() -> None:
+    allocator = Careless([0], [-1])
+    allocator.reset(build_task(9), np.random.default_rng(1))
+    with pytest.raises(orric.ScenarioError, match="slot 7: allocator 'careless'"):
+        allocator.decide(orric.Slot(7, (2e8,), (10.0,)))
+
+
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(orric.ScenarioError, match="did you mean 'inference-only'") as caught:
         orric.make_allocator("inferense-only")

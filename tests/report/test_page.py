@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 
 import orric
 from orric.comparison import lines, simulate_line
@@ -185,6 +185,18 @@ def test_names_do_not_overlap(both):
         pairs = [(a, b) for number, a in enumerate(boxes) for b in boxes[number + 1 :]]
         assert not any(a.overlaps(b) for a, b in pairs), stem
         assert all(figure.bbox.containsx(box.x1) and figure.bbox.containsy(box.y1) for box in boxes), stem
+
+
+def test_a_line_that_ends_far_from_its_name_gets_no_long_leader(results):
+    last = np.arange(len(results[0].slot)) == len(results[0].slot) - 1
+    dip = {name: np.where(last, 0.0, results[0].columns[name]) for name in ("correct", "accuracy")}
+    figure = accuracy_by_slot([changed(results[0], **dip), *results[1:]])
+    figure.draw_without_rendering()
+    named = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+    leaders = [text.arrow_patch.get_window_extent() for text in named]
+    assert len(leaders) > 3
+    assert all(box.height <= 40 * figure.dpi / 72 for box in leaders)
+    assert any(box.height < 2 and box.x0 > figure.axes[0].bbox.x1 for box in leaders)
 
 
 @pytest.mark.parametrize("case", CASES)

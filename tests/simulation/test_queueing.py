@@ -88,23 +88,6 @@ def test_nothing_to_do() -> None:
     assert queue.waiting == 0
 
 
-def test_dropping_the_newest_leaves_the_oldest() -> None:
-    queue = FifoQueue()
-    queue.advance(np.array([0.0, 0.0, 0.0]), 0.0, 1.0, 2.0)
-    queue.drop_newest(0)
-    assert queue.waiting == 3
-    queue.drop_newest(2)
-    assert queue.waiting == 1
-    np.testing.assert_allclose(queue.advance(np.empty(0), 1.0, 9.0, 2.0), [2.0])
-
-
-def test_request_after_a_dropped_one_is_served_whole() -> None:
-    queue = FifoQueue()
-    queue.advance(np.array([0.0]), 0.0, 1.0, 2.0)
-    queue.drop_newest(1)
-    np.testing.assert_allclose(queue.advance(np.array([1.0]), 1.0, 9.0, 2.0), [2.0])
-
-
 def test_work_that_takes_no_time_is_done_at_once() -> None:
     queue = FifoQueue()
     assert queue.advance(np.array([0.0, 0.5]), 0.0, 1.0, 0.0).tolist() == [0.0, 0.0]
