@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
     from orric.allocators.orric import FocusShift, Orric
     from orric.comparison import simulate
+    from orric.competitive.adversary import adversary
+    from orric.competitive.bounds import Bounds, bounds
+    from orric.competitive.certificate import Certificate, verify
+    from orric.competitive.exact import exact_optimum
+    from orric.competitive.optimum import OfflineOptimum, offline_optimum
+    from orric.competitive.ratio import CompetitiveRatio, competitive_ratio
     from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
     from orric.drift import Drift
     from orric.exceptions import (
         BudgetError,
         CalibrationError,
+        CertificateError,
         MissingExtraError,
         OrricError,
         ProfileError,
@@ -44,6 +51,7 @@ _HOMES = {
     "orric.exceptions": (
         "BudgetError",
         "CalibrationError",
+        "CertificateError",
         "MissingExtraError",
         "OrricError",
         "ProfileError",
@@ -63,6 +71,12 @@ _HOMES = {
     "orric.records": ("Observation", "Result", "SlotRecord"),
     "orric.scenario": ("Scenario", "load_scenario"),
     "orric.comparison": ("simulate",),
+    "orric.competitive.adversary": ("adversary",),
+    "orric.competitive.bounds": ("Bounds", "bounds"),
+    "orric.competitive.certificate": ("Certificate", "verify"),
+    "orric.competitive.exact": ("exact_optimum",),
+    "orric.competitive.optimum": ("OfflineOptimum", "offline_optimum"),
+    "orric.competitive.ratio": ("CompetitiveRatio", "competitive_ratio"),
     "orric.slot_model": ("evaluate",),
     "orric.trace": ("Trace",),
 }
@@ -72,10 +86,11 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "ALLOCATORS", "make_allocator", "Allocator", "SingleStreamAllocator", "Slot", "StreamTask", "Task",
     "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
     "Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation", "Drift",
-    "BudgetError", "CalibrationError", "MissingExtraError", "OrricError", "ProfileError", "ScenarioError",
+    "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError", "ProfileError", "ScenarioError",
     "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic", "Power", "Tabulated",
     "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario", "load_scenario", "simulate",
-    "evaluate", "Trace",
+    "evaluate", "Trace", "adversary", "Bounds", "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum",
+    "offline_optimum", "CompetitiveRatio", "competitive_ratio",
 ]  # fmt: skip
 
 

@@ -33,6 +33,10 @@ class LearningCurve(Section):
         """Return the (right-hand) derivative in accuracy per profit at a learning extent (scalar or array)."""
         raise NotImplementedError
 
+    def slope_before(self, extent: float | Array) -> Any:
+        """Return the left-hand derivative, which differs from `slope` only at the kinks of measured points."""
+        return self.slope(extent)
+
     def at(self, slot: int) -> LearningCurve:
         """Return the curve that holds in a slot (from 1): itself, unless it changes with time."""
         return self
@@ -123,6 +127,10 @@ class Tabulated(LearningCurve):
     def slope(self, extent: float | Array) -> Any:
         slopes = np.append(np.diff(self.y) / np.diff(self.x), 0.0)
         return slopes[np.searchsorted(self.x, extent, side="right") - 1]
+
+    def slope_before(self, extent: float | Array) -> Any:
+        slopes = np.append(np.diff(self.y) / np.diff(self.x), 0.0)
+        return slopes[np.maximum(np.searchsorted(self.x, extent, side="left") - 1, 0)]
 
 
 class TimeVarying(LearningCurve):

@@ -26,6 +26,7 @@ MAIN = [
     ["objective"],
     ["allocators"],
     ["slot_model"],
+    ["competitive"],
     ["accuracy"],
     ["scenario"],
     ["simulation"],

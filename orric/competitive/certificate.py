@@ -238,13 +238,13 @@ class _Checker:
             min(kind, key=lambda one: (one["cost_macs"], -one["profit"])) for kind in (self.retraining, self.inference)
         )
 
-    def servable(self, slot: int) -> int:
+    def servable(self, slot: int) -> float:
         """Return how many requests the cheapest inference can serve within an overloaded slot's budget."""
         cost, budget = self.cheapest()[1]["cost_macs"], float(self.budgets[slot])
-        number = int(budget / cost)
+        number = int(budget / cost) + 1
         while number * cost > budget:
             number -= 1
-        return min(number, int(self.requests[slot]))
+        return float(number)
 
     def verified(self, progress: Callable[[float], object]) -> Verified:
         """Check everything."""
@@ -366,7 +366,8 @@ class _Checker:
         """Check U_t(y) >= reward f(y) + U_{t+1}(keep y + shift) for all y from x[0] to x[-1]."""
         curve = self.curves[slot]
         images = (ahead_x - shift) / keep if keep > 0 else ahead_x[:0]
-        places = np.unique(np.concatenate([x, images[(images > x[0]) & (images < x[-1])]]))
+        kinks = np.concatenate([images, curve.get("x", [])])
+        places = np.unique(np.concatenate([x, kinks[(kinks > x[0]) & (kinks < x[-1])]]))
         begins, ends = (places, places) if len(places) == 1 else (places[:-1], places[1:])
         # An image may lie beside where it is computed by some roundings of the largest profit.
         steepest = float(np.abs(np.diff(ahead_u) / np.diff(ahead_x)).max()) if len(ahead_x) > 1 else 0.0

@@ -15,7 +15,7 @@ from orric.competitive.certificate import Certificate
 from orric.competitive.problem import OfflineProblem, Overload
 from orric.competitive.window import price_bound
 from orric.exceptions import ScenarioError, extra
-from orric.learning import Exponential, LearningCurve, LearningExtent
+from orric.learning import Exponential, LearningCurve, LearningExtent, Tabulated
 from orric.profile import Profile
 from orric.trace import Trace
 
@@ -122,23 +122,24 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
     keep, weight = problem.transition()
     low, high = problem.reach(keep, weight)
     most = float(problem.gains.max())
-    which, values, slopes = curve_tables(problem.curves, most, gap)
-    steps = (keep, weight, problem.gains, problem.rewards, problem.counts)
+    tables = curve_tables(problem.curves, most, gap)
+    steps = (keep, weight, problem.gains, problem.rewards, problem.counts, *tables)
     lower, upper, chosen = -1.0, math.inf, np.zeros(slots, np.int64)
     evidence: dict[str, Array] = {}
     # The first level is one piece per slot; tolerances are relative to the whole value, shared by the slots.
     starts, extents = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
-    scale = float((problem.rewards[:, 0] * values[which, -1]).sum())
+    begins, _, accuracies, which = tables
+    scale = float((problem.rewards[:, 0] * accuracies[begins[which + 1] - 1]).sum())
     spread = max(1e-2, gap)
     tolerance = np.full(2 * slots, spread * scale / slots)
     while True:
         starts, extents, bounds = relaxation.bound_backward(
-            low, high, *steps, values, slopes, which, most, starts, extents, tolerance, False, MOST_POINTS
+            low, high, *steps, most, starts, extents, tolerance, False, MOST_POINTS
         )
         if starts[0] < 0:
             return lower, chosen, upper, evidence, f"more than {MOST_POINTS:,} points would be needed"
         promised = float(bounds[0])
-        path = relaxation.best_path(*steps, values, which, most, starts, extents, bounds, 8)
+        path = relaxation.best_path(*steps, starts, extents, bounds, 8)
         value = float(problem.correct(path).sum())
         if value > lower:
             lower, chosen = value, path
@@ -150,18 +151,16 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
         if spread <= max(gap, FINEST_GAP) / 64:
             return lower, chosen, upper, evidence, f"rounding and the best path found leave {width:.1e}"
         target = lower / (1 - gap)
-        lost = relaxation.losses_forward(
-            *steps, values, slopes, which, most, starts, extents, bounds, math.inf
-        )
+        lost = relaxation.losses_forward(*steps, starts, extents, bounds, math.inf)
         # The whole is never off by as much as the tolerances allow together, so the gap itself is tried first.
-        spread = max(width / 10, gap) if spread > gap else spread / 4
+        spread = min(max(width / 10, gap), spread / 4) if spread > gap else spread / 4
         # A path that has already lost more than the gap can hide may be bounded that much more loosely.
         hidden = np.minimum(lost, scale) - max(promised - target, 0.0)
         tolerance = np.maximum(spread * lower / slots, hidden / slots)
 
 
-def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> tuple[Array, Array, Array]:
-    """Bound every distinct curve from above by a fine table.
+def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> tuple[Array, Array, Array, Array]:
+    """Bound every distinct curve from above by a concave, piecewise linear function.
 
     Args:
         curves: One per slot.
@@ -169,30 +168,40 @@ def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> tu
         gap: Relative width of the interval they are meant for.
 
     Returns:
-        Which table each slot uses, shape (T,), values at the nodes most (k / n)^2, shape (curves, n + 1), between
-        which lines run above the curve, and slopes at the nodes, same shape.
+        Where each table begins, shape (curves + 1,), extents and accuracies of the points, flat, and which table
+        each slot uses, shape (T,).
     """
     distinct = {id(curve): curve for curve in curves}
     place = {key: n for n, key in enumerate(distinct)}
-    which = np.array([place[id(curve)] for curve in curves])
-    # Twenty megabytes at most, finer only as far as the gap needs it.
-    cells, most_cells = 2**12, max(2**21 // len(distinct), 2**12)
+    tables = [_table(curve, most, max(gap, FINEST_GAP) / 20) for curve in distinct.values()]
+    starts = np.cumsum([0, *(len(x) for x, _ in tables)])
+    x, y = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+    return starts, x, y * (1 + 2.0**-45), np.array([place[id(curve)] for curve in curves])
+
+
+def _table(curve: LearningCurve, most: float, error: float) -> tuple[Array, Array]:
+    """Return points whose lines run above a curve by at most a relative error: its own, or its tangents' crossings."""
+    if most == 0:
+        return np.zeros(1), np.atleast_1d(np.asarray(curve(0.0), float))
+    if isinstance(curve, Tabulated):
+        knots = np.array([x for x in curve.x if x < most] + [most])
+        return knots, np.asarray(curve(knots), float)
+    cells = 2**8
     while True:
+        # Learning curves bend most at the start.
         nodes = most * (np.arange(cells + 1) / cells) ** 2
-        values, slopes, bow = [], [], 0.0
-        for curve in distinct.values():
-            exact = np.asarray(curve(nodes), float) * (1 + 2.0**-45)
-            slope = np.broadcast_to(np.asarray(curve.slope(nodes), float), nodes.shape)
-            # A concave curve lies below both end tangents, hence within this of its chord.
-            bows = np.maximum(slope[:-1] - slope[1:], 0) * np.diff(nodes) / 4 * (1 + 1e-9)
-            value = exact.copy()
-            value[:-1] = np.maximum(value[:-1], exact[:-1] + bows)
-            value[1:] = np.maximum(value[1:], exact[1:] + bows)
-            values.append(value)
-            slopes.append(slope)
-            bow = max(bow, float((bows[1:] / exact[1:-1]).max()))
-        if bow <= max(gap, FINEST_GAP) / 20 or 2 * cells > most_cells:
-            return which, np.array(values), np.array(slopes)
+        values = np.asarray(curve(nodes), float)
+        slopes = np.broadcast_to(np.asarray(curve.slope(nodes), float), nodes.shape)
+        width, rise, bend = np.diff(nodes), np.diff(values), slopes[:-1] - slopes[1:]
+        # Where rounding hides the bend, the middle serves: both tangents are above the curve there.
+        part = np.divide(rise - slopes[1:] * width, bend * width, out=np.full(cells, 0.5), where=bend > 1e-9 * slopes[:-1])
+        crossing = np.clip(part, 0.01, 0.99) * width
+        above = np.maximum(values[:-1] + slopes[:-1] * crossing, values[1:] - slopes[1:] * (width - crossing))
+        chord = values[:-1] + rise * crossing / width
+        if ((above - chord) <= error * chord).all() or cells >= 2**20:
+            return np.concatenate([[0.0], nodes[:-1] + crossing, [most]]), np.concatenate(
+                [values[:1], above, values[-1:]]
+            )
         cells *= 2
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from orric.configuration import Allocation, StreamAllocation, undominated
 from orric.exceptions import BudgetError
 from orric.learning import LearningCurve, LearningExtent
-from orric.objective import feasible, long_term_accuracy
+from orric.objective import feasible, long_term_accuracy, servable
 from orric.profile import Profile
 from orric.trace import Trace
 
@@ -79,7 +79,7 @@ class OfflineProblem:
         order = np.argsort(~kept, axis=1, kind="stable")[:, : int(counts.max())]
         best = np.take_along_axis(best, order, axis=1)
         served = trace.requests.copy()
-        served[blocked] = np.minimum(trace.requests[blocked], np.floor(trace.budget_macs[blocked] / inference[0].cost_macs)) if blocked.any() else 0
+        served[blocked] = servable(trace.requests[blocked], inference[0].cost_macs, trace.budget_macs[blocked])
         profits = np.array([one.profit for one in inference])
         places = (
             np.array([profile.retraining.index(one) for one in retraining]),

@@ -11,41 +11,28 @@ Arrays over slots are flat: the points of U_t are `extents[starts[t] : starts[t 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-compiled = numba.njit(cache=True, nogil=True)
+Compiled = TypeVar("Compiled", bound=Callable[..., Any])
+
+
+def compiled(function: Compiled) -> Compiled:
+    """Compile a function at its first call, and keep the machine code for the next process."""
+    fast: Compiled = numba.njit(cache=True, nogil=True)(function)
+    return fast
+
 
 # Relative error allowed for a handful of floating-point operations, each good to 2^-53.
 ROUNDING = 2.0**-49
+# A curve's table with fewer points than this is taken for measured points, whose kinks are worth a place each.
+KINKS = 256
 # Places closer than this (relative to the largest profit) count as one.
 NEAR = 2.0**-46
-
-
-@compiled
-def curve_at(values: Array, most: float, place: float) -> float:
-    """Return the bound of f from its table, whose nodes stand at most (k / n)^2."""
-    cells = len(values) - 1
-    if most <= 0.0 or place <= 0.0:
-        return values[0]
-    k = min(int(cells * np.sqrt(min(place / most, 1.0))), cells - 1)
-    begin, end = most * (k / cells) ** 2, most * ((k + 1) / cells) ** 2
-    part = min(max((place - begin) / (end - begin), 0.0), 1.0)
-    return values[k] + (values[k + 1] - values[k]) * part
-
-
-@compiled
-def curve_bow(slopes: Array, most: float, begin: float, end: float) -> float:
-    """Return how far f may rise above its chord: a concave curve lies below both of its end tangents."""
-    cells = len(slopes) - 1
-    if most <= 0.0 or end <= begin:
-        return 0.0
-    low = min(int(cells * np.sqrt(max(begin, 0.0) / most) * (1 - 1e-14)), cells)
-    high = min(int(np.ceil(cells * np.sqrt(min(end / most, 1.0)) * (1 + 1e-14))), cells)
-    return 0.25 * max(slopes[low] - slopes[high], 0.0) * (end - begin)
 
 
 @compiled
@@ -71,6 +58,27 @@ def _piece(extents: Array, first: int, last: int, place: float) -> int:
 
 
 @compiled
+def value_at(extents: Array, bounds: Array, first: int, last: int, place: float) -> float:
+    """Evaluate the piecewise linear function with points first..last."""
+    return _line(extents, bounds, _piece(extents, first, last, place), last, place)
+
+
+@compiled
+def _bow(extents: Array, values: Array, left: int, right: int, last: int, begin: float, end: float) -> float:
+    """Return how far a concave curve may rise above its chord: it lies below both end tangents.
+
+    The table's piece `left` holds `begin`, its piece `right` holds `end`.
+    """
+    if left == right or left >= last:
+        return 0.0
+    if extents[right] >= end:
+        right -= 1
+    at_begin = (values[left + 1] - values[left]) / (extents[left + 1] - extents[left])
+    at_end = (values[right + 1] - values[right]) / (extents[right + 1] - extents[right])
+    return 0.25 * max(at_begin - at_end, 0.0) * (end - begin)
+
+
+@compiled
 def _places(
     low: float,
     high: float,
@@ -83,13 +91,14 @@ def _places(
     old_first: int,
     old_last: int,
     pieces: Array,
+    knots: Array,
     near: float,
     out: Array,
 ) -> int:
     """Write the ascending places of slot t at which U_t must be checked; return how many.
 
-    These are the ends of the domain, the points of U_{t+1} seen through every option, and the points of the
-    last level's U_t with `pieces` cuts each, which hold the curve's bow down.
+    These are the ends of the domain, the points of U_{t+1} seen through every option, the points of the last
+    level's U_t cut into `pieces` each, which holds the curve's bow down, and the curve's kinks.
     """
     options = len(shifts)
     heads = np.full(options, first)
@@ -98,7 +107,9 @@ def _places(
             heads[i] = last + 1
         while heads[i] <= last and extents[heads[i]] - shifts[i] <= keep * low:
             heads[i] += 1
-    old, part = old_first, 1
+    old, part, knot = old_first, 1, 0
+    while knot < len(knots) and knots[knot] <= low:
+        knot += 1
     count = 1
     out[0] = low
     while True:
@@ -113,9 +124,13 @@ def _places(
             cut = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
             if cut < place:
                 place, which = cut, options
+        if knot < len(knots) and knots[knot] < place:
+            place, which = knots[knot], options + 1
         if which == -1:
             break
-        if which == options:
+        if which == options + 1:
+            knot += 1
+        elif which == options:
             part += 1
             if part > pieces[old]:
                 old, part = old + 1, 1
@@ -180,8 +195,9 @@ def bound_backward(
     gains: Array,
     rewards: Array,
     counts: Array,
-    values: Array,
-    slopes: Array,
+    tables: Array,
+    table_x: Array,
+    table_y: Array,
     which: Array,
     most: float,
     old_starts: Array,
@@ -200,8 +216,9 @@ def bound_backward(
         gains: Profits of the options, shape (T, M).
         rewards: Rewards of the options, shape (T, M).
         counts: Number of options, shape (T,).
-        values: Tables of curves, shape (curves, n + 1), for `curve_at`.
-        slopes: Their slopes at the nodes, same shape.
+        tables: Where each curve's concave, piecewise linear upper bound begins in the next two, shape (curves + 1,).
+        table_x: Its extents, flat.
+        table_y: Its accuracies, flat.
         which: Curve of each slot, shape (T,).
         most: A^T_max.
         old_starts: Points of the level before, flat.
@@ -223,36 +240,41 @@ def bound_backward(
     near = NEAR * most
     for t in range(horizon - 1, -1, -1):
         options = counts[t]
-        curve, bows = values[which[t]], slopes[which[t]]
+        low_f, high_f = tables[which[t]], tables[which[t] + 1] - 1
+        knots = table_x[low_f : high_f + 1] if high_f - low_f < KINKS else table_x[:0]
         shifts = weight[t] * gains[t, :options]
         old_first, old_last = old_starts[t], old_starts[t + 1] - 1
         pieces = np.ones(len(old_extents[old_first : old_last + 1]), np.int64)
         extra = 0
         for c in range(old_last - old_first):
             a, b = old_extents[old_first + c], old_extents[old_first + c + 1]
-            bow = rewards[t, 0] * curve_bow(bows, most, a, b)
+            left, right = _piece(table_x, low_f, high_f, a), _piece(table_x, low_f, high_f, b)
+            bow = rewards[t, 0] * _bow(table_x, table_y, left, right, high_f, a, b)
             pieces[c] = min(max(int(np.ceil(np.sqrt(8.0 * bow / tolerance[old_first + c]))), 1), 4096)
             extra += pieces[c]
         points = 0 if t == horizon - 1 else last - first + 1
-        size = options * points + extra + 4
+        size = options * points + extra + len(knots) + 4
         place = np.empty(size)
         count = _places(
             low[t], high[t], keep[t], shifts, xs, first, last if points else first - 1,
-            old_extents[old_first : old_last + 1], 0, old_last - old_first, pieces, near, place,
-        )
+            old_extents[old_first : old_last + 1], 0, old_last - old_first, pieces, knots, near, place,
+        )  # fmt: skip
         # Values of every option at every place; where the best option changes, the crossing is a place as well.
         x, y, room = np.empty(2 * count), np.empty(2 * count), np.empty(2 * count)
         now, before = np.empty(options), np.empty(options)
         heads = np.full(options, first)
         best_before, filled, old, plain = -1, 0, 0, 0.0
-        steepest = 0.0
+        steepest, table = 0.0, _piece(table_x, low_f, high_f, low[t])
         for k in range(first, last):
             if points:
                 steepest = max(steepest, abs(us[k + 1] - us[k]) / (xs[k + 1] - xs[k]))
         largest = 0.0
         for n in range(count):
             here = place[n]
-            f = curve_at(curve, most, here)
+            behind = table
+            while table < high_f - 1 and table_x[table + 1] <= here:
+                table += 1
+            f = _line(table_x, table_y, table, high_f, here)
             best = 0
             for i in range(options):
                 now[i] = rewards[t, i] * f
@@ -266,9 +288,12 @@ def bound_backward(
             while old < old_last - old_first - 1 and old_extents[old_first + old + 1] <= here:
                 old += 1
             allowed = tolerance[old_first + old]
+            if old > 0 and here <= old_extents[old_first + old] + 2 * near:
+                # The line that ends here runs above the piece before, so it must keep to that one's tolerance too.
+                allowed = min(allowed, tolerance[old_first + old - 1])
             bow = 0.0
             if n > 0:
-                bow = rewards[t, 0] * curve_bow(bows, most, place[n - 1], here)
+                bow = rewards[t, 0] * _bow(table_x, table_y, behind, table, high_f, place[n - 1], here)
                 y[filled - 1] = max(y[filled - 1], plain + bow)
                 if best != best_before:
                     gap_before = before[best_before] - before[best]
@@ -324,10 +349,10 @@ def losses_forward(
     gains: Array,
     rewards: Array,
     counts: Array,
-    values: Array,
-    slopes: Array,
+    tables: Array,
+    table_x: Array,
+    table_y: Array,
     which: Array,
-    most: float,
     starts: Array,
     extents: Array,
     bounds: Array,
@@ -344,14 +369,16 @@ def losses_forward(
     for t in range(len(counts) - 1):
         first, last = starts[t], starts[t + 1] - 1
         following, end_of = starts[t + 1], starts[t + 2] - 1
-        curve, bows = values[which[t]], slopes[which[t]]
+        low_f, high_f = tables[which[t]], tables[which[t] + 1] - 1
         for c in range(first, max(last, first + 1)):
             behind = lost[c]
             if behind > limit:
                 continue
             a, b = extents[c], extents[min(c + 1, last)]
-            bow = curve_bow(bows, most, a, b)
-            at_a, at_b = curve_at(curve, most, a) + bow, curve_at(curve, most, b) + bow
+            from_a, from_b = _piece(table_x, low_f, high_f, a), _piece(table_x, low_f, high_f, b)
+            bow = _bow(table_x, table_y, from_a, from_b, high_f, a, b)
+            at_a = _line(table_x, table_y, from_a, high_f, a) + bow
+            at_b = _line(table_x, table_y, from_b, high_f, b) + bow
             for i in range(counts[t]):
                 shift = weight[t] * gains[t, i]
                 begin, end = keep[t] * a + shift, keep[t] * b + shift
@@ -388,9 +415,10 @@ def best_path(
     gains: Array,
     rewards: Array,
     counts: Array,
-    values: Array,
+    tables: Array,
+    table_x: Array,
+    table_y: Array,
     which: Array,
-    most: float,
     starts: Array,
     extents: Array,
     bounds: Array,
@@ -414,7 +442,7 @@ def best_path(
     for t in range(horizon):
         options = counts[t]
         for k in range(alive):
-            now = curve_at(values[which[t]], most, place[k])
+            now = value_at(table_x, table_y, tables[which[t]], tables[which[t] + 1] - 1, place[k])
             for i in range(options):
                 n = k * options + i
                 new_place[n] = keep[t] * place[k] + weight[t] * gains[t, i]

@@ -19,14 +19,14 @@ from orric.competitive.problem import OfflineProblem
 from orric.exceptions import extra
 
 with extra("sim"):
-    from orric.competitive.relaxation import compiled, curve_at
+    from orric.competitive.relaxation import compiled, value_at
 
 Array = np.ndarray[Any, Any]
 STEPS = 600
 
 
 def price_bound(
-    problem: OfflineProblem, gap: float, tables: tuple[Array, Array, Array]
+    problem: OfflineProblem, gap: float, tables: tuple[Array, Array, Array, Array]
 ) -> tuple[float, Array, float, dict[str, Array], str]:
     """Enclose the optimum for any memory; made for windows.
 
@@ -38,8 +38,7 @@ def price_bound(
     Returns:
         Value of the best path, its options, upper bound, the prices as evidence, and why the gap is not met.
     """
-    which, values, slopes = tables
-    slots, most = len(problem.counts), float(problem.gains.max())
+    slots = len(problem.counts)
     begins, ends, mass = windows(problem.requests, problem.memory.slots or slots)
     low, high = _reach(problem, begins, ends, mass)
     lower, chosen = -1.0, np.zeros(slots, np.int64)
@@ -49,8 +48,7 @@ def price_bound(
     def climb(start: Array) -> None:
         nonlocal lower, chosen
         path = start.copy()
-        _climb(path, problem.gains, problem.rewards, problem.counts, problem.requests, begins, ends, mass,
-               values, which, most)  # fmt: skip
+        _climb(path, problem.gains, problem.rewards, problem.counts, problem.requests, begins, ends, mass, *tables)
         value = float(problem.correct(path).sum())
         if value > lower:
             lower, chosen = value, path
@@ -112,31 +110,27 @@ def priced(
     mass: Array,
     low: Array,
     high: Array,
-    tables: tuple[Array, Array, Array],
+    tables: tuple[Array, Array, Array, Array],
 ) -> tuple[float, Array, Array]:
     """Return the bound under some prices, and the option and extent of every slot that make it."""
-    which, values, slopes = tables
-    slots, most = len(prices), float(problem.gains.max())
-    cells = values.shape[1] - 1
-    nodes = most * (np.arange(cells + 1) / cells) ** 2
+    table_begins, table_x, table_y, which = tables
+    slots = len(prices)
     pay = np.divide(prices, mass, out=np.zeros(slots), where=mass > 0)
     spread = np.zeros(slots + 1)
     np.add.at(spread, begins, np.where(ends > begins, pay, 0))
     np.subtract.at(spread, ends, np.where(ends > begins, pay, 0))
     later = problem.requests * np.cumsum(spread)[:-1]
-    worth = np.full(problem.gains.shape, -np.inf)
-    place = np.zeros(problem.gains.shape)
-    for table in range(len(values)):
+    worth, place = np.zeros(problem.gains.shape), np.zeros(problem.gains.shape)
+    for table in range(len(table_begins) - 1):
+        points = slice(table_begins[table], table_begins[table + 1])
+        x, y = table_x[points], table_y[points]
         rows = np.flatnonzero(which == table)
         reward, price = problem.rewards[rows], prices[rows, None]
-        # The best extent lies where R f'(x) falls through the price.
-        fall = np.searchsorted(-slopes[table], -price / np.maximum(reward, 1e-300), side="left")
-        for k in (np.clip(fall - 1, 0, cells), np.clip(fall, 0, cells)):
-            x = np.clip(nodes[k], low[rows, None], high[rows, None])
-            here = reward * np.interp(x, nodes, values[table]) - price * x
-            better = here > worth[rows]
-            worth[rows] = np.where(better, here, worth[rows])
-            place[rows] = np.where(better, x, place[rows])
+        # The best extent of a concave, piecewise linear curve is the point where R f' falls through the price.
+        fall = np.searchsorted(-np.diff(y) / np.diff(x), -price / np.maximum(reward, 1e-300), side="left")
+        best = np.clip(x[fall], low[rows, None], high[rows, None])
+        worth[rows] = reward * np.interp(best, x, y) - price * best
+        place[rows] = best
     total = worth + problem.gains * later[:, None]
     total[np.arange(total.shape[1])[None, :] >= problem.counts[:, None]] = -np.inf
     options = total.argmax(axis=1)
@@ -156,9 +150,10 @@ def _climb(
     begins: Array,
     ends: Array,
     mass: Array,
-    values: Array,
+    tables: Array,
+    table_x: Array,
+    table_y: Array,
     which: Array,
-    most: float,
 ) -> None:
     """Improve a path in place by changing one slot's option at a time until no change helps."""
     horizon = len(path)
@@ -172,7 +167,7 @@ def _climb(
             extents[t] += requests[s] * gains[s, path[s]]
         if mass[t] > 0:
             extents[t] /= mass[t]
-        now[t] = curve_at(values[which[t]], most, extents[t])
+        now[t] = value_at(table_x, table_y, tables[which[t]], tables[which[t] + 1] - 1, extents[t])
     for _ in range(50):
         improved = False
         for s in range(horizon):
@@ -183,16 +178,17 @@ def _climb(
                 change = requests[s] * (gains[s, i] - gains[s, path[s]])
                 gain = (rewards[s, i] - rewards[s, path[s]]) * now[s]
                 for t in range(first[s], stop[s]):
-                    gain += rewards[t, path[t]] * (
-                        curve_at(values[which[t]], most, extents[t] + change / mass[t]) - now[t]
+                    then = value_at(
+                        table_x, table_y, tables[which[t]], tables[which[t] + 1] - 1, extents[t] + change / mass[t]
                     )
+                    gain += rewards[t, path[t]] * (then - now[t])
                 if gain > best_gain:
                     best, best_gain = i, gain
             if best != path[s]:
                 change = requests[s] * (gains[s, best] - gains[s, path[s]])
                 for t in range(first[s], stop[s]):
                     extents[t] += change / mass[t]
-                    now[t] = curve_at(values[which[t]], most, extents[t])
+                    now[t] = value_at(table_x, table_y, tables[which[t]], tables[which[t] + 1] - 1, extents[t])
                 path[s] = best
                 improved = True
         if not improved:
