@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
     from orric.allocators.orric import FocusShift, Orric
     from orric.comparison import simulate
-    from orric.competitive.adversary import adversary
+    from orric.competitive.adversary import search_worst_case
     from orric.competitive.bounds import Bounds, bounds
     from orric.competitive.certificate import Certificate, verify
     from orric.competitive.exact import exact_optimum
@@ -71,7 +71,7 @@ _HOMES = {
     "orric.records": ("Observation", "Result", "SlotRecord"),
     "orric.scenario": ("Scenario", "load_scenario"),
     "orric.comparison": ("simulate",),
-    "orric.competitive.adversary": ("adversary",),
+    "orric.competitive.adversary": ("search_worst_case",),
     "orric.competitive.bounds": ("Bounds", "bounds"),
     "orric.competitive.certificate": ("Certificate", "verify"),
     "orric.competitive.exact": ("exact_optimum",),
@@ -89,7 +89,7 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError", "ProfileError", "ScenarioError",
     "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic", "Power", "Tabulated",
     "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario", "load_scenario", "simulate",
-    "evaluate", "Trace", "adversary", "Bounds", "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum",
+    "evaluate", "Trace", "search_worst_case", "Bounds", "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum",
     "offline_optimum", "CompetitiveRatio", "competitive_ratio",
 ]  # fmt: skip
 

@@ -211,3 +211,18 @@ class Profile(Section):
     def beside(self, relative: str) -> Path:
         """Resolve a path that the profile's file names relative to itself."""
         return self._folder / relative
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as TOML, format 1; the file appears whole or not at all."""
+        import tomli_w  # imported late: only those who measure or search write profiles
+
+        target = Path(path)
+        table = {"format": 1, **self.model_dump(exclude_none=True)}
+        if not self.drift_curve:
+            del table["drift_curve"]
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            partial.write_text(tomli_w.dumps(table), encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 
 from orric.calibration.fitting import Fit, fit_curve
 from orric.calibration.measurement import (
@@ -276,19 +275,6 @@ def _validation_errors(runs: list[LearningRun], fits: dict[tuple[str, int], Fit]
             predicted = np.asarray(fits[run.corruption, severity].curve(run.extents[at]))
             errors[run.corruption, severity] = float(abs(predicted.mean() - run.accuracies[at].mean()))
     return errors
-
-
-def save_profile(profile: Profile, path: Path) -> None:
-    """Write a profile as TOML; the file appears whole or not at all."""
-    table = {"format": 1, **profile.model_dump(exclude_none=True)}
-    if not profile.drift_curve:
-        del table["drift_curve"]
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(tomli_w.dumps(table), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _ratio_name(ratio: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from orric.configuration import Allocation, StreamAllocation, undominated
+from orric.configuration import undominated
 from orric.exceptions import BudgetError
 from orric.learning import LearningCurve, LearningExtent
 from orric.objective import feasible, long_term_accuracy, servable

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from orric.calibration.calibrate import Plan, calibrate, save_profile
+from orric.calibration.calibrate import Plan, calibrate
 from orric.calibration.pretraining import pretrain, pretrain_pair
 from orric.exceptions import ProfileError
 from orric.profile import Profile
@@ -26,7 +26,7 @@ def test_a_small_calibration_gives_a_profile_that_reads_back(tmp_path):
     plan = Plan("digits", STUDENT, TEACHER, slots=10, per_slot=20, seeds=(1,), jobs=2)
     target = tmp_path / "digits.toml"
     profile = calibrate(plan, target, lambda what, part: told.append(part))
-    save_profile(profile, target)
+    profile.save(target)
     assert Profile.load(target) == profile
     assert told[-1] == 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["digits.toml"]
@@ -47,7 +47,7 @@ def test_a_profile_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path):
     target = tmp_path / "digits.toml"
     target.mkdir()
     with pytest.raises(OSError, match="directory"):
-        save_profile(Profile.load(MODELS.parent / "profiles/digits.toml"), target)
+        Profile.load(MODELS.parent / "profiles/digits.toml").save(target)
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from orric.cli import DISPENSABLE, main
+from orric.cli import main
+from orric.cli.experiments import DISPENSABLE
 from orric.report.page import columns_with
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,7 @@ def test_run_writes_the_whole_folder(orric, tmp_path):
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_a_narrow_terminal_goes_without_columns_but_never_cuts_a_figure(orric, tmp_path, monkeypatch, width):
-    monkeypatch.setattr("orric.cli._console", lambda: Console(width=width))
+    monkeypatch.setattr("orric.cli.experiments.console_of_output", lambda: Console(width=width))
     status, out, _ = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)
     assert status == 0
     table, rest = out.split("└")

@@ -1,41 +1,23 @@
-"""The command line: one command per use.
-
-Nothing heavy is imported before a command needs it, so that `orric --help` is quick.
-"""
+"""The commands that simulate, evaluate and measure: run, evaluate, calibrate."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric import __version__
-from orric.exceptions import MissingExtraError, OrricError, ScenarioError
+from orric.cli.frame import Jobs, Json, Overload, Seed, app, console_of_output, interruptible, progress_bars
+from orric.exceptions import ScenarioError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from orric.records import Result
-
-# Some versions of typer hold a copy of click, others use click itself: this is its class of wrong options in both.
-USAGE_ERROR: Any = typer.BadParameter.__base__
-INTERRUPTED = 128 + signal.SIGINT
-app = typer.Typer(
-    name="orric",
-    help="Simulate and evaluate the split of an edge server's compute between retraining and inference.",
-    invoke_without_command=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
 
 class AccuracyModel(StrEnum):
@@ -43,13 +25,6 @@ class AccuracyModel(StrEnum):
 
     curve = "curve"
     onnx = "onnx"
-
-
-class Overload(StrEnum):
-    """What becomes of a slot whose budget is below the cheapest pair."""
-
-    error = "error"
-    shed = "shed"
 
 
 # Columns of the comparison that a narrow terminal goes without, in this order.
@@ -63,74 +38,6 @@ DISPENSABLE = (
     "p99 latency (s)",
     "accuracy, last severity (%)",
 )
-
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, the rest on standard error.")
-]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes. [default: number of cores]")]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw. [default: the scenario's]"),
-]
-
-
-class _InterruptError(Exception):
-    """Ctrl-C during work, with what the work leaves."""
-
-
-@contextmanager
-def _interruptible(remains: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise _InterruptError(f"interrupted; {remains}") from None
-
-
-def main() -> None:
-    """Run the command line.
-
-    Exit status: 0 done, 1 failed while running, 2 unusable input, 130 interrupted, 143 ended by SIGTERM.
-    """
-    # Ended from outside, it still removes what is half-written.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        status = app(prog_name="orric", standalone_mode=False)
-        # Versions of typer differ in what they make of Ctrl-C: this status, or Abort.
-        if status == INTERRUPTED:
-            raise typer.Abort
-        sys.exit(status)
-    except typer.Abort:
-        _end(INTERRUPTED, "interrupted")
-    except _InterruptError as error:
-        _end(INTERRUPTED, str(error))
-    except USAGE_ERROR as error:
-        command = error.ctx.command_path if error.ctx else "orric"
-        _end(2, f"{' '.join(error.format_message().split()).rstrip('.')}; see {command} --help")
-    except OrricError as error:
-        _end(2 if isinstance(error, (ValueError, MissingExtraError)) else 1, str(error))
-
-
-def _end(status: int, message: str) -> NoReturn:
-    print(f"orric: {message}", file=sys.stderr)
-    sys.exit(status)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"orric {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _orric(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(2)
 
 
 @app.command()
@@ -163,7 +70,7 @@ def run(
     command = shlex.join(["orric", *sys.argv[1:]])
     results: list[Result] = []
     remains = "nothing was written" + f", and the earlier result in {target} is kept" * target.exists()
-    with result_folder(target) as partial, _interruptible(remains), _progress() as progress:
+    with result_folder(target) as partial, interruptible(remains), progress_bars() as progress:
         bar = progress.add_task("simulating", total=len(order))
         for result in compare(loaded, models, chosen, jobs):
             results.append(result)
@@ -174,7 +81,7 @@ def run(
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
         return
-    console = _console()
+    console = console_of_output()
     for model in models:
         shown = [result for result in results if result.accuracy_model == model]
         console.print(_comparison_table(shown, model, console))
@@ -243,7 +150,7 @@ def calibrate(
     import os
     import tempfile
 
-    from orric.calibration.calibrate import Plan, save_profile
+    from orric.calibration.calibrate import Plan
     from orric.calibration.calibrate import calibrate as measure
     from orric.calibration.pretraining import pretrain_pair
     from orric.vision.datasets import load_dataset
@@ -260,7 +167,7 @@ def calibrate(
         raise ScenarioError(f"profile {target}", "is a folder", "give a file with --output")
     remains = "no profile was written" + f", and the earlier {target} is kept" * target.exists()
     remains += f"; the weights in {models} may be new ones" * pretrain
-    with _interruptible(remains), _progress() as progress:
+    with interruptible(remains), progress_bars() as progress:
         if pretrain:
             bar = progress.add_task("training student and teacher", total=1.0)
             pretrain_pair(dataset, models, lambda part: progress.update(bar, completed=part))
@@ -275,7 +182,7 @@ def calibrate(
             jobs or os.cpu_count() or 1,
         )
         profile = measure(plan, target, lambda what, part: progress.update(bar, completed=part, description=what))
-        save_profile(profile, target)
+        profile.save(target)
     facts = {
         "profile": str(target),
         "best_accuracy": profile.best_accuracy,
@@ -294,27 +201,9 @@ def calibrate(
     if as_json:
         print(json.dumps(facts))
         return
-    console = _console()
+    console = console_of_output()
     for key, value in facts.items():
         console.print(f"{key.replace('_', ' '):28} {value}", highlight=False, soft_wrap=True)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    # A table cut to 80 columns hides figures; files and pipes have no width of their own.
-    return console if console.is_terminal else Console(width=180)
-
-
-def _progress() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    # Workers' finished lines are few and long, so the elapsed time shows that something moves.
-    columns = (TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _comparison_table(results: list[Result], model: str, console: Console) -> Any:
@@ -365,7 +254,7 @@ def _print_evaluation(result: Result) -> None:
 
     from rich.table import Table
 
-    console = _console()
+    console = console_of_output()
     total = float(result.columns["requests"].sum())
     console.print(
         f"{result.allocator}: mean accuracy {result.mean_accuracy:.2%} "
@@ -384,7 +273,3 @@ def _print_evaluation(result: Result) -> None:
     console.print(table)
     if len(pairs) > 1:
         console.print("Every slot's allocation: add --json.", highlight=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,9 @@
+"""The command line: one command per use.
+
+Nothing heavy is imported before a command needs it, so that `orric --help` is quick.
+"""
+
+from orric.cli import competition, experiments
+from orric.cli.frame import main
+
+__all__ = ["competition", "experiments", "main"]

@@ -1,0 +1,124 @@
+"""The frame of every command: the application, options that several commands share, what they print on, how they end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from orric import __version__
+from orric.exceptions import MissingExtraError, OrricError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Some versions of typer hold a copy of click, others use click itself: this is its class of wrong options in both.
+USAGE_ERROR: Any = typer.BadParameter.__base__
+INTERRUPTED = 128 + signal.SIGINT
+app = typer.Typer(
+    name="orric",
+    help="Simulate and evaluate the split of an edge server's compute between retraining and inference.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Overload(StrEnum):
+    """What becomes of a slot whose budget is below the cheapest pair."""
+
+    error = "error"
+    shed = "shed"
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, the rest on standard error.")
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes. [default: number of cores]")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw. [default: the scenario's]"),
+]
+
+
+class InterruptError(Exception):
+    """Ctrl-C during work, with what the work leaves."""
+
+
+@contextmanager
+def interruptible(remains: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptError(f"interrupted; {remains}") from None
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit status: 0 done, 1 failed while running, 2 unusable input, 130 interrupted, 143 ended by SIGTERM.
+    """
+    # Ended from outside, it still removes what is half-written.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        status = app(prog_name="orric", standalone_mode=False)
+        # Versions of typer differ in what they make of Ctrl-C: this status, or Abort.
+        if status == INTERRUPTED:
+            raise typer.Abort
+        sys.exit(status)
+    except typer.Abort:
+        _end(INTERRUPTED, "interrupted")
+    except InterruptError as error:
+        _end(INTERRUPTED, str(error))
+    except USAGE_ERROR as error:
+        command = error.ctx.command_path if error.ctx else "orric"
+        _end(2, f"{' '.join(error.format_message().split()).rstrip('.')}; see {command} --help")
+    except OrricError as error:
+        _end(2 if isinstance(error, (ValueError, MissingExtraError)) else 1, str(error))
+
+
+def _end(status: int, message: str) -> NoReturn:
+    print(f"orric: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"orric {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _orric(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def console_of_output() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    # A table cut to 80 columns hides figures; files and pipes have no width of their own.
+    return console if console.is_terminal else Console(width=180)
+
+
+def progress_bars() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    # Workers' finished lines are few and long, so the elapsed time shows that something moves.
+    columns = (TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
