@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
     from orric.allocators.orric import FocusShift, Orric
     from orric.comparison import simulate
-    from orric.competitive.adversary import search_worst_case
+    from orric.competitive.adversary import Search, WorstCase, search_worst_case
     from orric.competitive.bounds import Bounds, bounds
     from orric.competitive.certificate import Certificate, verify
     from orric.competitive.exact import exact_optimum
     from orric.competitive.optimum import OfflineOptimum, offline_optimum
+    from orric.competitive.ranges import TraceRange
     from orric.competitive.ratio import CompetitiveRatio, competitive_ratio
     from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
     from orric.drift import Drift
     from orric.exceptions import (
+        AllocatorError,
         BudgetError,
         CalibrationError,
         CertificateError,
@@ -49,6 +51,7 @@ _HOMES = {
     "orric.configuration": ("Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation"),
     "orric.drift": ("Drift",),
     "orric.exceptions": (
+        "AllocatorError",
         "BudgetError",
         "CalibrationError",
         "CertificateError",
@@ -71,11 +74,12 @@ _HOMES = {
     "orric.records": ("Observation", "Result", "SlotRecord"),
     "orric.scenario": ("Scenario", "load_scenario"),
     "orric.comparison": ("simulate",),
-    "orric.competitive.adversary": ("search_worst_case",),
+    "orric.competitive.adversary": ("Search", "WorstCase", "search_worst_case"),
     "orric.competitive.bounds": ("Bounds", "bounds"),
     "orric.competitive.certificate": ("Certificate", "verify"),
     "orric.competitive.exact": ("exact_optimum",),
     "orric.competitive.optimum": ("OfflineOptimum", "offline_optimum"),
+    "orric.competitive.ranges": ("TraceRange",),
     "orric.competitive.ratio": ("CompetitiveRatio", "competitive_ratio"),
     "orric.slot_model": ("evaluate",),
     "orric.trace": ("Trace",),
@@ -86,11 +90,12 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "ALLOCATORS", "make_allocator", "Allocator", "SingleStreamAllocator", "Slot", "StreamTask", "Task",
     "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
     "Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation", "Drift",
-    "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError", "ProfileError", "ScenarioError",
-    "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic", "Power", "Tabulated",
-    "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario", "load_scenario", "simulate",
-    "evaluate", "Trace", "search_worst_case", "Bounds", "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum",
-    "offline_optimum", "CompetitiveRatio", "competitive_ratio",
+    "AllocatorError", "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError",
+    "ProfileError", "ScenarioError", "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic", "Power",
+    "Tabulated", "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario", "load_scenario",
+    "simulate", "evaluate", "Trace", "Search", "WorstCase", "search_worst_case", "Bounds", "bounds", "Certificate",
+    "verify", "exact_optimum", "OfflineOptimum", "offline_optimum", "TraceRange", "CompetitiveRatio",
+    "competitive_ratio",
 ]  # fmt: skip
 
 

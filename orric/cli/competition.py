@@ -1,1 +1,578 @@
-"""The commands of competitive analysis."""
+"""The commands of competitive analysis: optimum, verify, ratio, adversary."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orric.cli.frame import Jobs, Json, Overload, app, console_of_output, interruptible, progress_bars
+from orric.exceptions import CertificateError, OrricError, ScenarioError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orric.competitive.bounds import Bounds
+    from orric.competitive.ranges import TraceRange
+    from orric.competitive.ratio import CompetitiveRatio
+    from orric.profile import Profile
+    from orric.trace import Trace
+
+ProfileFile = Annotated[Path, typer.Option("--profile", help="Profile file (TOML).")]
+TraceFile = Annotated[Path, typer.Option("--trace", help="Trace file (CSV).")]
+Gap = Annotated[float, typer.Option("--gap", help="Relative width of the interval around the optimum.")]
+Overloaded = Annotated[Overload, typer.Option("--overload", help="What becomes of a slot in which no pair fits.")]
+FixedSeed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw.")]
+# Slots listed of those that lost most.
+MOST_LOSSES = 5
+
+
+@app.command()
+def optimum(
+    profile: ProfileFile,
+    trace: TraceFile,
+    gap: Gap = 1e-4,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="Write all that is needed to verify the interval.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Solve exactly, by label setting; for few slots.")] = False,
+    overload: Overloaded = Overload.error,
+    as_json: Json = False,
+) -> None:
+    """Enclose the offline optimum: the best that any allocations could reach, knowing all slots beforehand."""
+    import time
+
+    import orric
+
+    subject, given = orric.Profile.load(profile), orric.Trace.load(trace)
+    if exact:
+        if certificate:
+            raise ScenarioError(
+                "options", "--exact and --certificate together", "certify the interval, without --exact"
+            )
+        begun = time.perf_counter()
+        value, allocations = orric.exact_optimum(subject, given, overload=overload.value)
+        lower = upper = value
+        seconds, reason = time.perf_counter() - begun, ""
+    else:
+        with interruptible("nothing was written"), progress_bars() as progress:
+            progress.add_task("enclosing the optimum", total=None)
+            best = orric.offline_optimum(subject, given, gap, overload=overload.value)
+            if certificate:
+                best.certificate.save(certificate)
+        lower, upper, allocations = best.lower, best.upper, best.allocations
+        seconds, reason = best.seconds, best.reason
+    if as_json:
+        answer = {
+            "lower": lower,
+            "upper": upper,
+            "gap": (upper - lower) / upper,
+            "allocations": allocations,
+            "seconds": seconds,
+            "reason": reason,
+        }
+        print(json.dumps(answer, allow_nan=False))
+        return
+    console = console_of_output()
+    total = float(given.requests.sum())
+    console.print(
+        f"offline optimum: {lower:,.3f} to {upper:,.3f} correct requests of {total:,.0f}, mean accuracy "
+        f"{lower / total:.4%} to {upper / total:.4%}\n"
+        f"relative gap {(upper - lower) / upper:.1e}, {given.slots} slots, {seconds:.3f} s",
+        highlight=False,
+    )
+    if reason:
+        console.print(f"the gap of {gap:g} was not met: {reason}", highlight=False)
+    _print_pairs(console, allocations)
+    if certificate:
+        console.print(f"Certificate: {certificate}   check it with: orric verify {certificate}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="Certificate written by orric optimum.")],
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="Also check that the certificate is about this profile.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="Also check that the certificate is about this trace.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a certificate anew, with code that shares nothing with the solver."""
+    import orric
+    from orric.competitive.certificate import profile_claim, trace_claim
+
+    loaded = orric.Certificate.load(certificate)
+    for kind, path in (("profile", profile), ("trace", trace)):
+        if path is None:
+            continue
+        claimed = profile_claim(orric.Profile.load(path)) if kind == "profile" else trace_claim(orric.Trace.load(path))
+        if claimed != loaded.claim[kind]:
+            raise CertificateError(
+                str(certificate), f"is about another {kind} than {path}", "give the one it was made of"
+            )
+    with progress_bars() as progress:
+        bar = progress.add_task("verifying", total=1.0)
+        found = orric.verify(loaded, lambda part: progress.update(bar, completed=part))
+    if as_json:
+        answer = {
+            "lower": found.lower,
+            "upper": found.upper,
+            "gap": found.gap,
+            "slots": found.slots,
+            "checks": found.checks,
+        }
+        print(json.dumps(answer, allow_nan=False))
+        return
+    console_of_output().print(
+        f"verified: the offline optimum lies between {found.lower!r} and {found.upper!r} "
+        f"(relative gap {found.gap:.1e}, {found.slots} slots, {found.checks:,} inequalities)",
+        highlight=False,
+    )
+
+
+@app.command()
+def ratio(
+    profile: ProfileFile,
+    trace: TraceFile,
+    allocator: Annotated[
+        list[str] | None, typer.Option("--allocator", help="Name of an allocator; may be given again. [default: orric]")
+    ] = None,
+    gap: Gap = 1e-6,
+    ensemble: Annotated[
+        int | None, typer.Option("--ensemble", min=1, help="Measure so many random traces with the trace's ranges.")
+    ] = None,
+    horizons: Annotated[
+        str | None, typer.Option("--horizons", help="LOW:HIGH, e.g. 10:10000: proved and measured ratios by slots.")
+    ] = None,
+    evaluations: Annotated[
+        int, typer.Option("--evaluations", min=1, help="Ratios measured by the search of every horizon and allocator.")
+    ] = 200,
+    output: Annotated[Path | None, typer.Option("--output", help="Write the figure here (PNG).")] = None,
+    overload: Overloaded = Overload.error,
+    seed: FixedSeed = 0,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Measure competitive ratios, as intervals, beside the proved bounds."""
+    import orric
+
+    if ensemble is not None and horizons is not None:
+        raise ScenarioError("options", "--ensemble and --horizons together", "give one of them")
+    names = list(dict.fromkeys(allocator or ["orric"]))
+    for name in names:
+        orric.make_allocator(name)
+    subject, given = orric.Profile.load(profile), orric.Trace.load(trace)
+    if horizons is not None:
+        _horizons(subject, given, horizons, evaluations, seed, jobs, output, as_json)
+    elif ensemble is not None:
+        if output is not None:
+            raise ScenarioError("options", "--output with --ensemble", "figures are of one trace, or of --horizons")
+        _ensemble(subject, given, names, ensemble, seed, jobs, as_json)
+    else:
+        _one_trace(subject, given, names, gap, overload, seed, output, as_json)
+
+
+def _one_trace(
+    profile: Profile,
+    trace: Trace,
+    names: list[str],
+    gap: float,
+    overload: Overload,
+    seed: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    import orric
+
+    proved = orric.bounds(profile, trace)
+    with progress_bars() as progress:
+        progress.add_task("enclosing the optimum", total=None)
+        best = orric.offline_optimum(profile, trace, gap, overload=overload.value)
+    answers: dict[str, dict[str, Any]] = {}
+    ratios: dict[str, CompetitiveRatio] = {}
+    failures: dict[str, OrricError] = {}
+    for name in names:
+        try:
+            result = orric.evaluate(profile, trace, orric.make_allocator(name), overload=overload.value, seed=seed)
+        except OrricError as error:
+            failures[name] = error
+            continue
+        ratios[name] = measured = orric.competitive_ratio(result, best)
+        answers[name] = {
+            "allocator": name,
+            "value": result.value,
+            "ratio": {"low": measured.low, "high": measured.high},
+            "bounds": _bounds(proved),
+            "regret": {"low": measured.regret[0], "high": measured.regret[1]},
+            "losses": measured.losses.tolist(),
+            "optimum": {"lower": best.lower, "upper": best.upper, "gap": best.gap, "reason": best.reason},
+        }
+    _demand_some(failures, names)
+    if output is not None:
+        from orric.report.competition import loss_by_slot
+
+        _save(loss_by_slot({name: one.losses for name, one in ratios.items()}), output)
+    if as_json:
+        print(
+            json.dumps(answers[names[0]] if len(names) == 1 else {"results": list(answers.values())}, allow_nan=False)
+        )
+    else:
+        from rich.table import Table
+
+        console = console_of_output()
+        table = Table(header_style="bold")
+        for heading in ("allocator", "ratio, low", "ratio, high", "regret, at most", "lost most in slots"):
+            table.add_column(heading, justify="left" if heading in ("allocator", "lost most in slots") else "right")
+        for name, answer in answers.items():
+            losses = ratios[name].losses
+            worst = [slot for slot in (-losses).argsort(kind="stable")[:MOST_LOSSES] if losses[slot] > 0]
+            table.add_row(
+                name,
+                f"{answer['ratio']['low']:.6f}",
+                f"{answer['ratio']['high']:.6f}",
+                f"{answer['regret']['high']:,.1f}",
+                ", ".join(f"{slot + 1} ({losses[slot]:,.1f})" for slot in worst) or "none",
+            )
+        console.print(table)
+        if best.reason:
+            console.print(f"the gap of {gap:g} was not met: {best.reason}", highlight=False)
+        _print_bounds(console, proved)
+        if output is not None:
+            console.print(f"Figure: {output}", soft_wrap=True)
+    _report_failures(failures)
+
+
+def _ensemble(
+    profile: Profile, trace: Trace, names: list[str], count: int, seed: int, jobs: int | None, as_json: bool
+) -> None:
+    import orric
+    from orric.competitive.study import ensemble
+
+    ranges = orric.TraceRange.of(trace)
+    with interruptible("nothing was measured to the end"), progress_bars() as progress:
+        bar = progress.add_task(f"{count} random traces", total=1.0)
+        found = ensemble(
+            profile,
+            ranges,
+            names,
+            count,
+            seed=seed,
+            jobs=jobs,
+            progress=lambda part: progress.update(bar, completed=part),
+        )
+    failures = found.failed
+    _demand_some(failures, names)
+    proved = orric.bounds(profile, trace)
+    rows = {
+        name: {
+            "worst": {"low": float(found.low[name][n]), "high": float(found.high[name][n]), "number": n},
+            "mean": {"low": float(found.low[name].mean()), "high": float(found.high[name].mean())},
+        }
+        for name in found.high
+        for n in [int(found.high[name].argmin())]
+    }
+    if as_json:
+        answer = {"traces": count, "seed": seed, "ratios": rows, "bounds": _bounds(proved)}
+        print(json.dumps(answer, allow_nan=False))
+    else:
+        from rich.table import Table
+
+        console = console_of_output()
+        table = Table(title=f"{count} random traces of {trace.slots} slots", title_justify="left", header_style="bold")
+        for heading in ("allocator", "worst ratio", "mean ratio, low", "mean ratio, high"):
+            table.add_column(heading, justify="left" if heading == "allocator" else "right")
+        for name, row in rows.items():
+            worst, mean = row["worst"], row["mean"]
+            table.add_row(
+                name, f"{worst['low']:.6f} to {worst['high']:.6f}", f"{mean['low']:.6f}", f"{mean['high']:.6f}"
+            )
+        console.print(table)
+        _print_bounds(console, proved)
+    _report_failures(failures)
+
+
+def _horizons(
+    profile: Profile,
+    trace: Trace,
+    spans: str,
+    evaluations: int,
+    seed: int,
+    jobs: int | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    import numpy as np
+
+    import orric
+    from orric.competitive.study import horizons
+
+    low, high = _span("--horizons", spans, whole=True)
+    if not 1 <= low <= high:
+        raise ScenarioError("--horizons", f"found {spans}", "give LOW:HIGH with 1 <= LOW <= HIGH, e.g. 10:10000")
+    slots = sorted(
+        {round(float(value)) for value in np.geomspace(low, high, 4 * max(round(np.log10(high / low)), 1) + 1)}
+    )
+    with interruptible("nothing was measured to the end"), progress_bars() as progress:
+        bar = progress.add_task(f"{len(slots)} horizons", total=1.0)
+        rows = horizons(
+            profile, orric.TraceRange.of(trace), slots, evaluations=evaluations, seed=seed, jobs=jobs,
+            progress=lambda part: progress.update(bar, completed=part),
+        )  # fmt: skip
+    if output is not None:
+        from orric.report.competition import ratio_by_horizon
+
+        _save(ratio_by_horizon(rows), output)
+    if as_json:
+        answer = [
+            {
+                "slots": row.slots,
+                "bounds": _bounds(row.proved),
+                "worst": {name: {"low": low, "high": high} for name, (low, high) in row.worst.items()},
+            }
+            for row in rows
+        ]
+        print(json.dumps({"horizons": answer}, allow_nan=False))
+        return
+    from rich.table import Table
+
+    console = console_of_output()
+    table = Table(header_style="bold")
+    names = list(rows[0].worst)
+    for heading in ("slots", "ORRIC proved >=", "Inference-Only proved <=", *(f"{name} worst" for name in names)):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.slots}", f"{row.proved.theorem4:.4f}", f"{row.proved.theorem3:.4f}",
+            *(f"{row.worst[name][1]:.4f}" for name in names),
+        )  # fmt: skip
+    console.print(table)
+    _print_bounds(console, rows[-1].proved)
+    if output is not None:
+        console.print(f"Figure: {output}", soft_wrap=True)
+
+
+@app.command()
+def adversary(
+    profile: ProfileFile,
+    allocator: Annotated[str, typer.Option("--allocator", help="Name of the allocator.")] = "orric",
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="Take number of slots and ranges from this trace.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Number of slots. [default: 10]")] = None,
+    requests: Annotated[
+        str | None, typer.Option("--requests", help="LOW:HIGH requests per slot. [default: 100:1000]")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget-macs", help="LOW:HIGH MACs per slot. [default: cheapest to dearest pair for HIGH requests]"
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None, typer.Option("--levels", min=2, help="Try so many equally spaced values of each number only.")
+    ] = None,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="Search the learning curve too, with its f(0), f(A^T_max) and L.")
+    ] = False,
+    constructions: Annotated[
+        bool, typer.Option("--from-proofs", help="Start from the proofs' constructions besides random points.")
+    ] = False,
+    restarts: Annotated[int, typer.Option("--restarts", min=1, help="Independent searches.")] = 4,
+    evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="Ratios measured by each search.")] = 10_000,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="By how much shrinking may raise the ratio, relative.")
+    ] = 1e-3,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Trace to write. [default: worst-ALLOCATOR.csv]")
+    ] = None,
+    seed: FixedSeed = 0,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Search for the trace on which an allocator does worst; shrink it and save it as a trace file.
+
+    Every improvement is kept in a folder beside the trace while the search runs; an interrupted search saves the
+    worst trace it had found.
+    """
+    import orric
+    from orric.competitive.adversary import best_so_far, shrink
+
+    subject = orric.Profile.load(profile)
+    ranges = _ranges(subject, trace, slots, requests, budget, levels)
+    search = orric.Search(subject, ranges, allocator, restarts, evaluations, curves, constructions, seed)
+    target = output or Path(f"worst-{allocator}.csv")
+    log = target.with_name(f"{target.stem}.search")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(log, ignore_errors=True)
+        log.mkdir()
+    except OSError as error:
+        raise ScenarioError(str(log), f"cannot be written ({error.strerror})", "choose another with --output") from None
+    interrupted = False
+    with progress_bars() as progress:
+        bar = progress.add_task("searching", total=restarts)
+        try:
+            worst = orric.search_worst_case(
+                search, log, jobs,
+                lambda done, ratio: progress.update(bar, completed=done, description=f"searching, ratio {ratio:.5f}"),
+            )  # fmt: skip
+            progress.update(bar, description="shrinking")
+            small, _ = shrink(search, worst.profile, worst.trace, tolerance)
+        except KeyboardInterrupt:
+            found = best_so_far(search, log)
+            if found is None:
+                raise
+            interrupted, worst, small = True, found, found.trace
+    small.save(target)
+    proved = orric.bounds(worst.profile, small)
+    best = orric.offline_optimum(worst.profile, small, 1e-8)
+    result = orric.evaluate(worst.profile, small, orric.make_allocator(allocator), seed=seed)
+    measured = orric.competitive_ratio(result, best)
+    replayed = profile
+    if curves:
+        replayed = target.with_suffix(".toml")
+        worst.profile.save(replayed)
+    command = f"orric ratio --profile {replayed} --trace {target} --allocator {allocator} --seed {seed}"
+    answer = {
+        "allocator": allocator,
+        "value": result.value,
+        "ratio": {"low": measured.low, "high": measured.high},
+        "ratio_before_shrinking": worst.ratio,
+        "bounds": _bounds(proved),
+        "trace": str(target),
+        "profile": str(replayed),
+        "replay": command,
+        "slots": small.slots,
+        "evaluations": worst.evaluations,
+        "improvements": worst.improvements,
+        "interrupted": interrupted,
+    }
+    target.with_suffix(".json").write_text(json.dumps(answer, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(answer, allow_nan=False))
+    else:
+        console = console_of_output()
+        console.print(
+            f"{allocator}: ratio {measured.low:.6f} to {measured.high:.6f} on {small.slots} slots "
+            f"({worst.ratio:.6f} on {worst.trace.slots} before shrinking; {worst.evaluations:,} traces tried, "
+            f"{worst.improvements} improvements)",
+            highlight=False,
+        )
+        _print_bounds(console, proved)
+        console.print(f"Trace: {target}\nReplay: {command}", highlight=False, soft_wrap=True)
+    if interrupted:
+        print(f"orric: interrupted; the worst trace so far is in {target}", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+def _ranges(
+    profile: Profile,
+    trace: Path | None,
+    slots: int | None,
+    requests: str | None,
+    budget: str | None,
+    levels: int | None,
+) -> TraceRange:
+    from dataclasses import replace
+
+    import orric
+    from orric.configuration import undominated
+
+    if trace is not None:
+        if slots or requests or budget:
+            raise ScenarioError(
+                "options", "--trace and ranges together", "give --trace, or --slots, --requests, --budget-macs"
+            )
+        return replace(orric.TraceRange.of(orric.Trace.load(trace)), levels=levels)
+    asked = _span("--requests", requests or "100:1000")
+    retraining, inference = undominated(profile.retraining), undominated(profile.inference)
+    span = (
+        (
+            asked[1] * (retraining[0].cost_macs + inference[0].cost_macs),
+            asked[1] * (retraining[-1].cost_macs + inference[-1].cost_macs),
+        )
+        if budget is None
+        else _span("--budget-macs", budget)
+    )
+    return orric.TraceRange(slots or 10, asked, span, levels)
+
+
+def _span(option: str, text: str, whole: bool = False) -> tuple[float, float]:
+    number = r"\d+" if whole else r"[0-9.]+(?:[eE][+-]?\d+)?"
+    match = re.fullmatch(rf"({number}):({number})", text)
+    try:
+        if match:
+            return float(match[1]), float(match[2])
+    except ValueError:
+        pass
+    raise ScenarioError(option, f"found {text!r}", "give LOW:HIGH, e.g. 10:1000")
+
+
+def _bounds(proved: Bounds) -> dict[str, Any]:
+    from dataclasses import asdict
+    from math import isfinite
+
+    # JSON has no infinity; a horizon that is never reached is null.
+    return {
+        key: None if isinstance(value, float) and not isfinite(value) else value
+        for key, value in asdict(proved).items()
+    }
+
+
+def _print_bounds(console: Console, proved: Bounds) -> None:
+    console.print(
+        f"proved: ORRIC at least {proved.theorem4:.6f} (Theorem 4); Inference-Only at least {proved.theorem2:.6f} "
+        f"(Theorem 2), at most {proved.theorem3:.6f} on {proved.slots} slots of equal requests (Theorem 3)\n"
+        f"        ORRIC is strictly ahead above {proved.crossing_slots:,.1f} slots (Corollary 1 as published: "
+        f"{proved.corollary1_slots:,.1f})\n"
+        f"from:   alpha {proved.alpha:.3g}, f(0) {proved.start_accuracy:.4f}, F {proved.best_accuracy:.4f}, "
+        f"f(A^T_max) {proved.curve_accuracy:.4f}, L {proved.slope_floor:g}, A^T_max {proved.most_retraining_profit:g}, "
+        f"A^I {proved.least_inference_profit:.4f} to {proved.most_inference_profit:.4f}, "
+        f"D {proved.least_requests:g} to {proved.most_requests:g}, T {proved.slots}",
+        highlight=False,
+    )
+    for doubt in proved.doubts:
+        console.print(f"The guarantee does not apply as it stands: {doubt}.", highlight=False)
+
+
+def _print_pairs(console: Console, allocations: list[dict[str, Any]]) -> None:
+    from collections import Counter
+
+    from rich.table import Table
+
+    pairs = Counter((one["retraining"], one["inference"]) for one in allocations)
+    table = Table(header_style="bold")
+    table.add_column("retraining")
+    table.add_column("inference")
+    table.add_column("slots", justify="right")
+    for (retraining, inference), count in pairs.most_common():
+        table.add_row(retraining, inference, str(count))
+    console.print(table)
+
+
+def _save(figure: Any, path: Path) -> None:
+    try:
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise ScenarioError(
+            str(path), f"cannot be written ({error.strerror})", "choose another with --output"
+        ) from None
+
+
+def _demand_some(failures: dict[str, OrricError], names: list[str]) -> None:
+    if len(failures) == len(names):
+        raise failures[names[0]]
+
+
+def _report_failures(failures: dict[str, OrricError]) -> None:
+    for error in failures.values():
+        print(f"orric: {error}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The frame of every command: the application, options that several commands share, what they print on, how they end."""
+"""The frame of every command: the application, shared options, what commands print on, and how they end."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class InterruptError(Exception):
 
 @contextmanager
 def interruptible(remains: str) -> Iterator[None]:
+    """Let Ctrl-C inside the block end the command with one line that says what remains."""
     try:
         yield
     except KeyboardInterrupt:
@@ -107,6 +108,7 @@ def _orric(
 
 
 def console_of_output() -> Console:
+    """Return the console for results."""
     from rich.console import Console
 
     console = Console()
@@ -115,6 +117,7 @@ def console_of_output() -> Console:
 
 
 def progress_bars() -> Any:
+    """Return progress bars on standard error, which vanish when they are done."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 

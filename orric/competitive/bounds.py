@@ -74,9 +74,7 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
     """
     retraining, inference = undominated(profile.retraining), undominated(profile.inference)
     most = retraining[-1].profit
-    given = profile.curves_for(
-        trace.corruption or [None] * trace.slots, trace.severity or [None] * trace.slots
-    )
+    given = profile.curves_for(trace.corruption or [None] * trace.slots, trace.severity or [None] * trace.slots)
     curves = list({id(curve): curve for curve in given}.values())
     start = min(float(curve(0.0)) for curve in curves)
     top = max(float(curve(most)) for curve in curves)
@@ -85,9 +83,7 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
     slope = min(float(curve.slope_before(most)) for curve in curves)
     best, floor, slots = profile.best_accuracy, profile.slope_floor, trace.slots
     least_requests, most_requests = trace.least_requests, trace.most_requests
-    alpha = (floor * most * least_requests**2 * inference[0].profit) / (
-        best * most_requests**2 * inference[-1].profit
-    )
+    alpha = (floor * most * least_requests**2 * inference[0].profit) / (best * most_requests**2 * inference[-1].profit)
     doubts = []
     if most > 0 and floor > slope * (1 + 1e-9):
         doubts.append(

@@ -50,17 +50,10 @@ class Certificate:
         cls, problem: Any, allocations: list[dict[str, Any]], lower: float, upper: float, evidence: dict[str, Array]
     ) -> Certificate:
         """Put together what a solver found for an `OfflineProblem`."""
-        trace = problem.trace
         claim = {
             "format": FORMAT,
-            "profile": problem.profile.model_dump(mode="json", exclude_none=True, exclude={"provenance"}),
-            "trace": {
-                "stream": trace.stream,
-                "requests": trace.requests.tolist(),
-                "budget_macs": trace.budget_macs.tolist(),
-                "corruption": list(trace.corruption) if trace.corruption else None,
-                "severity": list(trace.severity) if trace.severity else None,
-            },
+            "profile": profile_claim(problem.profile),
+            "trace": trace_claim(problem.trace),
             "overload": problem.overload,
             "retraining": [one["retraining"] for one in allocations],
             "inference": [one["inference"] for one in allocations],
@@ -89,7 +82,9 @@ class Certificate:
             partial.replace(target)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise CertificateError(str(target), f"cannot be written ({error.strerror})", "choose another file") from None
+            raise CertificateError(
+                str(target), f"cannot be written ({error.strerror})", "choose another file"
+            ) from None
 
     @classmethod
     def load(cls, path: str | Path) -> Certificate:
@@ -115,8 +110,26 @@ class Certificate:
         stated = claim.pop("digest", None)
         certificate = cls(claim, evidence)
         if stated != certificate.digest():
-            raise CertificateError(str(path), "its contents do not match its digest", "it was changed after it was made")
+            raise CertificateError(
+                str(path), "its contents do not match its digest", "it was changed after it was made"
+            )
         return certificate
+
+
+def profile_claim(profile: Any) -> Any:
+    """Return what a certificate says of a profile: all that the optimum depends on, as JSON has it."""
+    return json.loads(json.dumps(profile.model_dump(mode="json", exclude_none=True, exclude={"provenance"})))
+
+
+def trace_claim(trace: Any) -> Any:
+    """Return what a certificate says of a trace."""
+    return {
+        "stream": trace.stream,
+        "requests": trace.requests.tolist(),
+        "budget_macs": trace.budget_macs.tolist(),
+        "corruption": list(trace.corruption) if trace.corruption else None,
+        "severity": list(trace.severity) if trace.severity else None,
+    }
 
 
 @dataclass(frozen=True)
@@ -141,9 +154,7 @@ class Verified:
         return (self.upper - self.lower) / self.upper
 
 
-def verify(
-    certificate: Certificate | str | Path, progress: Callable[[float], object] = lambda part: None
-) -> Verified:
+def verify(certificate: Certificate | str | Path, progress: Callable[[float], object] = lambda part: None) -> Verified:
     """Verify a certificate.
 
     Args:
@@ -160,7 +171,9 @@ def verify(
     except CertificateError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise CertificateError("certificate", f"is malformed ({type(error).__name__}: {error})", "make it anew") from error
+        raise CertificateError(
+            "certificate", f"is malformed ({type(error).__name__}: {error})", "make it anew"
+        ) from error
 
 
 class _Checker:
@@ -218,7 +231,9 @@ class _Checker:
             if profits:
                 options.append((retraining["profit"], max(profits) * requests))
         if not options:
-            self.demand(self.claim["overload"] == "shed", f"slot {slot + 1}", "no pair of configurations fits the budget")
+            self.demand(
+                self.claim["overload"] == "shed", f"slot {slot + 1}", "no pair of configurations fits the budget"
+            )
             retraining, inference = self.cheapest()
             return [(retraining["profit"], inference["profit"] * self.servable(slot))]
         if requests == 0:
@@ -234,7 +249,7 @@ class _Checker:
 
     def cheapest(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the cheapest configurations, the better one where two cost the same."""
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             min(kind, key=lambda one: (one["cost_macs"], -one["profit"])) for kind in (self.retraining, self.inference)
         )
 
@@ -392,7 +407,9 @@ class _Checker:
             begins, ends = begins[fails], ends[fails]
             middles = (begins + ends) / 2
             begins, ends = np.concatenate([begins, middles]), np.concatenate([middles, ends])
-        raise CertificateError(f"slot {slot + 1}", f"the bound near extent {float(begins[0])!r} cannot be shown to hold")
+        raise CertificateError(
+            f"slot {slot + 1}", f"the bound near extent {float(begins[0])!r} cannot be shown to hold"
+        )
 
     def prices(self) -> tuple[float, int]:
         """Evaluate the Lagrangian bound anew; return it and the number of options looked at."""

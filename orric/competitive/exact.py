@@ -79,9 +79,8 @@ def _by_profits(problem: OfflineProblem) -> Array:
         best: dict[tuple[int, ...], tuple[float, int, int]] = {}
         for number, (state, value) in enumerate(states.items()):
             past = range(t - len(state), t)
-            extent = problem.memory.extents(
-                problem.requests[past.start : t], np.array([problem.gains[s, i] for s, i in zip(past, state, strict=True)])
-            )[-1]  # fmt: skip
+            profits = np.array([problem.gains[s, i] for s, i in zip(past, state, strict=True)])
+            extent = problem.memory.extents(problem.requests[past.start : t], profits)[-1]
             now = float(curve(extent))
             for i in range(int(problem.counts[t])):
                 worth = value + now * float(problem.rewards[t, i])

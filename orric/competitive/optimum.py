@@ -194,7 +194,9 @@ def _table(curve: LearningCurve, most: float, error: float) -> tuple[Array, Arra
         slopes = np.broadcast_to(np.asarray(curve.slope(nodes), float), nodes.shape)
         width, rise, bend = np.diff(nodes), np.diff(values), slopes[:-1] - slopes[1:]
         # Where rounding hides the bend, the middle serves: both tangents are above the curve there.
-        part = np.divide(rise - slopes[1:] * width, bend * width, out=np.full(cells, 0.5), where=bend > 1e-9 * slopes[:-1])
+        part = np.divide(
+            rise - slopes[1:] * width, bend * width, out=np.full(cells, 0.5), where=bend > 1e-9 * slopes[:-1]
+        )
         crossing = np.clip(part, 0.01, 0.99) * width
         above = np.maximum(values[:-1] + slopes[:-1] * crossing, values[1:] - slopes[1:] * (width - crossing))
         chord = values[:-1] + rise * crossing / width
@@ -225,4 +227,4 @@ def _warm_up() -> None:
         curve=Exponential(c=0.9, a=0.4, k=3.0),
         memory=LearningExtent(),
     )
-    _refined(OfflineProblem.of(profile, Trace(requests=[1.0] * 9, budget_macs=[2.0] * 9)), 1e-6)
+    _refined(OfflineProblem.of(profile, Trace(requests=np.ones(9), budget_macs=np.full(9, 2.0))), 1e-6)

@@ -66,9 +66,7 @@ class OfflineProblem:
         if blocked.any() and overload == "error":
             slot = int(np.flatnonzero(blocked)[0])
             cheapest = retraining[0].cost_macs + inference[0].cost_macs
-            raise BudgetError(
-                slot + 1, float(trace.budget_macs[slot]), float(trace.requests[slot] * cheapest)
-            )
+            raise BudgetError(slot + 1, float(trace.budget_macs[slot]), float(trace.requests[slot] * cheapest))
         following = np.concatenate([best[:, 1:], np.full((trace.slots, 1), -1)], axis=1)
         kept = best > following
         # Where nobody asks, nothing is earned and the extent stays: one option is as good as another.

@@ -23,8 +23,8 @@ Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
 def compiled(function: Compiled) -> Compiled:
     """Compile a function at its first call, and keep the machine code for the next process."""
-    fast: Compiled = numba.njit(cache=True, nogil=True)(function)
-    return fast
+    fast: Any = numba.njit(cache=True, nogil=True)(function)
+    return fast  # type: ignore[no-any-return]
 
 
 # Relative error allowed for a handful of floating-point operations, each good to 2^-53.
@@ -36,7 +36,7 @@ NEAR = 2.0**-46
 
 
 @compiled
-def _line(extents: Array, bounds: Array, k: int, last: int, place: float) -> float:
+def _line(extents: Array, bounds: Array, k: int, last: int, place: float) -> Any:
     """Evaluate U between its points k and k + 1; a function of one point is constant."""
     if k >= last:
         return bounds[last]
@@ -58,13 +58,13 @@ def _piece(extents: Array, first: int, last: int, place: float) -> int:
 
 
 @compiled
-def value_at(extents: Array, bounds: Array, first: int, last: int, place: float) -> float:
+def value_at(extents: Array, bounds: Array, first: int, last: int, place: float) -> Any:
     """Evaluate the piecewise linear function with points first..last."""
     return _line(extents, bounds, _piece(extents, first, last, place), last, place)
 
 
 @compiled
-def _bow(extents: Array, values: Array, left: int, right: int, last: int, begin: float, end: float) -> float:
+def _bow(extents: Array, values: Array, left: int, right: int, last: int, begin: float, end: float) -> Any:
     """Return how far a concave curve may rise above its chord: it lies below both end tangents.
 
     The table's piece `left` holds `begin`, its piece `right` holds `end`.

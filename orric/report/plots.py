@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which stays distinct under colour blindness. Line styles repeat the difference.
-_LINES: dict[str, dict[str, Any]] = {
+STYLES: dict[str, dict[str, Any]] = {
     "orric": {"color": "#0072B2", "linewidth": 2.4, "zorder": 5},
     "inference-only": {"color": "#D55E00", "linewidth": 1.8, "zorder": 4},
     "batch-norm-only": {"color": "#E69F00", "linewidth": 1.8, "linestyle": "--", "zorder": 4},
@@ -82,14 +82,14 @@ def accuracy_by_slot(results: Sequence[Result]) -> Figure | None:
     shown = main_results(results)
     if not shown:
         return None
-    figure, severity = _figure(5.0, layout=None), shown[0].severity
+    figure, severity = figure_of(5.0, layout=None), shown[0].severity
     group = math.ceil(len(severity) / _MOST_POINTS)
     where = f"at severity {severity[-1]}" if severity[-1] >= 0 else "on average"
     top = _title(figure, _headline(shown, lambda result: percent(_last(result)), where))
     axes = figure.add_axes((0.075, 0.12, 0.645, top - 0.21))
     thin, labels, lowest = 0, [], 100.0
     for line in merged(shown, lambda result: np.round(result.accuracy.astype(float), 9).tobytes()):
-        style = _LINES.get(line.names[0])
+        style = STYLES.get(line.names[0])
         if style is None:
             style = {"linewidth": 1.0, "zorder": 3, **_THIN[thin % len(_THIN)]}
             thin += 1
@@ -208,7 +208,7 @@ def accuracy_cost_latency(results: Sequence[Result]) -> Figure | None:
     lines = merged(shown, lambda result: tuple(f"{value:.6g}" for value in place(result)))
     x, y, latency = np.array([place(line.result) for line in lines]).T
     x = x / factor
-    figure = _figure(5.4)
+    figure = figure_of(5.4)
     axes = figure.add_subplot()
     known, reference = np.isfinite(latency), np.array([line.names[0] in REFERENCES for line in lines])
     low, high = np.nanmin(latency, initial=np.inf), np.nanmax(latency, initial=0.0)
@@ -241,7 +241,8 @@ def accuracy_cost_latency(results: Sequence[Result]) -> Figure | None:
     return figure
 
 
-def _figure(height_in: float, layout: Any = "constrained") -> Figure:
+def figure_of(height_in: float, layout: Any = "constrained") -> Figure:
+    """Return an empty figure of the width that all figures have."""
     with extra("sim"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -254,7 +255,7 @@ def _panels(names: Sequence[str], columns: int, height_in: float) -> tuple[Figur
     """Return a figure with small multiples, and only the panels that are needed."""
     number, rows = len(names), math.ceil(len(names) / columns)
     height_in = (height_in if rows > 1 else 2.6) + 0.16 * max(name.count("\n") for name in names)
-    figure = _figure(0.9 + height_in * rows)
+    figure = figure_of(0.9 + height_in * rows)
     panels: list[Axes] = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     for index, axes in enumerate(panels):
         _clean(axes)

@@ -1,0 +1,326 @@
+"""Search for the trace on which an allocator does worst against the offline optimum."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orric.allocators import make_allocator
+from orric.competitive.ranges import TraceRange
+from orric.competitive.ratio import quick_ratio
+from orric.configuration import undominated
+from orric.exceptions import ScenarioError
+from orric.learning import Tabulated
+from orric.profile import Profile
+from orric.randomness import generator
+from orric.trace import Trace
+from orric.workers import in_parallel
+
+Array = np.ndarray[Any, Any]
+
+# Points of a searched curve, densest where learning curves bend.
+CURVE_PIECES = 6
+METHODS = ("annealing", "evolution")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how long.
+
+    Attributes:
+        profile: Configurations, and the curve where it is not searched.
+        ranges: The traces that may be tried.
+        allocator: Registered name of the allocator.
+        restarts: Independent searches; they take turns between simulated annealing (SciPy's generalised form) and
+            differential evolution.
+        evaluations: Ratios measured by each.
+        curves: Search the curve too: increasing and concave with the profile's f(0), f(A^T_max), and a slope of
+            at least L at A^T_max.
+        constructions: Start from the proofs' constructions besides random points.
+        seed: Of every random draw.
+        gap: Of the optimum's interval while searching, where it is not solved exactly.
+    """
+
+    profile: Profile
+    ranges: TraceRange
+    allocator: str
+    restarts: int = 4
+    evaluations: int = 20_000
+    curves: bool = False
+    constructions: bool = False
+    seed: int = 0
+    gap: float = 1e-5
+
+    def __post_init__(self) -> None:
+        self.ranges.check(self.profile)
+        make_allocator(self.allocator)
+        for name in ("restarts", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ScenarioError(name, f"found {getattr(self, name)}", "give 1 at least")
+        if self.curves:
+            most = undominated(self.profile.retraining)[-1].profit
+            rise = float(self.profile.curve(most)) - float(self.profile.curve(0.0))
+            if most == 0 or rise <= self.profile.slope_floor * most:
+                found = f"f rises by {rise:g} up to A^T_max = {most:g}, no more than slope_floor (L) alone makes it"
+                raise ScenarioError("curves", found, "lower slope_floor, or search traces only")
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates of a point."""
+        return self.ranges.size + (CURVE_PIECES if self.curves else 0)
+
+    def instance(self, point: Array) -> tuple[Profile, Trace]:
+        """Return the profile and the trace of a point in the unit cube."""
+        trace = self.ranges.trace(point[: self.ranges.size])
+        if not self.curves:
+            return self.profile, trace
+        return with_curve(self.profile, point[self.ranges.size :]), trace
+
+    def ratio(self, profile: Profile, trace: Trace) -> float:
+        """Measure the allocator's ratio."""
+        return quick_ratio(profile, trace, make_allocator(self.allocator), seed=self.seed, gap=self.gap)
+
+
+@dataclass(frozen=True, eq=False)
+class WorstCase:
+    """The worst instance that a search found.
+
+    Attributes:
+        profile: With the searched curve, where curves were searched.
+        trace: The trace.
+        ratio: The allocator's value over the lower end of the optimum.
+        evaluations: Ratios measured altogether.
+        improvements: How often a better one was found, over all restarts.
+    """
+
+    profile: Profile
+    trace: Trace
+    ratio: float
+    evaluations: int
+    improvements: int
+
+
+def with_curve(profile: Profile, weights: Array) -> Profile:
+    """Replace a profile's curve by one within the theorems' assumptions.
+
+    Args:
+        profile: Gives f(0), f(A^T_max) and L.
+        weights: Shape (CURVE_PIECES,), in [0, 1]: how much steeper each piece is than the next one.
+
+    Returns:
+        The profile with a tabulated curve, increasing and concave, of slope L at least.
+    """
+    most = undominated(profile.retraining)[-1].profit
+    start, end, floor = float(profile.curve(0.0)), float(profile.curve(most)), profile.slope_floor
+    x = most * (np.arange(CURVE_PIECES + 1) / CURVE_PIECES) ** 2
+    width = np.diff(x)
+    # Slopes above L fall from piece to piece; their sum of rises is what L alone leaves.
+    steeper = np.cumsum((np.clip(weights, 0, 1) ** 3 + 1e-9)[::-1])[::-1]
+    steeper *= (end - start - floor * most) / float((steeper * width).sum())
+    y = start + np.concatenate([[0.0], np.cumsum((steeper + floor) * width)])
+    y[-1] = end
+    curve = Tabulated(x=tuple(x.tolist()), y=tuple(y.tolist()))
+    return profile.model_copy(update={"curve": curve, "drift_curve": ()})
+
+
+def search_worst_case(
+    search: Search,
+    folder: Path | None = None,
+    jobs: int | None = None,
+    progress: Callable[[int, float], object] = lambda done, ratio: None,
+) -> WorstCase:
+    """Run a search's restarts, and return the worst instance of all.
+
+    The answer depends on the search alone, not on the number of workers.
+
+    Args:
+        search: What to search.
+        folder: Where every restart writes each improvement as it finds it: `restart-N.jsonl`, one line each, from
+            which `best_so_far` takes the worst instance of a search that was interrupted.
+        jobs: Worker processes.
+        progress: Called with the number of restarts done and the least ratio so far.
+
+    >>> import orric
+    >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
+    >>> ranges = orric.TraceRange(slots=3, requests=(100, 400), budget_macs=(4e9, 4e10), levels=2)
+    >>> worst = search_worst_case(orric.Search(profile, ranges, "inference-only", restarts=1, evaluations=200))
+    >>> worst.trace.requests.tolist()
+    [100.0, 400.0, 400.0]
+    """
+    answers: dict[int, tuple[float, list[float], int, int]] = {}
+    calls = [(search, number, str(folder) if folder else None) for number in range(search.restarts)]
+    for number, answer in in_parallel(restart, calls, jobs):
+        answers[number] = answer
+        progress(len(answers), min(ratio for ratio, *_ in answers.values()))
+    ratio, point, _, _ = min(answers[number] for number in sorted(answers))
+    evaluations = sum(answer[2] for answer in answers.values())
+    improvements = sum(answer[3] for answer in answers.values())
+    return WorstCase(*search.instance(np.array(point)), ratio, evaluations, improvements)
+
+
+def best_so_far(search: Search, folder: Path) -> WorstCase | None:
+    """Return the worst instance that the restarts have written to a folder, or None when there is none."""
+    lines = []
+    for path in sorted(folder.glob("restart-*.jsonl")):
+        # A worker that was ended while writing leaves half a line.
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        lines += [json.loads(line) for line in whole.splitlines()]
+    if not lines:
+        return None
+    worst = min(lines, key=lambda line: line["ratio"])
+    return WorstCase(
+        *search.instance(np.array(worst["point"])),
+        worst["ratio"],
+        max(line["evaluation"] for line in lines),
+        len(lines),
+    )
+
+
+class _SpentError(Exception):
+    """The evaluations of a restart are used up."""
+
+
+def restart(search: Search, number: int, folder: str | None) -> tuple[float, list[float], int, int]:
+    """Run one search; return the least ratio, its point, and the numbers of evaluations and improvements."""
+    from scipy.optimize import differential_evolution, dual_annealing
+
+    rng = generator(search.seed, "adversary", number)
+    best: tuple[float, Array] = (math.inf, np.zeros(search.size))
+    count = improvements = 0
+    log = (Path(folder) / f"restart-{number}.jsonl").open("w", encoding="utf-8") if folder else None
+    known: dict[bytes, float] = {}
+
+    def measured(point: Array) -> float:
+        nonlocal best, count, improvements
+        if count >= search.evaluations:
+            raise _SpentError
+        count += 1
+        profile, trace = search.instance(point)
+        key = trace.requests.tobytes() + trace.budget_macs.tobytes() + point[search.ranges.size :].tobytes()
+        if key not in known:
+            known[key] = search.ratio(profile, trace)
+        ratio = known[key]
+        if ratio < best[0]:
+            best, improvements = (ratio, np.array(point)), improvements + 1
+            if log:
+                log.write(json.dumps({"ratio": ratio, "evaluation": count, "point": best[1].tolist()}) + "\n")
+                log.flush()
+        return ratio
+
+    limits: Any = [(0.0, 1.0)] * search.size
+    starts = np.zeros((0, search.size))
+    if search.constructions:
+        given = search.ranges.constructions()
+        starts = np.hstack([given, np.full((len(given), search.size - given.shape[1]), 0.5)])
+    try:
+        for start in starts:
+            measured(start)
+        # A part is kept for polishing; each global search uses what it is given and is begun again if it ends early.
+        share = search.evaluations - search.evaluations // 5
+        while count < share:
+            if METHODS[number % len(METHODS)] == "annealing":
+                begin = starts[int(rng.integers(len(starts)))] if len(starts) else rng.random(search.size)
+                dual_annealing(
+                    measured, limits, maxfun=share - count, maxiter=10**6, no_local_search=True, x0=begin, rng=rng
+                )
+            else:
+                population = rng.random((max(4 * search.size, 20), search.size))
+                population[: len(starts)] = starts
+                differential_evolution(
+                    measured, limits, init=population, rng=rng, polish=False, tol=1e-6, mutation=(0.4, 0.9),
+                    maxiter=max((share - count) // len(population) - 1, 1),
+                )  # fmt: skip
+        _polish(measured, lambda: best, rng)
+    except _SpentError:
+        pass
+    finally:
+        if log:
+            log.close()
+    return best[0], best[1].tolist(), count, improvements
+
+
+def _polish(
+    measured: Callable[[Array], float], best: Callable[[], tuple[float, Array]], rng: np.random.Generator
+) -> None:
+    """Improve the best point one coordinate at a time, to the ends of its range and by ever smaller steps."""
+    step = 0.25
+    while step > 1e-4:
+        before = best()[0]
+        for k in rng.permutation(len(best()[1])):
+            for value in (0.0, 1.0, best()[1][k] - step, best()[1][k] + step):
+                point = best()[1].copy()
+                point[k] = min(max(value, 0.0), 1.0)
+                if point[k] != best()[1][k]:
+                    measured(point)
+        if best()[0] >= before * (1 - 1e-9):
+            step /= 2
+
+
+def shrink(
+    search: Search,
+    profile: Profile,
+    trace: Trace,
+    tolerance: float,
+    progress: Callable[[str], object] = lambda what: None,
+) -> tuple[Trace, float]:
+    """Make a trace shorter and its numbers rounder without raising its ratio by more than a tolerance.
+
+    Slots are left out, numbers are made equal to their neighbour's, and rounded to as few digits as the ratio
+    bears; whatever keeps the ratio within (1 + tolerance) of the given trace's stays.
+
+    Args:
+        search: What was searched; ranges still hold.
+        profile: The profile of the worst case.
+        trace: The worst trace.
+        tolerance: Relative, say 1e-3.
+        progress: Told what is being tried.
+
+    Returns:
+        The trace and its ratio.
+    """
+    ratio = search.ratio(profile, trace)
+    limit = ratio * (1 + tolerance)
+    kept = {"requests": trace.requests.copy(), "budget_macs": trace.budget_macs.copy()}
+
+    def holds(**changed: Array) -> bool:
+        nonlocal kept, ratio
+        candidate = _trace({**kept, **changed})
+        if not search.ranges.contains(candidate):
+            return False
+        measured = search.ratio(profile, candidate)
+        if measured > limit:
+            return False
+        kept, ratio = {**kept, **changed}, measured
+        return True
+
+    progress("leaving out slots")
+    width = max(trace.slots // 2, 1)
+    while width >= 1:
+        begin = 0
+        while begin < len(kept["requests"]) > width:
+            rest = np.delete(np.arange(len(kept["requests"])), slice(begin, begin + width))
+            if not rest.size or not holds(**{name: values[rest] for name, values in kept.items()}):
+                begin += width
+        width //= 2
+    progress("rounding numbers")
+    for slot in range(len(kept["requests"])):
+        for name, ends in (("requests", search.ranges.requests), ("budget_macs", search.ranges.budget_macs)):
+            number = float(kept[name][slot])
+            simpler = [float(kept[name][slot - 1])] if slot else []
+            simpler += [*ends, *(float(f"{number:.{digits}g}") for digits in (1, 2, 3, 4))]
+            for candidate in simpler:
+                changed = kept[name].copy()
+                changed[slot] = candidate
+                if candidate == number or holds(**{name: changed}):
+                    break
+    return _trace(kept), ratio
+
+
+def _trace(columns: dict[str, Array]) -> Trace:
+    return Trace(requests=columns["requests"], budget_macs=columns["budget_macs"])

@@ -1,0 +1,130 @@
+"""The traces among which worst cases are searched: a number of slots, a range of requests, a range of budgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from orric.configuration import undominated
+from orric.exceptions import ScenarioError
+from orric.profile import Profile
+from orric.trace import Trace
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class TraceRange:
+    """All traces of some length whose requests and budgets lie within bounds.
+
+    Attributes:
+        slots: T.
+        requests: Least and most requests per slot; whole numbers are drawn.
+        budget_macs: Least and largest budget per slot, in MACs.
+        levels: Draw requests and budgets from so many equally spaced values only; None for all values.
+        runs: Draw so many runs of slots, each with one number of requests and one budget; the first is one slot,
+            and the others grow geometrically. None for slots that differ freely.
+
+    Raises:
+        ScenarioError: A range is empty, or a number is not usable.
+
+    >>> TraceRange(2, (10, 20), (1e9, 2e9)).trace(np.array([0.0, 1.0, 1.0, 0.5])).requests.tolist()
+    [10.0, 20.0]
+    """
+
+    slots: int
+    requests: tuple[float, float]
+    budget_macs: tuple[float, float]
+    levels: int | None = None
+    runs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.slots < 1:
+            raise ScenarioError("slots", f"found {self.slots}", "give 1 at least")
+        for name, (low, high) in (("requests", self.requests), ("budget_macs", self.budget_macs)):
+            if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
+                raise ScenarioError(name, f"found {low:g} to {high:g}", "give LOW:HIGH with 0 <= LOW <= HIGH, finite")
+        if self.requests[0] < 1:
+            raise ScenarioError("requests", f"found {self.requests[0]:g}", "give 1 at least; D_min is above 0")
+        if self.levels is not None and self.levels < 2:
+            raise ScenarioError("levels", f"found {self.levels}", "give 2 at least")
+
+    @classmethod
+    def of(cls, trace: Trace) -> TraceRange:
+        """Take the ranges of a trace."""
+        return cls(
+            trace.slots,
+            (trace.least_requests, trace.most_requests),
+            (float(trace.budget_macs.min()), float(trace.budget_macs.max())),
+        )
+
+    def with_slots(self, slots: int) -> TraceRange:
+        """Return the same ranges for another number of slots."""
+        return replace(self, slots=slots)
+
+    def check(self, profile: Profile) -> None:
+        """Refuse ranges in which some slot would be overloaded.
+
+        Raises:
+            ScenarioError: The least budget is below what the most requests cost at least.
+        """
+        cheapest = self.requests[1] * (
+            undominated(profile.retraining)[0].cost_macs + undominated(profile.inference)[0].cost_macs
+        )
+        if self.budget_macs[0] < cheapest:
+            raise ScenarioError(
+                "budget_macs",
+                f"the least budget is {self.budget_macs[0]:g} MACs, and {self.requests[1]:g} requests cost "
+                f"{cheapest:g} at the cheapest pair",
+                "raise the least budget or lower the most requests, so that no slot is overloaded",
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates of a point."""
+        return 2 * len(self._lengths())
+
+    def _lengths(self) -> Array:
+        """Return how many slots share each pair of coordinates."""
+        if self.runs is None or self.runs >= self.slots:
+            return np.ones(self.slots, np.int64)
+        ends = np.unique(np.rint(np.geomspace(1, self.slots, self.runs)).astype(np.int64))
+        return np.diff(ends, prepend=0)
+
+    def trace(self, point: Array) -> Trace:
+        """Return the trace of a point in the unit cube: first the coordinates of requests, then those of budgets."""
+        lengths = self._lengths()
+        point = np.clip(np.asarray(point, float), 0, 1)
+        if self.levels is not None:
+            point = np.minimum(np.floor(point * self.levels), self.levels - 1) / (self.levels - 1)
+        parts = (np.repeat(half, lengths) for half in np.split(point, 2))
+        requests, budgets = (
+            low + (high - low) * part
+            for (low, high), part in zip((self.requests, self.budget_macs), parts, strict=True)
+        )
+        return Trace(requests=np.rint(requests), budget_macs=budgets)
+
+    def contains(self, trace: Trace) -> bool:
+        """Say whether a trace's requests and budgets lie within the ranges, whatever its length."""
+        return all(
+            bool(((low <= values) & (values <= high)).all())
+            for values, (low, high) in (
+                (trace.requests, self.requests),
+                (trace.budget_macs, self.budget_macs),
+            )
+        )
+
+    def constructions(self) -> Array:
+        """Return points after the proofs' constructions, shape (n, size).
+
+        Ample budgets with equal requests are Theorem 3's; one small first slot before large ones is worse still
+        for an allocator that does not retrain; budgets that tighten or loosen once are where an allocator regrets
+        what it did before.
+        """
+        half = self.size // 2
+        ones, zeros = np.ones(half), np.zeros(half)
+        first = (np.arange(half) > 0).astype(float)
+        points = [(ones, ones), (first, ones), (zeros, ones), (ones, zeros), (first, zeros), (first, 1 - first)]
+        return np.array([np.concatenate(pair) for pair in points])

@@ -1,0 +1,86 @@
+"""The measured competitive ratio as an interval, regret, and the slots that lost it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orric.competitive.exact import exact_optimum
+from orric.exceptions import ScenarioError
+from orric.records import Result
+from orric.slot_model import evaluate
+
+if TYPE_CHECKING:
+    from orric.allocators.base import Allocator
+    from orric.competitive.optimum import OfflineOptimum
+    from orric.profile import Profile
+    from orric.trace import Trace
+
+Array = np.ndarray[Any, Any]
+
+# Up to so many paths, following them all is quicker than enclosing the optimum.
+FEW_PATHS = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class CompetitiveRatio:
+    """What an allocator earned of the offline optimum.
+
+    Attributes:
+        low: Its value divided by the upper end of the optimum.
+        high: Its value divided by the lower end, at most 1.
+        regret: Least and largest regret (optimum minus value), in correct requests.
+        losses: What the optimum's allocations earn more than the allocator's, slot by slot, shape (T,); negative
+            where the allocator is ahead, for instance while the optimum retrains for later.
+    """
+
+    low: float
+    high: float
+    regret: tuple[float, float]
+    losses: Array
+
+
+def competitive_ratio(result: Result, best: OfflineOptimum) -> CompetitiveRatio:
+    """Compare a result of the slot model with the offline optimum of the same profile and trace.
+
+    Raises:
+        ScenarioError: The two are of different traces.
+
+    >>> import orric
+    >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
+    >>> trace = orric.Trace(requests=[1000] * 20, budget_macs=[5e10] * 20)
+    >>> best = orric.offline_optimum(profile, trace, gap=1e-6)
+    >>> ratio = competitive_ratio(orric.evaluate(profile, trace, orric.Orric()), best)
+    >>> 0.9 < ratio.low <= ratio.high <= 1
+    True
+    """
+    requests = np.asarray(best.certificate.claim["trace"]["requests"])
+    if not np.array_equal(result.columns["requests"], requests):
+        raise ScenarioError(
+            "competitive ratio", "the result and the optimum are of different traces", "use the same one"
+        )
+    value = result.value
+    return CompetitiveRatio(
+        low=value / best.upper,
+        # Rounding aside, nobody earns more than the optimum.
+        high=min(value / best.lower, 1.0),
+        regret=(max(best.lower - value, 0.0), max(best.upper - value, 0.0)),
+        losses=best.correct - result.columns["correct"],
+    )
+
+
+def quick_ratio(profile: Profile, trace: Trace, allocator: Allocator, *, seed: int = 0, gap: float = 1e-5) -> float:
+    """Return an upper end of the competitive ratio, quickly.
+
+    For searches, which ask many times; `competitive_ratio` gives the interval. The optimum is exact for few slots,
+    else a lower end within `gap` (under window memory within whatever can be had).
+    """
+    value = evaluate(profile, trace, allocator, seed=seed).value
+    if trace.slots * math.log(len(profile.retraining)) <= math.log(FEW_PATHS):
+        return value / exact_optimum(profile, trace)[0]
+    from orric.competitive.optimum import offline_optimum
+
+    return value / offline_optimum(profile, trace, gap).lower
