@@ -1,4 +1,8 @@
-"""The theorems of the ORRIC paper for a profile and a trace (Cai, Zhou, Huang, INFOCOM 2024)."""
+"""The theorems of the ORRIC paper for a profile and a trace (Cai, Zhou, Huang, INFOCOM 2024).
+
+They hold for window and decay memory as well, with ORRIC's adapted weights, and Theorems 2 and 4 for curves that
+change with time; the proof is in the documentation (background, competitive ratios).
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,8 @@ class Bounds:
         corollary1_slots: ORRIC's tight CR is strictly above Inference-Only's for T above
             (F - f(0)) / (alpha f(0)), by the published form of Theorem 4.
         crossing_slots: The same for T above (1 + alpha) (F - f(0)) / (alpha F), by its better form.
+        separated_slots: T above which `theorem4` is strictly above Theorem 3's ceiling for the curve's own
+            f(A^T_max); infinite where it never is. Equals `crossing_slots` where F = f(A^T_max).
         alpha: L A^T_max D_min^2 A^I_min / (F D_max^2 A^I_max).
         start_accuracy: f(0), the least over all curves in use.
         best_accuracy: F.
@@ -38,7 +44,7 @@ class Bounds:
         least_requests: D_min, over the slots that have requests.
         most_requests: D_max.
         slots: T.
-        doubts: Why the guarantees do not apply; empty when they do.
+        doubts: What in the theorems does not apply as it stands, a sentence each; empty when all does.
     """
 
     theorem2: float
@@ -47,6 +53,7 @@ class Bounds:
     theorem4_published: float
     corollary1_slots: float
     crossing_slots: float
+    separated_slots: float
     alpha: float
     start_accuracy: float
     best_accuracy: float
@@ -84,28 +91,32 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
     best, floor, slots = profile.best_accuracy, profile.slope_floor, trace.slots
     least_requests, most_requests = trace.least_requests, trace.most_requests
     alpha = (floor * most * least_requests**2 * inference[0].profit) / (best * most_requests**2 * inference[-1].profit)
+    rising = alpha > 0
+    lead = (1 + alpha) * top - best
+    separated = (1 + alpha) * (top - start) / lead if lead > 0 and rising else float("inf")
     doubts = []
     if most > 0 and floor > slope * (1 + 1e-9):
         doubts.append(
-            f"slope_floor (L) is {floor:g}, above f'(A^T_max) = {slope:g} of the curve, so Theorem 4 and "
-            f"Corollary 1 are not proved here; set slope_floor to {slope:g} at most"
-        )
-    if len(curves) > 1 or isinstance(profile.curve, TimeVarying):
-        doubts.append("the curve changes with time, which the theorems do not cover")
-    if profile.memory.kind != "uniform":
-        doubts.append(
-            f"memory is {profile.memory.kind}: ORRIC's weights are adapted to it, and the proof for equal requests "
-            "is in the documentation, not in the paper"
+            f"Theorem 4 and Corollary 1 are not proved here: slope_floor (L) is {floor:g}, above f'(A^T_max) = "
+            f"{slope:g} of the curve; set slope_floor to {slope:g} at most"
         )
     if not trace.requests.all():
-        doubts.append("slots without requests are left out of D_min, as if they did not exist")
-    rising = alpha > 0
+        doubts.append("Theorem 4 is not proved here: some slots have no requests, and D_min leaves them out")
+    if len(curves) > 1 or isinstance(profile.curve, TimeVarying):
+        doubts.append("Theorem 3 is about one curve: here it changes with time, and extremes over all curves are used")
+    if best > top * (1 + 1e-9):
+        doubts.append(
+            f"Corollary 1's horizons take F = {best:g} for f(A^T_max), which is {top:g} by the curve; with both as they "
+            "are, Theorem 4 passes Theorem 3 "
+            + ("at no T" if separated == float("inf") else f"above T = {separated:,.1f}")
+        )
     return Bounds(
         theorem2=start / best,
         theorem3=slots * start / (start + (slots - 1) * top),
         theorem4=(1 + alpha) * start / best,
         theorem4_published=1 / (best / start - alpha),
         corollary1_slots=(best - start) / (alpha * start) if rising else float("inf"),
+        separated_slots=separated,
         crossing_slots=(1 + alpha) * (best - start) / (alpha * best) if rising else float("inf"),
         alpha=alpha,
         start_accuracy=start,
