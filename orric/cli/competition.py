@@ -530,7 +530,7 @@ def _print_bounds(console: Console, proved: Bounds) -> None:
     console.print(
         f"proved: ORRIC at least {proved.theorem4:.6f} (Theorem 4); Inference-Only at least {proved.theorem2:.6f} "
         f"(Theorem 2), at most {proved.theorem3:.6f} on {proved.slots} slots of equal requests (Theorem 3)\n"
-        f"        ORRIC's proved ratio passes Inference-Only's ceiling above {_slots(proved.separated_slots)} "
+        f"        ORRIC's proved ratio passes Inference-Only's ceiling {_slots(proved.separated_slots)} "
         f"(Corollary 1 as published: {_slots(proved.corollary1_slots)}, sharper: {_slots(proved.crossing_slots)})\n"
         f"from:   alpha {proved.alpha:.3g}, f(0) {proved.start_accuracy:.4f}, F {proved.best_accuracy:.4f}, "
         f"f(A^T_max) {proved.curve_accuracy:.4f}, L {proved.slope_floor:g}, A^T_max {proved.most_retraining_profit:g}, "
@@ -543,7 +543,7 @@ def _print_bounds(console: Console, proved: Bounds) -> None:
 
 
 def _slots(number: float) -> str:
-    return "no T" if number == float("inf") else f"T = {number:,.1f}"
+    return "at no T" if number == float("inf") else f"above T = {number:,.1f}"
 
 
 def _print_pairs(console: Console, allocations: list[dict[str, Any]]) -> None:

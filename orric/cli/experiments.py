@@ -17,6 +17,7 @@ from orric.exceptions import ScenarioError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from orric.comparison import Failure
     from orric.records import Result
 
 
@@ -55,8 +56,10 @@ def run(
 
     With real models (accuracy "onnx") the same scenario is simulated on the learning curve as well, and the
     report shows how far the two are apart.
+
+    An allocator that misbehaves is named and left out, and the status is 1; when all of them do, nothing is written.
     """
-    from orric.comparison import compare, lines
+    from orric.comparison import Failure, compare, lines
     from orric.report.folder import result_folder, write_results
     from orric.scenario import load_scenario
 
@@ -69,25 +72,31 @@ def run(
     target = output or Path("results") / loaded.name
     command = shlex.join(["orric", *sys.argv[1:]])
     results: list[Result] = []
+    failures: list[Failure] = []
     remains = "nothing was written" + f", and the earlier result in {target} is kept" * target.exists()
     with result_folder(target) as partial, interruptible(remains), progress_bars() as progress:
         bar = progress.add_task("simulating", total=len(order))
-        for result in compare(loaded, models, chosen, jobs):
-            results.append(result)
-            progress.update(bar, advance=1, description=f"{result.allocator} ({result.accuracy_model})")
+        for outcome in compare(loaded, models, chosen, jobs):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                results.append(outcome)
+            progress.update(bar, advance=1, description=f"{outcome.allocator} ({outcome.accuracy_model})")
         progress.update(bar, description="writing the report")
-        results.sort(key=lambda result: order.index((result.accuracy_model, result.allocator)))
-        summary = write_results(partial, target, loaded, results, chosen, command)
+        for outcomes in (results, failures):
+            outcomes.sort(key=lambda outcome: order.index((outcome.accuracy_model, outcome.allocator)))
+        if not any(result.allocator in loaded.allocators for result in results):
+            raise failures[0].error
+        failed = _told(failures, results)
+        summary = write_results(partial, target, loaded, results, chosen, command, failed)
+    for message in dict.fromkeys(failed.values()):
+        print(f"orric: {message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
-        return
-    console = console_of_output()
-    for model in models:
-        shown = [result for result in results if result.accuracy_model == model]
-        console.print(_comparison_table(shown, model, console))
-    for sentence in summary["conclusion"]:
-        console.print(sentence, highlight=False)
-    console.print(f"\nReport: {target / 'report.html'}", highlight=False, soft_wrap=True)
+    else:
+        _print_comparison(results, summary["conclusion"], target)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -204,6 +213,28 @@ def calibrate(
     console = console_of_output()
     for key, value in facts.items():
         console.print(f"{key.replace('_', ' '):28} {value}", highlight=False, soft_wrap=True)
+
+
+def _told(failures: list[Failure], results: list[Result]) -> dict[str, str]:
+    """Say of each allocator that misbehaved what it did, and under which accuracy model when not under all."""
+    from orric.report.page import MODELS
+
+    told: dict[str, str] = {}
+    for failure in failures:
+        elsewhere = any(result.allocator == failure.allocator for result in results)
+        message = f"{failure.error} (only with {MODELS[failure.accuracy_model]})" if elsewhere else str(failure.error)
+        told.setdefault(failure.allocator, message)
+    return told
+
+
+def _print_comparison(results: list[Result], conclusion: list[str], target: Path) -> None:
+    console = console_of_output()
+    for model in dict.fromkeys(result.accuracy_model for result in results):
+        shown = [result for result in results if result.accuracy_model == model]
+        console.print(_comparison_table(shown, model, console))
+    for sentence in conclusion:
+        console.print(sentence, highlight=False)
+    console.print(f"\nReport: {target / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _comparison_table(results: list[Result], model: str, console: Console) -> Any:

@@ -216,7 +216,7 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
     limits: Any = [(0.0, 1.0)] * search.size
     starts = np.zeros((0, search.size))
     if search.constructions:
-        given = search.ranges.constructions()
+        given = search.ranges.constructions(search.profile)
         starts = np.hstack([given, np.full((len(given), search.size - given.shape[1]), 0.5)])
     try:
         for start in starts:
@@ -231,7 +231,7 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
                 )
             else:
                 population = rng.random((max(4 * search.size, 20), search.size))
-                population[: len(starts)] = starts
+                population = np.vstack([starts, population[len(starts) :]]) if len(starts) < len(population) else starts
                 differential_evolution(
                     measured, limits, init=population, rng=rng, polish=False, tol=1e-6, mutation=(0.4, 0.9),
                     maxiter=max((share - count) // len(population) - 1, 1),

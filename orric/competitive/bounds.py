@@ -106,8 +106,8 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
         doubts.append("Theorem 3 is about one curve: here it changes with time, and extremes over all curves are used")
     if best > top * (1 + 1e-9):
         doubts.append(
-            f"Corollary 1's horizons take F = {best:g} for f(A^T_max), which is {top:g} by the curve; with both as they "
-            "are, Theorem 4 passes Theorem 3 "
+            f"Corollary 1's horizons take F = {best:g} for f(A^T_max), which is {top:g} by the curve; with both as "
+            "they are, Theorem 4 passes Theorem 3 "
             + ("at no T" if separated == float("inf") else f"above T = {separated:,.1f}")
         )
     return Bounds(

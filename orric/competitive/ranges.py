@@ -116,15 +116,21 @@ class TraceRange:
             )
         )
 
-    def constructions(self) -> Array:
+    def constructions(self, profile: Profile) -> Array:
         """Return points after the proofs' constructions, shape (n, size).
 
         Ample budgets with equal requests are Theorem 3's; one small first slot before large ones is worse still
         for an allocator that does not retrain; budgets that tighten or loosen once are where an allocator regrets
-        what it did before.
+        what it did before. Even budgets that just admit a pair, or just miss it, put the same choice in every
+        slot, so that one wrong weight is wrong throughout.
         """
         half = self.size // 2
         ones, zeros = np.ones(half), np.zeros(half)
         first = (np.arange(half) > 0).astype(float)
         points = [(ones, ones), (first, ones), (zeros, ones), (ones, zeros), (first, zeros), (first, 1 - first)]
+        low, high = self.budget_macs
+        if high > low:
+            costs = {i.cost_macs + j.cost_macs for i in profile.retraining for j in profile.inference}
+            parts = [(self.requests[1] * cost * share - low) / (high - low) for cost in costs for share in (0.999, 1)]
+            points += [(ones, part * ones) for part in sorted(parts) if 0 < part < 1]
         return np.array([np.concatenate(pair) for pair in points])

@@ -9,71 +9,72 @@ import numpy as np
 
 from orric.competitive.study import Horizon
 from orric.report.facts import spoken
-from orric.report.plots import STYLES, figure_of
+from orric.report.plots import STYLES, clean, figure_of, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, Any]
 
+_MARKERS = {"orric": "o", "inference-only": "s"}
+
 
 def ratio_by_horizon(rows: Sequence[Horizon]) -> Figure:
     """Draw proved and measured competitive ratios against the number of slots (the ORRIC paper's figure 2)."""
-    figure = figure_of(6.2)
+    figure = figure_of(5.6)
     axes = figure.subplots()
+    clean(axes)
     slots = np.array([row.slots for row in rows])
     last = rows[-1]
-    orric, alone = STYLES["orric"]["color"], STYLES["inference-only"]["color"]
-    axes.plot(slots, [row.proved.theorem4 for row in rows], color=orric, label="ORRIC, proved at least (Theorem 4)")
-    axes.plot(
-        slots, [row.proved.theorem3 for row in rows], color=alone, linestyle="--",
-        label="Inference-Only, proved at most with equal requests (Theorem 3)",
-    )  # fmt: skip
-    axes.plot(
-        slots, [row.proved.theorem2 for row in rows], color=alone, linestyle=(0, (1, 1.5)),
-        label="Inference-Only, proved at least (Theorem 2)",
-    )  # fmt: skip
-    for name, color, marker in (("orric", orric, "o"), ("inference-only", alone, "s")):
-        if name in last.worst:
-            axes.plot(
-                slots, [row.worst[name][1] for row in rows], color=color, marker=marker, linestyle="none",
-                label=f"{spoken(name)}, worst measured",
+    colors = {name: STYLES[name]["color"] for name in _MARKERS}
+    lines: dict[str, Any] = {}
+
+    def curve(label: str, values: Sequence[float], **style: Any) -> None:
+        (lines[label],) = axes.plot(slots, values, **style)
+
+    curve("ORRIC proved ≥", [row.proved.theorem4 for row in rows], color=colors["orric"])
+    ceiling = [row.proved.theorem3 for row in rows]
+    curve("Inference-Only proved ≤", ceiling, color=colors["inference-only"], linestyle="--")
+    floor = [row.proved.theorem2 for row in rows]
+    curve("Inference-Only proved ≥", floor, color=colors["inference-only"], linestyle=(0, (1, 1.5)))
+    for name in last.worst:
+        curve(
+            f"{spoken(name)} worst found", [row.worst[name][1] for row in rows], linestyle="none", markersize=6,
+            color=colors.get(name, "#009E73"), marker=_MARKERS.get(name, "^"),
+        )  # fmt: skip
+    crossings = {"sharper crossing": last.proved.crossing_slots, "Corollary 1": last.proved.corollary1_slots}
+    if not np.isfinite(last.proved.separated_slots):
+        crossings = {}  # the lines never cross, and a mark would say they did
+    for side, (text, place) in zip(("right", "left"), crossings.items(), strict=False):
+        if slots[0] <= place <= slots[-1]:
+            axes.axvline(place, color="#8a8a8a", linewidth=1, linestyle=":", zorder=1)
+            axes.annotate(
+                f"{text}\nT = {place:,.0f}", (place, 0.5), xycoords=("data", "axes fraction"), fontsize=8.5,
+                xytext=(-4 if side == "right" else 4, 0), textcoords="offset points", ha=side, va="center",
+                color="#555555",
             )  # fmt: skip
     axes.set_xscale("log")
-    for place, text in (
-        (last.proved.crossing_slots, "crossing by Theorem 4's\nbetter form"),
-        (last.proved.corollary1_slots, "Corollary 1"),
-    ):
-        if slots[0] <= place <= slots[-1]:
-            axes.axvline(place, color="#8a8a8a", linewidth=1, linestyle=":")
-            axes.annotate(
-                f" {text}, T = {place:,.0f}", (place, 1.0), xycoords=("data", "axes fraction"), rotation=90,
-                va="top", ha="right", color="#555555", fontsize=9,
-            )  # fmt: skip
     axes.set_xlabel("slots T")
-    axes.set_ylabel("competitive ratio (online / offline optimum)")
-    axes.set_ylim(top=1.005)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(0.0, 0.62))
-    parts = [f"{spoken(name)} {min(row.worst[name][1] for row in rows):.3f}" for name in last.worst]
-    figure.suptitle(
-        f"Measured worst ratios: {', '.join(parts)}; proved for ORRIC: {last.proved.theorem4:.3f}", x=0.01, ha="left"
-    )
+    axes.set_ylabel("competitive ratio (online / optimum)")
+    axes.set_ylim(top=1.01)
+    found = {name: min(row.worst[name][1] for row in rows) for name in last.worst}
+    parts = [f"{spoken(name)} falls to {ratio:.3f}" for name, ratio in found.items()]
+    title(figure, f"On the worst traces found, {', '.join(parts)} of the optimum", lines)
     return figure
 
 
 def loss_by_slot(losses: dict[str, Array]) -> Figure:
     """Draw what each allocator lost against the optimum's allocations, added up slot by slot."""
-    figure = figure_of(4.6)
+    figure = figure_of(4.4)
     axes = figure.subplots()
+    clean(axes)
+    axes.axhline(0, color="#8a8a8a", linewidth=1)
+    lines = {}
     for name, loss in losses.items():
         style = STYLES.get(name, {"linewidth": 1.6})
-        axes.plot(np.arange(1, len(loss) + 1), np.cumsum(loss), label=spoken(name), **style)
-    axes.axhline(0, color="#8a8a8a", linewidth=1)
+        (lines[spoken(name)],) = axes.plot(np.arange(1, len(loss) + 1), np.cumsum(loss), **style)
     axes.set_xlabel("slot")
     axes.set_ylabel("correct requests lost so far")
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
-    parts = [f"{spoken(name)} {float(np.sum(loss)):,.0f}" for name, loss in losses.items()]
-    figure.suptitle(f"Correct requests lost against the offline optimum: {', '.join(parts)}", x=0.01, ha="left")
+    parts = [f"{spoken(name)} loses {float(np.sum(loss)):,.0f}" for name, loss in losses.items()]
+    title(figure, f"Of the optimum's correct requests, {', '.join(parts)}", lines)
     return figure

@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,7 +70,13 @@ def result_folder(target: Path) -> Iterator[Path]:
 
 
 def write_results(
-    folder: Path, target: Path, scenario: Scenario, results: Sequence[Result], seed: int, command: str
+    folder: Path,
+    target: Path,
+    scenario: Scenario,
+    results: Sequence[Result],
+    seed: int,
+    command: str,
+    failed: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write result.parquet, summary.json, scenario.toml, the figures and report.html into a folder.
 
@@ -81,6 +87,7 @@ def write_results(
         results: One per line and accuracy model.
         seed: The seed of the run.
         command: The command that made them.
+        failed: What each allocator did that has no result, by name.
 
     Returns:
         What summary.json holds.
@@ -89,8 +96,8 @@ def write_results(
 
     frame = pandas.concat([result.to_frame() for result in results], ignore_index=True)
     frame.to_parquet(folder / "result.parquet", index=False)
-    model = "onnx" if any(result.accuracy_model == "onnx" for result in results) else "curve"
-    (folder / "scenario.toml").write_text(tomli_w.dumps(scenario.resolved(target, seed, model)), encoding="utf-8")
+    resolved = scenario.resolved(target, seed, scenario.accuracy.model)
+    (folder / "scenario.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     sentences = conclusion(results)
     summary = {
         "scenario": scenario.name,
@@ -99,6 +106,7 @@ def write_results(
         "profile": scenario.profile.name,
         "versions": versions(),
         "conclusion": sentences,
+        "failed": dict(failed),
         "results": [{**result.summary(), "decisions_per_s": round(decisions_per_s(result))} for result in results],
     }
     (folder / MARK).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -114,7 +122,7 @@ def write_results(
         **{f"version of {name}": value for name, value in versions().items()},
         "decisions_per_s": {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results},
     }
-    (folder / "report.html").write_text(page(scenario.name, results, drawn, description), encoding="utf-8")
+    (folder / "report.html").write_text(page(scenario.name, results, drawn, description, failed), encoding="utf-8")
     return summary
 
 

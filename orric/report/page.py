@@ -304,7 +304,11 @@ def _span(slots: Array) -> str:
 
 
 def page(
-    scenario_name: str, results: Sequence[Result], figures: Mapping[str, Figure], description: Mapping[str, Any]
+    scenario_name: str,
+    results: Sequence[Result],
+    figures: Mapping[str, Figure],
+    description: Mapping[str, Any],
+    failed: Mapping[str, str] | None = None,
 ) -> str:
     """Return the report as one HTML document that needs nothing else: no network, no other file.
 
@@ -314,6 +318,7 @@ def page(
         figures: From `plots.figures`, by stem.
         description: Where the results come from, in the order to print; "decisions_per_s", by accuracy model
             and allocator, becomes a column of the table instead.
+        failed: What each allocator did that has no result, by name.
 
     Raises:
         MissingExtraError: There are figures, and matplotlib is not installed.
@@ -330,6 +335,9 @@ def page(
         style=_STYLE,
         script=_SCRIPT,
         verdict=html.escape(first),
+        failed="\n".join(
+            f'<p class="failed">{html.escape(_left_out(one))}</p>' for one in dict.fromkeys((failed or {}).values())
+        ),
         sentences="\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in others),
         tables="\n".join(tables),
         figures="\n".join(_figure(stem, figure) for stem, figure in figures.items()),
@@ -337,6 +345,10 @@ def page(
             f"<dt>{html.escape(key)}</dt><dd>{html.escape(_plain(value))}</dd>" for key, value in provenance.items()
         ),
     )
+
+
+def _left_out(message: str) -> str:
+    return f"Left out of the comparison: {message}."
 
 
 def _table(results: Sequence[Result], model: str, decisions_per_s: Mapping[tuple[str, str], float] | None) -> str:
@@ -380,15 +392,17 @@ def _plain(value: Any) -> str:
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --soft: #59626c; --paper: #fbfbfa; --line: #d9dde1; --mark: #e6f0f8;
-  --accent: #005a91; }
+  --accent: #005a91; --fault: #b3261e; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8ea; --soft: #a5adb5; --paper: #16191c; --line: #363c42; --mark: #1b2f3e; --accent: #7cc4f2; } }
+  :root { --ink: #e6e8ea; --soft: #a5adb5; --paper: #16191c; --line: #363c42; --mark: #1b2f3e; --accent: #7cc4f2;
+    --fault: #f2827c; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 64rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1rem; font-weight: 600; color: var(--soft); margin: 0 0 .75rem; }
 h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; }
 .verdict { font-size: 1.45rem; line-height: 1.35; font-weight: 600; margin: 0 0 1rem; }
+.failed { margin: 0 0 1rem; padding: .5rem .8rem; border-left: 4px solid var(--fault); background: var(--mark); }
 .sentences { margin: 0; padding-left: 1.2rem; max-width: 50rem; }
 .sentences li { margin: .3rem 0; }
 .scroll { overflow-x: auto; margin: 0 0 1.75rem; }
@@ -454,6 +468,7 @@ _DOCUMENT = """<!DOCTYPE html>
 <h1>{title}</h1>
 <section aria-label="Conclusion">
 <p class="verdict">{verdict}</p>
+{failed}
 <ul class="sentences">
 {sentences}
 </ul>

@@ -85,7 +85,7 @@ def accuracy_by_slot(results: Sequence[Result]) -> Figure | None:
     figure, severity = figure_of(5.0, layout=None), shown[0].severity
     group = math.ceil(len(severity) / _MOST_POINTS)
     where = f"at severity {severity[-1]}" if severity[-1] >= 0 else "on average"
-    top = _title(figure, _headline(shown, lambda result: percent(_last(result)), where))
+    top = title(figure, _headline(shown, lambda result: percent(_last(result)), where))
     axes = figure.add_axes((0.075, 0.12, 0.645, top - 0.21))
     thin, labels, lowest = 0, [], 100.0
     for line in merged(shown, lambda result: np.round(result.accuracy.astype(float), 9).tobytes()):
@@ -105,7 +105,7 @@ def accuracy_by_slot(results: Sequence[Result]) -> Figure | None:
     _over_slots(axes, len(severity))
     axes.set_xlabel(f"Slot (index{f', one point for {group} slots' if group > 1 else ''})")
     axes.set_ylabel("Accuracy of served requests (%)")
-    _clean(axes)
+    clean(axes)
     _mark_severities(axes, shown[0])
     _label_ends(figure, axes, labels, f"Accuracy of all requests\n{where}")
     return figure
@@ -146,7 +146,7 @@ def budget_split(results: Sequence[Result]) -> Figure | None:
         axes.set_ylim(0, 1.1 * most / factor or 1.0)
     figure.supxlabel("Slot (index)", fontsize=10)
     figure.supylabel(f"Budget ({unit} per slot)", fontsize=10)
-    _title(figure, _headline(shown, _spending, "", "spends"), handles)
+    title(figure, _headline(shown, _spending, "", "spends"), handles)
     return figure
 
 
@@ -189,7 +189,7 @@ def curve_against_real(results: Sequence[Result]) -> Figure | None:
     bias, error = _mean(np.concatenate(errors)), _mean(np.abs(np.concatenate(errors)))
     lean = f"; on average it is {abs(bias):.1f} points too {'high' if bias > 0 else 'low'}" * (abs(bias) >= 0.05)
     missed = f"The learning curve misses the real accuracy by {error:.1f} points (mean absolute error)"
-    _title(figure, missed + lean, handles)
+    title(figure, missed + lean, handles)
     return figure
 
 
@@ -228,7 +228,7 @@ def accuracy_cost_latency(results: Sequence[Result]) -> Figure | None:
     axes.set_xlim(left=0)
     axes.set_xlabel(f"Compute per request, inference and retraining ({unit})")
     axes.set_ylabel("Mean accuracy over all requests (%)")
-    _clean(axes)
+    clean(axes)
     axes.grid(axis="x", color="#ececec", linewidth=0.8)
     notes = ["diamond: reference line"] * bool(reference.any()) + ["white: latency unknown"] * (not known.all())
     axes.text(0.99, 0.02, ", ".join(notes), transform=axes.transAxes, ha="right", fontsize=8.5, color=_FAINT)
@@ -236,7 +236,7 @@ def accuracy_cost_latency(results: Sequence[Result]) -> Figure | None:
     def words(result: Result) -> str:
         return f"{percent(result.mean_accuracy)} for {place(result)[0] / factor:.1f} {unit} per request"
 
-    _title(figure, _headline(shown, words, "", "reaches", ("inference-only", "teacher-only")))
+    title(figure, _headline(shown, words, "", "reaches", ("inference-only", "teacher-only")))
     _label_points(figure, axes, x, y, [_broken(line.names, 26) for line in lines])
     return figure
 
@@ -258,14 +258,15 @@ def _panels(names: Sequence[str], columns: int, height_in: float) -> tuple[Figur
     figure = figure_of(0.9 + height_in * rows)
     panels: list[Axes] = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     for index, axes in enumerate(panels):
-        _clean(axes)
+        clean(axes)
         axes.tick_params(labelbottom=index >= number - columns)
         if index >= number:
             axes.remove()
     return figure, panels[:number]
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """Leave of the frame and the grid what helps to read off values."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#ececec", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -277,7 +278,7 @@ def _over_slots(axes: Axes, slots: int) -> None:
     axes.locator_params("x", integer=True)
 
 
-def _title(figure: Figure, text: str, handles: dict[str, Any] | None = None) -> float:
+def title(figure: Figure, text: str, handles: dict[str, Any] | None = None) -> float:
     """Write the title and below it the legend; return the height left for the axes, as a part of the figure's."""
     # A number stays on one line with its percent sign.
     rows = textwrap.wrap(text.replace(" %", "\u00a0%"), 94)
