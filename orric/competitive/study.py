@@ -166,18 +166,34 @@ def horizons(
     return [answers[n] for n in range(len(calls))]
 
 
+def worst_ratio(
+    profile: Profile, ranges: TraceRange, name: str, evaluations: int, *, seed: int = 0, gap: float = 1e-5
+) -> Span:
+    """Search one allocator's worst ratio from the proofs' constructions; return it as an interval.
+
+    Args:
+        profile: Configurations and curve.
+        ranges: The traces; of at most `RUNS` runs of equal slots.
+        name: Of the allocator.
+        evaluations: Ratios measured.
+        seed: Of the search.
+        gap: Of the optimum's interval for the worst trace.
+    """
+    coarse = replace(ranges, runs=RUNS)
+    search = Search(profile, coarse, name, 1, evaluations, constructions=True, seed=seed, gap=max(gap, 1e-4))
+    _, point, _, _ = restart(search, 0, None)
+    rows, failed = measured(profile, [coarse.trace(np.array(point))], [name], gap, "error", seed)
+    if failed:
+        raise failed[name]
+    return rows[0][name]
+
+
 def _horizon(
     profile: Profile, ranges: TraceRange, names: Sequence[str], evaluations: int, seed: int, gap: float
 ) -> Horizon:
-    coarse = replace(ranges, runs=RUNS)
-    worst = {}
-    for name in names:
-        search = Search(profile, coarse, name, 1, evaluations, constructions=True, seed=seed, gap=max(gap, 1e-4))
-        _, point, _, _ = restart(search, 0, None)
-        rows, failed = measured(profile, [coarse.trace(np.array(point))], [name], gap, "error", seed)
-        if failed:
-            raise failed[name]
-        worst[name] = rows[0][name]
+    worst = {name: worst_ratio(profile, ranges, name, evaluations, seed=seed, gap=gap) for name in names}
     # The theorems speak of the whole range of requests, whichever trace was the worst.
-    every = np.concatenate([np.arange(coarse.size // 2) > 0, np.ones(coarse.size // 2)]).astype(float)
-    return Horizon(ranges.slots, bounds(profile, coarse.trace(every)), worst)
+    requests = np.full(ranges.slots, ranges.requests[1])
+    requests[0] = ranges.requests[0]
+    whole = Trace(requests=requests, budget_macs=np.full(ranges.slots, ranges.budget_macs[1]))
+    return Horizon(ranges.slots, bounds(profile, whole), worst)
