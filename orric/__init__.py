@@ -91,11 +91,11 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
     "Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation", "Drift",
     "AllocatorError", "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError",
-    "ProfileError", "ScenarioError", "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic", "Power",
-    "Tabulated", "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario", "load_scenario",
-    "simulate", "evaluate", "Trace", "Search", "WorstCase", "search_worst_case", "Bounds", "bounds", "Certificate",
-    "verify", "exact_optimum", "OfflineOptimum", "offline_optimum", "TraceRange", "CompetitiveRatio",
-    "competitive_ratio",
+    "ProfileError", "ScenarioError", "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic",
+    "Power", "Tabulated", "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario",
+    "load_scenario", "simulate", "evaluate", "Trace", "Search", "WorstCase", "search_worst_case", "Bounds",
+    "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum", "TraceRange",
+    "CompetitiveRatio", "competitive_ratio",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from orric.accuracy import AccuracyModel, CurveAccuracy
 from orric.allocators import make_allocator
 from orric.allocators.base import Allocator
 from orric.configuration import InferenceConfiguration
-from orric.exceptions import ScenarioError
+from orric.exceptions import AllocatorError, ScenarioError
 from orric.learning import Tabulated
 from orric.profile import Profile
 from orric.records import Array, Result
@@ -22,6 +22,21 @@ from orric.workers import in_parallel
 
 Model = Literal["curve", "onnx"]
 WHOLE = ConstantBudget(kind="constant", fraction=1.0)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A line of a comparison that has no result, because its allocator misbehaved.
+
+    Attributes:
+        allocator: Name of the allocator or reference line.
+        accuracy_model: Under which accuracy model: "curve" or "onnx".
+        error: What it did.
+    """
+
+    allocator: str
+    accuracy_model: Model
+    error: AllocatorError
 
 
 def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None) -> Result:
@@ -56,27 +71,47 @@ def lines(scenario: Scenario, model: Model) -> list[str]:
     return [*scenario.allocators, *references]
 
 
-def compare(scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | None = None) -> Iterator[Result]:
+def compare(
+    scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | None = None
+) -> Iterator[Result | Failure]:
     """Simulate every line of the scenario under each accuracy model, and yield each result when it is there.
 
-    All lines see the same requests, budgets and images. Results do not depend on the number of jobs.
+    All lines see the same requests, budgets and images. Results do not depend on the number of jobs. An allocator
+    that misbehaves does not keep the others from their results.
 
     Args:
         scenario: What to simulate.
         models: "curve", "onnx" or both.
         seed: Seed of every random draw.
         jobs: Worker processes; as many as there are cores when left out.
+
+    Yields:
+        The result of a line, or what its allocator did wrong.
     """
     work = [(model, line) for model in models for line in lines(scenario, model)]
     if "onnx" in models:
         # Exported once here, so that the workers do not export the same models side by side.
         _accuracy(scenario, "onnx", seed)
-    for _, result in in_parallel(simulate_line, [(scenario, model, line, seed) for model, line in work], jobs):
+    for _, result in in_parallel(attempt_line, [(scenario, model, line, seed) for model, line in work], jobs):
         yield result
 
 
+def attempt_line(scenario: Scenario, model: Model, line: str, seed: int) -> Result | Failure:
+    """Simulate an allocator or reference line by name; return what the allocator did wrong in place of raising it."""
+    try:
+        return simulate_line(scenario, model, line, seed)
+    except AllocatorError as error:
+        return Failure(line, model, error)
+
+
 def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Result:
-    """Simulate an allocator or reference line by name."""
+    """Simulate an allocator or reference line by name.
+
+    The result goes by the name asked for, which may be an alias, or that under which another package registers it.
+
+    Raises:
+        AllocatorError: The allocator misbehaves.
+    """
     if line == "teacher-only":
         return _teacher_only(scenario, model, seed)
     if line == "batch-norm-only":
@@ -85,7 +120,11 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Res
         return replace(
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
-    return engine.simulate(scenario, make_allocator(line), _accuracy(scenario, model, seed), seed)
+    try:
+        result = engine.simulate(scenario, make_allocator(line), _accuracy(scenario, model, seed), seed)
+    except AllocatorError as error:
+        raise error.renamed(line) from error
+    return replace(result, allocator=line)
 
 
 def _accuracy(

@@ -6,6 +6,7 @@
     |- ProfileError (ValueError)        a profile or one of its parts
     |- TraceError (ValueError)          a trace
     |- ScenarioError (ValueError)       a scenario, or a name or option given to a command
+    |  `- AllocatorError                an allocator that breaks the budget, answers with nonsense or raises
     |- BudgetError (ValueError)         a slot in which no pair of configurations fits
     |- CalibrationError                 a measurement that cannot be trusted
     |- CertificateError (ValueError)    a certificate that does not prove what it claims
@@ -49,6 +50,29 @@ class TraceError(OrricError, ValueError):
 
 class ScenarioError(OrricError, ValueError):
     """A scenario, or a name or an option given to a command, is unusable."""
+
+
+class AllocatorError(ScenarioError):
+    """An allocator misbehaved: it broke the budget, named what does not exist, changed its input or raised.
+
+    Args:
+        allocator: Its name.
+        slot: Index of the slot, from 1, or words for what is no single slot, such as "before slot 1".
+        found: What it did.
+        remedy: What is allowed, or what to do.
+    """
+
+    def __init__(self, allocator: str, slot: int | str, found: str, remedy: str = "") -> None:
+        Exception.__init__(self, allocator, slot, found, remedy)
+
+    def __str__(self) -> str:
+        allocator, slot, found, remedy = self.args
+        when = slot if isinstance(slot, str) else f"slot {slot}"
+        return f"allocator {allocator!r}, {when}: {found}" + (f"; {remedy}" if remedy else "")
+
+    def renamed(self, allocator: str) -> AllocatorError:
+        """Return the same complaint about an allocator of another name."""
+        return AllocatorError(allocator, *self.args[1:])
 
 
 class BudgetError(OrricError, ValueError):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
-from orric.allocators import make_allocator
+from orric.allocators import check_name
 from orric.allocators.base import StreamTask
 from orric.drift import Drift
 from orric.exceptions import BudgetError, ProfileError, ScenarioError
@@ -186,7 +186,7 @@ class Scenario(Section):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            make_allocator(name)
+            check_name(name)
         if len(set(names)) != len(names):
             raise ValueError("an allocator stands twice; name each one once")
         return names

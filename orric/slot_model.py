@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
+from orric.allocators.base import Allocator, Slot, StreamTask, Task
 from orric.allocators.choice import Choice
+from orric.allocators.guard import Guard
 from orric.configuration import Allocation, StreamAllocation
 from orric.exceptions import BudgetError
 from orric.objective import feasible, long_term_accuracy, servable
@@ -42,7 +43,7 @@ def evaluate(
     Raises:
         BudgetError: No pair fits the budget of a slot, and `overload` is "error".
         ProfileError: The profile has drift curves, and none for the corruption and severity of a slot.
-        ScenarioError: The allocator names an unknown configuration or exceeds a budget.
+        AllocatorError: The allocator names an unknown configuration, exceeds a budget, raises or the like.
 
     >>> import orric
     >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
@@ -52,7 +53,7 @@ def evaluate(
     [('50%', '32px'), ('none', '32px')]
     """
     task = Task(trace.slots, (StreamTask.of(profile, trace.least_requests, trace.most_requests, trace.stream),))
-    allocator.reset(task, generator(seed, "allocator"))
+    guard = Guard(allocator, task, generator(seed, "allocator"))
     cheapest = task.streams[0].cheapest_macs
     fitting = feasible(trace.requests, 0.0, cheapest, trace.budget_macs)
     if overload == "error" and not fitting.all():
@@ -61,7 +62,7 @@ def evaluate(
     # Shedding cannot depend on the decision: a slot in which nothing fits has one defined outcome.
     served = servable(trace.requests, task.streams[0].inference[0].cost_macs, trace.budget_macs)
     begun = time.perf_counter()
-    allocations = _decide(allocator, task, trace, served)
+    allocations = _decide(guard, trace, served)
     seconds = time.perf_counter() - begun
 
     overloaded = StreamAllocation(task.streams[0].retraining[0].name, task.streams[0].inference[0].name)
@@ -69,12 +70,10 @@ def evaluate(
         allocation.streams[0] if fits else overloaded
         for allocation, fits in zip(allocations, fitting.tolist(), strict=True)
     ]
-    choice, slots = Choice(profile, allocator.name), np.arange(1, trace.slots + 1)
-    pairs = [choice.pair(slot, row) for slot, row in enumerate(rows, start=1)]
-    retraining_profit = np.array([retraining.profit for retraining, _ in pairs])
-    retraining_cost = np.array([retraining.cost_macs for retraining, _ in pairs])
-    inference_profit = np.array([inference.profit for _, inference in pairs])
-    inference_cost = np.array([inference.cost_macs for _, inference in pairs])
+    choice, slots = Choice(profile, guard.name), np.arange(1, trace.slots + 1)
+    pairs, chosen = choice.pairs(rows)
+    figures = [(i.profit, i.cost_macs, j.profit, j.cost_macs) for i, j in pairs]
+    retraining_profit, retraining_cost, inference_profit, inference_cost = np.array(figures).T[:, chosen]
     given = (slots, trace.requests, retraining_cost, inference_cost, trace.budget_macs)
     choice.check_budget(*(values[fitting] for values in given))
     corruptions: Sequence[str | None] = trace.corruption or [None] * trace.slots
@@ -88,14 +87,14 @@ def evaluate(
         accuracy = correct / served
     columns = {
         "slot": slots,
-        "stream": np.array([trace.stream] * trace.slots),
+        "stream": np.full(trace.slots, trace.stream),
         "corruption": np.array([name or "" for name in corruptions]),
         "severity": np.array([-1 if level is None else level for level in severities]),
         "requests": trace.requests,
         "forecast": trace.requests,
         "budget_macs": trace.budget_macs,
-        "retraining": np.array([row.retraining for row in rows]),
-        "inference": np.array([row.inference for row in rows]),
+        "retraining": np.array([retraining.name for retraining, _ in pairs])[chosen],
+        "inference": np.array([inference.name for _, inference in pairs])[chosen],
         "retraining_macs": trace.requests * retraining_cost,
         "inference_macs": served * inference_cost,
         "extent": extents,
@@ -112,21 +111,14 @@ def evaluate(
         "agreement": unknown,
         "reason": np.array([allocation.reason for allocation in allocations]),
     }
-    return Result(allocator.name, "slot model", "curve", seed, columns, seconds_deciding=seconds)
+    return Result(guard.name, "slot model", "curve", seed, columns, seconds_deciding=seconds)
 
 
-def _decide(
-    allocator: Allocator, task: Task, trace: Trace, served: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> list[Allocation]:
-    if isinstance(allocator, SingleStreamAllocator):
-        return allocator.decide_all(trace.requests, trace.budget_macs)
-    allocations = []
-    for slot in range(trace.slots):
-        requests = float(trace.requests[slot])
-        allocations.append(allocator.decide(Slot(slot + 1, (float(trace.budget_macs[slot]),), (requests,))))
-        allocator.observe(
-            Observation(
-                slot + 1, trace.stream, requests, float(served[slot]), 0.0, requests - float(served[slot]), 1.0, None
-            )
-        )
+def _decide(guard: Guard, trace: Trace, served: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[Allocation]:
+    if guard.decides_at_once:
+        return guard.decide_all(trace.requests, trace.budget_macs)
+    allocations, given = [], zip(trace.requests.tolist(), trace.budget_macs.tolist(), served.tolist(), strict=True)
+    for slot, (requests, budget_macs, number) in enumerate(given, start=1):
+        allocations.append(guard.decide(Slot(slot, (budget_macs,), (requests,))))
+        guard.observe(Observation(slot, trace.stream, requests, number, 0.0, requests - number, 1.0, None))
     return allocations

@@ -167,7 +167,7 @@ class _Fixed(orric.Allocator):
 def test_allocator_that_exceeds_a_budget_is_refused() -> None:
     trace = orric.Trace(requests=[1000, 1000], budget_macs=[14e9, 13.9e9])
     with pytest.raises(
-        orric.ScenarioError, match=r"slot 2: .*'fixed' exceeds the budget of 1.39e\+10 .* costs 1.4e\+10"
+        orric.AllocatorError, match=r"'fixed', slot 2: exceeds the budget of 1.39e\+10 .* costs 1.4e\+10"
     ):
         orric.evaluate(build_profile(), trace, _Fixed("r3", "i2"))
 
@@ -180,7 +180,7 @@ def test_allocator_that_exceeds_a_budget_is_refused() -> None:
     ],
 )
 def test_allocator_that_names_an_unknown_configuration_is_refused(pair: tuple[str, str], unknown: str) -> None:
-    with pytest.raises(orric.ScenarioError, match=unknown):
+    with pytest.raises(orric.AllocatorError, match=unknown):
         orric.evaluate(build_profile(), random_trace(1), _Fixed(*pair))
 
 

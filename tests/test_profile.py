@@ -226,6 +226,8 @@ def test_curve_of_the_drift_is_found() -> None:
         orric.ProfileError("a.toml:3: k", "found -1", "give more"),
         orric.TraceError("a.csv:3", "found -1", "give more"),
         orric.ScenarioError("a.toml:3", "found -1", "give more"),
+        orric.AllocatorError("mine", 3, "found -1", "give more"),
+        orric.AllocatorError("mine", "before slot 1", "found -1"),
         orric.BudgetError(3, 1.5e9, 7.94e9),
         orric.CalibrationError("here", "that", "do this"),
         orric.MissingExtraError("package 'simpy'", "is not installed", "pip install 'orric[sim]'"),
@@ -242,7 +244,7 @@ def test_errors_survive_pickling_and_re_creation(error: orric.OrricError) -> Non
 
 
 def test_error_tree() -> None:
-    for error in (orric.ProfileError, orric.TraceError, orric.ScenarioError, orric.BudgetError):
+    for error in (orric.ProfileError, orric.TraceError, orric.ScenarioError, orric.AllocatorError, orric.BudgetError):
         assert issubclass(error, ValueError)
         assert issubclass(error, orric.OrricError)
     assert issubclass(orric.MissingExtraError, ImportError)

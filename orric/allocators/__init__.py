@@ -8,11 +8,16 @@ on it by themselves.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from orric.allocators.base import Allocator
 from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
+from orric.allocators.guard import BEFORE, blamed
 from orric.allocators.orric import FocusShift, Orric
-from orric.exceptions import ScenarioError, nearest
+from orric.exceptions import AllocatorError, OrricError, ScenarioError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ALLOCATORS: dict[str, type[Allocator]] = {
     allocator.name: allocator
@@ -24,25 +29,45 @@ REFERENCES = ("teacher-only", "batch-norm-only")
 
 
 @lru_cache(maxsize=1)
-def _installed() -> dict[str, type[Allocator]]:
+def _installed() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    return {point.name: point.load() for point in entry_points(group="orric.allocators")}
+    return {point.name: point for point in entry_points(group="orric.allocators")}
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no allocator has, without loading the package of one that is installed.
+
+    Raises:
+        ScenarioError: The name is unknown; the nearest known one is suggested. Or it is that of a reference line.
+    """
+    if ALIASES.get(name, name) in ALLOCATORS or name in _installed():
+        return
+    if name in REFERENCES:
+        found = f"{name!r} is a reference line, not an allocator"
+        raise ScenarioError("allocator", found, f'have orric run draw it by references = ["{name}"] in a scenario')
+    raise ScenarioError("allocator", f"{name!r} is unknown", nearest(name, [*ALLOCATORS, *ALIASES, *_installed()]))
 
 
 def make_allocator(name: str) -> Allocator:
     """Construct an allocator by name.
 
     Raises:
-        ScenarioError: The name is unknown; the nearest known one is suggested. Or it is that of a reference line.
+        ScenarioError: The name is refused by `check_name`.
+        AllocatorError: It cannot be loaded or constructed, or is no `Allocator`.
 
     >>> make_allocator("student-only").name
     'inference-only'
     """
-    chosen = ALLOCATORS.get(ALIASES.get(name, name)) or _installed().get(name)
-    if chosen is None and name in REFERENCES:
-        found = f"{name!r} is a reference line, not an allocator"
-        raise ScenarioError("allocator", found, f'have orric run draw it by references = ["{name}"] in a scenario')
-    if chosen is None:
-        raise ScenarioError("allocator", f"{name!r} is unknown", nearest(name, [*ALLOCATORS, *ALIASES, *_installed()]))
-    return chosen()
+    check_name(name)
+    registered = ALLOCATORS.get(ALIASES.get(name, name))
+    module = _installed()[name].module if registered is None else registered.__module__
+    try:
+        made: object = (registered or _installed()[name].load())()
+    except OrricError:
+        raise
+    except Exception as error:
+        raise blamed(name, BEFORE, error, module) from error
+    if not isinstance(made, Allocator):
+        raise AllocatorError(name, BEFORE, f"is a {type(made).__name__}", "inherit from orric.Allocator")
+    return made

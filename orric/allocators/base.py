@@ -16,7 +16,7 @@ from orric.configuration import (
     StreamAllocation,
     undominated,
 )
-from orric.exceptions import ScenarioError
+from orric.exceptions import AllocatorError, ScenarioError
 from orric.learning import UNIFORM, LearningExtent
 from orric.objective import feasible
 from orric.profile import Profile
@@ -152,7 +152,7 @@ class SingleStreamAllocator(Allocator):
 
     @abstractmethod
     def choose(self, slots: Array, requests: Array, budgets_macs: Array) -> tuple[Indices, Indices]:
-        """Choose for many slots.
+        """Choose for many slots. The arrays given can be read only.
 
         Args:
             slots: t of each slot, from 1, shape (n,).
@@ -166,33 +166,41 @@ class SingleStreamAllocator(Allocator):
     def _chosen(self, slots: Array, requests: Array, budgets_macs: Array) -> list[list[int]]:
         """Choose, and refuse what is no index: a negative one would silently count from the dearest."""
         stream, found = self.task.streams[0], []
-        for kind, configurations, given in zip(
-            ("retraining", "inference"),
-            (stream.retraining, stream.inference),
-            self.choose(slots, requests, budgets_macs),
-            strict=True,
+        given = self.choose(slots, requests, budgets_macs)
+        if not isinstance(given, (tuple, list, np.ndarray)) or len(given) != 2:
+            raise AllocatorError(
+                self.name,
+                int(slots[0]),
+                f"chooses by {type(given).__name__}",
+                "return two arrays: indices of retraining and of inference configurations",
+            )
+        for kind, configurations, chosen in zip(
+            ("retraining", "inference"), (stream.retraining, stream.inference), given, strict=True
         ):
-            indices = np.asarray(given)
+            indices = np.asarray(chosen)
             if indices.dtype.kind not in "iu" or indices.shape != slots.shape:
-                raise ScenarioError(
-                    f"slot {slots[0]}: allocator {self.name!r}",
+                raise AllocatorError(
+                    self.name,
+                    int(slots[0]),
                     f"chooses {kind} by an array of {indices.dtype} of shape {indices.shape}",
                     f"return integers of shape {slots.shape}",
                 )
             found.append(indices.tolist())
             if min(found[-1]) < 0 or max(found[-1]) >= len(configurations):
                 first = int(np.flatnonzero((indices < 0) | (indices >= len(configurations)))[0])
-                raise ScenarioError(
-                    f"slot {slots[first]}: allocator {self.name!r}",
+                raise AllocatorError(
+                    self.name,
+                    int(slots[first]),
                     f"chooses the {kind} configuration of index {indices[first]}",
                     f"return indices from 0 to {len(configurations) - 1}",
                 )
         return found
 
     def decide(self, slot: Slot) -> Allocation:
-        retraining, inference = self._chosen(
-            np.array([slot.index]), np.array([slot.requests[0]]), np.array([slot.budgets_macs[0]])
-        )
+        index, numbers = np.array([slot.index]), np.array([slot.requests[0], slot.budgets_macs[0]])
+        index.setflags(write=False)
+        numbers.setflags(write=False)
+        retraining, inference = self._chosen(index, numbers[:1], numbers[1:])
         stream = self.task.streams[0]
         chosen_retraining, chosen_inference = stream.retraining[retraining[0]], stream.inference[inference[0]]
         return Allocation(
@@ -210,14 +218,17 @@ class SingleStreamAllocator(Allocator):
         Returns:
             The allocations that `decide` would give slot by slot, without reasons.
         """
-        chosen = self._chosen(np.arange(1, len(requests) + 1), requests, budgets_macs)
+        # Views, so that the caller may go on writing to what an allocator may only read.
+        given = [np.arange(1, len(requests) + 1), requests[:], budgets_macs[:]]
+        for values in given:
+            values.setflags(write=False)
+        chosen = list(zip(*self._chosen(*given), strict=True))
         stream = self.task.streams[0]
-        pairs = {
+        allocations = {
             (i, j): Allocation((StreamAllocation(stream.retraining[i].name, stream.inference[j].name),))
-            for i in range(len(stream.retraining))
-            for j in range(len(stream.inference))
+            for i, j in dict.fromkeys(chosen)
         }
-        return [pairs[pair] for pair in zip(*chosen, strict=True)]
+        return [allocations[pair] for pair in chosen]
 
     def reason(self, slot: Slot, retraining: RetrainingConfiguration, inference: InferenceConfiguration) -> str:
         """Say in a few words why the pair was chosen."""

@@ -89,12 +89,12 @@ def run(
             raise failures[0].error
         failed = _told(failures, results)
         summary = write_results(partial, target, loaded, results, chosen, command, failed)
-    for message in dict.fromkeys(failed.values()):
-        print(f"orric: {message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
     else:
         _print_comparison(results, summary["conclusion"], target)
+    for message in failed.values():
+        print(f"orric: {message}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 

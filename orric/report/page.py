@@ -335,9 +335,7 @@ def page(
         style=_STYLE,
         script=_SCRIPT,
         verdict=html.escape(first),
-        failed="\n".join(
-            f'<p class="failed">{html.escape(_left_out(one))}</p>' for one in dict.fromkeys((failed or {}).values())
-        ),
+        failed="\n".join(f'<p class="failed">{html.escape(_left_out(one))}</p>' for one in (failed or {}).values()),
         sentences="\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in others),
         tables="\n".join(tables),
         figures="\n".join(_figure(stem, figure) for stem, figure in figures.items()),

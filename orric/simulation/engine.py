@@ -11,8 +11,9 @@ import numpy as np
 from orric.accuracy import AccuracyModel
 from orric.allocators.base import Allocator, Slot, StreamTask, Task
 from orric.allocators.choice import Choice
+from orric.allocators.guard import Guard
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, StreamAllocation
-from orric.exceptions import BudgetError, ScenarioError, extra
+from orric.exceptions import AllocatorError, BudgetError, ScenarioError, extra
 from orric.objective import feasible, servable
 from orric.profile import Profile
 from orric.randomness import generator
@@ -52,13 +53,13 @@ def simulate(
 
     Raises:
         BudgetError: A slot's budget is below the cheapest pair and the scenario's overload is "error".
-        ScenarioError: The allocator names an unknown configuration, or exceeds the budget.
+        AllocatorError: The allocator names an unknown configuration, exceeds the budget, raises or the like.
     """
     run = _Run(scenario, allocator, accuracy, seed, profile or scenario.profile)
     environment = simpy.Environment()
     environment.run(until=environment.process(run.slots(environment)))
     return Result(
-        allocator=allocator.name,
+        allocator=run.guard.name,
         engine="simulator",
         accuracy_model=accuracy.name,
         seed=seed,
@@ -74,7 +75,7 @@ class _Run:
     def __init__(
         self, scenario: Scenario, allocator: Allocator, accuracy: AccuracyModel, seed: int, profile: Profile
     ) -> None:
-        self.scenario, self.allocator, self.accuracy, self.seed = scenario, allocator, accuracy, seed
+        self.scenario, self.accuracy, self.seed = scenario, accuracy, seed
         self.profile = profile
         self.stream = scenario.stream[0]
         self.requests = scenario.requests(seed)
@@ -94,8 +95,8 @@ class _Run:
             (StreamTask.of(self.profile, float(positive.min()), float(positive.max()), self.stream.name),),
             (scenario.gpu[0].name,),
         )
-        allocator.reset(self.task, generator(seed, "allocator"))
-        self.choice = Choice(self.profile, allocator.name)
+        self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
+        self.choice = Choice(self.profile, self.guard.name)
         self.queue = FifoQueue()
         self.gained = np.zeros(scenario.slots)
         self.records: list[SlotRecord] = []
@@ -169,7 +170,7 @@ class _Run:
                 )
             )
             self.accuracy.swap()
-            self.allocator.observe(
+            self.guard.observe(
                 Observation(
                     slot, self.stream.name, requests, float(served), float(late), float(shed), retrained, agreement
                 )
@@ -200,7 +201,7 @@ class _Run:
         requests, budget_macs = float(self.forecasts[slot - 1]), float(self.budgets_macs[slot - 1])
         stream = self.task.streams[0]
         begun = time.perf_counter()
-        allocation = self.allocator.decide(Slot(slot, (budget_macs,), (requests,)))
+        allocation = self.guard.decide(Slot(slot, (budget_macs,), (requests,)))
         self.seconds_deciding += time.perf_counter() - begun
         decided = allocation.streams[0]
         if feasible(requests, 0.0, stream.cheapest_macs, budget_macs):
@@ -230,16 +231,13 @@ class _Run:
             (decided.inference_share, inference.cost_macs),
         ):
             if share is not None and not 0 <= share <= 1:
-                raise ScenarioError(
-                    f"slot {slot}",
-                    f"allocator {self.allocator.name!r} gives the share {share:g}",
-                    "give shares from 0 to 1",
-                )
+                raise AllocatorError(self.guard.name, slot, f"gives the share {share:g}", "give shares from 0 to 1")
             total += requests * cost / whole if share is None else share
         if total > budget_macs / whole * (1 + ROUNDING):
-            raise ScenarioError(
-                f"slot {slot}",
-                f"the shares of allocator {self.allocator.name!r} exceed the budget",
+            raise AllocatorError(
+                self.guard.name,
+                slot,
+                f"gives shares that sum to {total:g}, beyond the budget of {budget_macs / whole:g} of the GPU",
                 "an allocation must fit",
             )
 

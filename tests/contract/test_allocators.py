@@ -307,16 +307,16 @@ class Careless(SingleStreamAllocator):
 )
 def test_what_is_no_index_is_refused(retraining: Any, inference: Any, slot: int, message: str) -> None:
     trace = orric.Trace(requests=[10] * 3, budget_macs=[2e8] * 3)
-    with pytest.raises(orric.ScenarioError) as caught:
+    with pytest.raises(orric.AllocatorError) as caught:
         orric.evaluate(build_profile(), trace, Careless(retraining, inference))
-    assert str(caught.value).startswith(f"slot {slot}: allocator 'careless': ")
+    assert str(caught.value).startswith(f"allocator 'careless', slot {slot}: ")
     assert message in str(caught.value)
 
 
 def test_what_is_no_index_is_refused_slot_by_slot() -> None:
     allocator = Careless([0], [-1])
     allocator.reset(build_task(9), np.random.default_rng(1))
-    with pytest.raises(orric.ScenarioError, match="slot 7: allocator 'careless'"):
+    with pytest.raises(orric.AllocatorError, match="allocator 'careless', slot 7: "):
         allocator.decide(orric.Slot(7, (2e8,), (10.0,)))
 
 

@@ -220,13 +220,13 @@ def test_share_too_small_leaves_requests_waiting(profile_path: Path) -> None:
 )
 def test_shares_beyond_the_budget_are_refused(profile_path: Path, shares: dict[str, float]) -> None:
     scenario = build_scenario(profile_path, budget={"kind": "constant", "fraction": 0.5})
-    with pytest.raises(orric.ScenarioError, match="slot 1"):
+    with pytest.raises(orric.AllocatorError, match="slot 1"):
         orric.simulate(scenario, Fixed("r1", "i0", **shares))
 
 
 def test_allocator_that_exceeds_the_budget_is_refused(profile_path: Path) -> None:
     scenario = build_scenario(profile_path, budget={"kind": "constant", "fraction": 0.5})
-    with pytest.raises(orric.ScenarioError, match="slot 1: allocator 'fixed' exceeds the budget"):
+    with pytest.raises(orric.AllocatorError, match="allocator 'fixed', slot 1: exceeds the budget"):
         orric.simulate(scenario, Fixed("r3", "i2"))
 
 
@@ -234,7 +234,7 @@ def test_allocator_that_exceeds_the_budget_is_refused(profile_path: Path) -> Non
 def test_allocator_that_names_an_unknown_configuration_is_refused(
     profile_path: Path, pair: tuple[str, str], near: str
 ) -> None:
-    with pytest.raises(orric.ScenarioError, match=f"did you mean '{near}'") as caught:
+    with pytest.raises(orric.AllocatorError, match=f"did you mean '{near}'") as caught:
         orric.simulate(build_scenario(profile_path), Fixed(*pair))
     assert "slot 1" in str(caught.value)
     assert "\n" not in str(caught.value)
