@@ -100,16 +100,51 @@ def _raise(slot: int) -> None:
     raise orric.BudgetError(slot, 1.0, 2.0)
 
 
-def test_an_allocator_of_another_package_is_found_by_its_entry_point(monkeypatch):
-    point = importlib.metadata.EntryPoint("third-party", f"{__name__}:ThirdParty", "orric.allocators")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == point.group else [])
-    allocators._installed.cache_clear()
-    try:
-        assert isinstance(orric.make_allocator("third-party"), ThirdParty)
-        with pytest.raises(orric.ScenarioError, match="did you mean 'third-party'"):
-            orric.make_allocator("third-patry")
-    finally:
+@pytest.fixture
+def installed(monkeypatch):
+    """Register entry points for the length of a test."""
+
+    def register(**targets):
+        points = [importlib.metadata.EntryPoint(name, target, "orric.allocators") for name, target in targets.items()]
+        found = {"orric.allocators": points}
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found.get(group, []))
         allocators._installed.cache_clear()
+
+    yield register
+    allocators._installed.cache_clear()
+
+
+def test_an_allocator_of_another_package_is_found_by_its_entry_point(installed):
+    installed(third=f"{__name__}:ThirdParty")
+    assert isinstance(orric.make_allocator("third"), ThirdParty)
+    with pytest.raises(orric.ScenarioError, match="did you mean 'third'"):
+        orric.make_allocator("thirt")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_package:Allocator", "raised ModuleNotFoundError: No module named 'no_such_package'; mend"),
+        (f"{__name__}:NoSuchClass", "raised AttributeError: "),
+        (f"{__name__}:lines", "raised TypeError: lines() missing 2 required positional arguments"),
+        (f"{__name__}:os.getpid", "is of the type int; inherit from orric.Allocator"),
+    ],
+)
+def test_an_allocator_of_a_broken_package_is_told_when_it_is_used_and_not_before(installed, table3, target, message):
+    installed(broken=target, third=f"{__name__}:ThirdParty")
+    assert orric.make_allocator("third").name == "third-party"
+    names = {"allocators": ("third", "broken")}
+    assert orric.Scenario.model_validate({**table3.model_dump(), **names})
+    scenario = table3.model_copy(update=names)
+    found = {one.allocator: one for one in compare(scenario, ["curve"], 1, jobs=1)}
+    assert found["third"].inference.size == 50
+    assert str(found["broken"].error).startswith(f"allocator 'broken', before slot 1: {message}")
+
+
+def test_a_result_goes_by_the_name_asked_for(installed, table3):
+    installed(third=f"{__name__}:ThirdParty")
+    for name in ("student-only", "third"):
+        assert simulate_line(table3, "curve", name, 1).allocator == name
 
 
 class ThirdParty(InferenceOnly):

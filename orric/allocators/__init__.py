@@ -69,5 +69,5 @@ def make_allocator(name: str) -> Allocator:
     except Exception as error:
         raise blamed(name, BEFORE, error, module) from error
     if not isinstance(made, Allocator):
-        raise AllocatorError(name, BEFORE, f"is a {type(made).__name__}", "inherit from orric.Allocator")
+        raise AllocatorError(name, BEFORE, f"is of the type {type(made).__name__}", "inherit from orric.Allocator")
     return made

@@ -222,8 +222,8 @@ def _told(failures: list[Failure], results: list[Result]) -> dict[str, str]:
     told: dict[str, str] = {}
     for failure in failures:
         elsewhere = any(result.allocator == failure.allocator for result in results)
-        message = f"{failure.error} (only with {MODELS[failure.accuracy_model]})" if elsewhere else str(failure.error)
-        told.setdefault(failure.allocator, message)
+        only = f"; it did so with {MODELS[failure.accuracy_model]} only" if elsewhere else ""
+        told.setdefault(failure.allocator, f"{failure.error}{only}")
     return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from orric.allocators import _installed
 from orric.cli import main
 from orric.cli.experiments import DISPENSABLE
 from orric.report.page import columns_with
@@ -181,6 +183,127 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(orric, tmp_pat
     assert out == ""
     assert err.count("\n") == 1
     assert "--output" in err
+
+
+FAULTY = """
+import orric
+
+
+class Breaking(orric.Allocator):
+    name = "breaking"
+
+    def decide(self, slot):
+        return orric.Allocation((orric.StreamAllocation("100%" if slot.index == 3 else "none", "32px"),))
+
+
+class Raising(orric.InferenceOnly):
+    name = "raising"
+
+    def choose(self, slots, requests, budgets_macs):
+        budgets_macs *= 2
+        return super().choose(slots, requests, budgets_macs)
+
+
+class Deaf(orric.RetrainingGreedy):
+    name = "deaf"
+    heard = False
+
+    def observe(self, record):
+        self.heard |= record.agreement is not None
+        if record.slot == 3 and not self.heard:
+            raise ValueError("tell me <more>")
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """Install a package of faulty allocators, for workers as well; return a function that writes a scenario."""
+    site = tmp_path / "site"
+    (site / "faulty-1.0.dist-info").mkdir(parents=True)
+    (site / "faulty.py").write_text(FAULTY)
+    (site / "faulty-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
+    points = "".join(f"{name} = faulty:{name.title()}\n" for name in ("breaking", "raising", "deaf"))
+    (site / "faulty-1.0.dist-info/entry_points.txt").write_text(f"[orric.allocators]\n{points}")
+    monkeypatch.syspath_prepend(site)
+    _installed.cache_clear()
+
+    def scenario(*names, source=TABLE3):
+        text = re.sub(r"allocators = \[.*?\]", f"allocators = {json.dumps(names)}", source.read_text(), flags=re.DOTALL)
+        path = tmp_path / "faulty.toml"
+        path.write_text(text.replace("../traces", str(ROOT / "traces")))
+        return path
+
+    yield scenario
+    _installed.cache_clear()
+    sys.modules.pop("faulty", None)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_goes_on_without_allocators_that_misbehave(orric, tmp_path, faulty, jobs):
+    out = tmp_path / "out"
+    arguments = ["run", faulty("raising", "orric", "breaking", "inference-only"), "--output", out, "--jobs", jobs]
+    status, printed, err = orric(*arguments, "--json")
+    lines = err.splitlines()
+    assert status == 1
+    assert len(lines) == 2
+    assert lines[0].startswith("orric: allocator 'raising', slot 1: raised ValueError: ")
+    assert lines[0].endswith("; mend the allocator (faulty.py:16)")
+    assert lines[1].startswith("orric: allocator 'breaking', slot 3: exceeds the budget of ")
+    answer, summary = json.loads(printed), json.loads((out / "summary.json").read_text())
+    assert answer == {"folder": str(out), **summary}
+    failed = {"raising": lines[0].removeprefix("orric: "), "breaking": lines[1].removeprefix("orric: ")}
+    assert summary["failed"] == failed
+    assert [row["allocator"] for row in summary["results"]] == ["orric", "inference-only", "teacher-only"]
+    page = (out / "report.html").read_text()
+    for message in failed.values():
+        assert f'<p class="failed">Left out of the comparison: {html.escape(message)}.</p>' in page
+    status, printed, err = orric(*arguments)
+    assert (status, err.splitlines()) == (1, lines)
+    assert "ORRIC did best of 2 allocators" in printed
+
+
+def test_a_run_in_which_every_allocator_misbehaves_is_refused(orric, tmp_path, faulty):
+    status, printed, err = orric("run", faulty("raising", "breaking"), "--output", tmp_path / "out", "--jobs", 1)
+    assert (status, printed) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("orric: allocator 'raising', slot 1: raised ValueError: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_misbehaviour_says_so(orric, tmp_path):
+    status, printed, err = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(printed)["failed"] == {}
+    assert 'class="failed"' not in (tmp_path / "out/report.html").read_text()
+
+
+def test_an_allocator_that_misbehaves_under_one_accuracy_model_keeps_its_other_result(orric, tmp_path, faulty):
+    pytest.importorskip("torch")
+    path = faulty("orric", "deaf", source=QUICKSTART)
+    text = path.read_text().replace("slots = 100", "slots = 5").replace("per_slot = 200", "per_slot = 40")
+    path.write_text(re.sub("references = .*", "", text).replace("macs_per_s = 1.0e8", "macs_per_s = 2.0e7"))
+    status, _, err = orric("run", path, "--output", tmp_path / "out", "--jobs", 1)
+    told = "allocator 'deaf', slot 3: raised ValueError: tell me <more>; mend the allocator (faulty.py:27)"
+    assert (status, err) == (1, f"orric: {told}; it did so with the learning curve only\n")
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert [(row["accuracy_model"], row["allocator"]) for row in summary["results"]] == [
+        ("onnx", "orric"),
+        ("onnx", "deaf"),
+        ("curve", "orric"),
+    ]
+    assert html.escape("tell me <more>") in (tmp_path / "out/report.html").read_text()
+
+
+def test_evaluate_tells_an_allocator_that_misbehaves(orric, trace, faulty):
+    status, printed, err = orric("evaluate", "--profile", FOG, "--trace", trace, "--allocator", "raising")
+    assert (status, printed) == (2, "")
+    assert err.startswith("orric: allocator 'raising', slot 1: raised ValueError: ")
+
+
+def test_an_alias_can_be_compared(orric, tmp_path, faulty):
+    status, printed, err = orric("run", faulty("student-only", "orric"), "--output", tmp_path / "out", "--jobs", 1)
+    assert status == 0, err
+    assert "student-only" in printed
 
 
 def test_a_failing_run_leaves_nothing(orric, tmp_path, monkeypatch):

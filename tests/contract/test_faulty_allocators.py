@@ -426,7 +426,7 @@ def test_a_comparison_goes_on_without_those_that_misbehave(profile_path: Path, m
         "none": "allocator 'none', before slot 1",
     }
     assert "raised ValueError: no idea; mend the allocator (test_faulty_allocators.py:" in messages["unmade"]
-    assert "is a NoneType; inherit from orric.Allocator" in messages["none"]
+    assert "is of the type NoneType; inherit from orric.Allocator" in messages["none"]
     for name, result in expected.items():
         other = found[name]
         assert isinstance(result, Result)

@@ -328,10 +328,10 @@ def test_page_loads_nothing_from_elsewhere(both):
 def test_page_escapes_every_text(orric_only):
     nasty = "<script>alert('x')</script>&\"{0}"
     shown = [renamed(orric_only, nasty), renamed(orric_only, "inference-only", 0.5)]
-    text = page(nasty, shown, figures(shown), {nasty: nasty, "versions": {"numpy": nasty}})
+    text = page(nasty, shown, figures(shown), {nasty: nasty, "versions": {"numpy": nasty}}, {nasty: nasty})
     assert nasty not in text
     assert "<script>alert" not in text
-    assert text.count(html.escape(nasty)) >= 6
+    assert text.count(html.escape(nasty)) >= 7
 
 
 def test_page_holds_conclusion_tables_figures_and_provenance(both):
@@ -347,6 +347,12 @@ def test_page_holds_conclusion_tables_figures_and_provenance(both):
     assert "<dt>decisions_per_s</dt>" not in text
     assert ">1,000<" in text
     assert ">2,000<" in text
+
+
+def test_page_names_those_that_were_left_out_below_its_verdict(results):
+    text = page("table3-fog", results, {}, {}, {"mine": "allocator 'mine', slot 3: answers None", "yours": "no idea"})
+    assert text.count('<p class="failed">Left out of the comparison: ') == 2
+    assert text.index('class="verdict"') < text.index("slot 3: answers None.</p>") < text.index('class="sentences"')
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
