@@ -1,10 +1,9 @@
-"""The commands of competitive analysis: optimum, verify, ratio, adversary."""
+"""The commands of competitive analysis: optimum, verify, ratio."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orric.competitive.bounds import Bounds
-    from orric.competitive.ranges import TraceRange
     from orric.competitive.ratio import CompetitiveRatio
     from orric.profile import Profile
     from orric.trace import Trace
@@ -209,7 +207,7 @@ def _one_trace(
             "allocator": name,
             "value": result.value,
             "ratio": {"low": measured.low, "high": measured.high},
-            "bounds": _bounds(proved),
+            "bounds": bounds_of(proved),
             "regret": {"low": measured.regret[0], "high": measured.regret[1]},
             "losses": measured.losses.tolist(),
             "optimum": {"lower": best.lower, "upper": best.upper, "gap": best.gap, "reason": best.reason},
@@ -243,7 +241,7 @@ def _one_trace(
         console.print(table)
         if best.reason:
             console.print(f"the gap of {gap:g} was not met: {best.reason}", highlight=False)
-        _print_bounds(console, proved)
+        print_bounds(console, proved)
         if output is not None:
             console.print(f"Figure: {output}", soft_wrap=True)
     _report_failures(failures)
@@ -279,7 +277,7 @@ def _ensemble(
         for n in [int(found.high[name].argmin())]
     }
     if as_json:
-        answer = {"traces": count, "seed": seed, "ratios": rows, "bounds": _bounds(proved)}
+        answer = {"traces": count, "seed": seed, "ratios": rows, "bounds": bounds_of(proved)}
         print(json.dumps(answer, allow_nan=False))
     else:
         from rich.table import Table
@@ -294,7 +292,7 @@ def _ensemble(
                 name, f"{worst['low']:.6f} to {worst['high']:.6f}", f"{mean['low']:.6f}", f"{mean['high']:.6f}"
             )
         console.print(table)
-        _print_bounds(console, proved)
+        print_bounds(console, proved)
     _report_failures(failures)
 
 
@@ -313,7 +311,7 @@ def _horizons(
     import orric
     from orric.competitive.study import horizons
 
-    low, high = _span("--horizons", spans, whole=True)
+    low, high = span_of("--horizons", spans, whole=True)
     if not 1 <= low <= high:
         raise ScenarioError("--horizons", f"found {spans}", "give LOW:HIGH with 1 <= LOW <= HIGH, e.g. 10:10000")
     slots = sorted(
@@ -333,7 +331,7 @@ def _horizons(
         answer = [
             {
                 "slots": row.slots,
-                "bounds": _bounds(row.proved),
+                "bounds": bounds_of(row.proved),
                 "worst": {name: {"low": low, "high": high} for name, (low, high) in row.worst.items()},
             }
             for row in rows
@@ -353,158 +351,13 @@ def _horizons(
             *(f"{row.worst[name][1]:.4f}" for name in names),
         )  # fmt: skip
     console.print(table)
-    _print_bounds(console, rows[-1].proved)
+    print_bounds(console, rows[-1].proved)
     if output is not None:
         console.print(f"Figure: {output}", soft_wrap=True)
 
 
-@app.command()
-def adversary(
-    profile: ProfileFile,
-    allocator: Annotated[str, typer.Option("--allocator", help="Name of the allocator.")] = "orric",
-    trace: Annotated[
-        Path | None, typer.Option("--trace", help="Take number of slots and ranges from this trace.")
-    ] = None,
-    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Number of slots. [default: 10]")] = None,
-    requests: Annotated[
-        str | None, typer.Option("--requests", help="LOW:HIGH requests per slot. [default: 100:1000]")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget-macs", help="LOW:HIGH MACs per slot. [default: cheapest to dearest pair for HIGH requests]"
-        ),
-    ] = None,
-    levels: Annotated[
-        int | None, typer.Option("--levels", min=2, help="Try so many equally spaced values of each number only.")
-    ] = None,
-    curves: Annotated[
-        bool, typer.Option("--curves", help="Search the learning curve too, with its f(0), f(A^T_max) and L.")
-    ] = False,
-    constructions: Annotated[
-        bool, typer.Option("--from-proofs", help="Start from the proofs' constructions besides random points.")
-    ] = False,
-    restarts: Annotated[int, typer.Option("--restarts", min=1, help="Independent searches.")] = 4,
-    evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="Ratios measured by each search.")] = 10_000,
-    tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="By how much shrinking may raise the ratio, relative.")
-    ] = 1e-3,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Trace to write. [default: worst-ALLOCATOR.csv]")
-    ] = None,
-    seed: FixedSeed = 0,
-    jobs: Jobs = None,
-    as_json: Json = False,
-) -> None:
-    """Search for the trace on which an allocator does worst; shrink it and save it as a trace file.
-
-    Every improvement is kept in a folder beside the trace while the search runs; an interrupted search saves the
-    worst trace it had found.
-    """
-    import orric
-    from orric.competitive.adversary import best_so_far, shrink
-
-    subject = orric.Profile.load(profile)
-    ranges = _ranges(subject, trace, slots, requests, budget, levels)
-    search = orric.Search(subject, ranges, allocator, restarts, evaluations, curves, constructions, seed)
-    target = output or Path(f"worst-{allocator}.csv")
-    log = target.with_name(f"{target.stem}.search")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(log, ignore_errors=True)
-        log.mkdir()
-    except OSError as error:
-        raise ScenarioError(str(log), f"cannot be written ({error.strerror})", "choose another with --output") from None
-    interrupted = False
-    with progress_bars() as progress:
-        bar = progress.add_task("searching", total=restarts)
-        try:
-            worst = orric.search_worst_case(
-                search, log, jobs,
-                lambda done, ratio: progress.update(bar, completed=done, description=f"searching, ratio {ratio:.5f}"),
-            )  # fmt: skip
-            progress.update(bar, description="shrinking")
-            small, _ = shrink(search, worst.profile, worst.trace, tolerance)
-        except KeyboardInterrupt:
-            found = best_so_far(search, log)
-            if found is None:
-                raise
-            interrupted, worst, small = True, found, found.trace
-    small.save(target)
-    proved = orric.bounds(worst.profile, small)
-    best = orric.offline_optimum(worst.profile, small, 1e-8)
-    result = orric.evaluate(worst.profile, small, orric.make_allocator(allocator), seed=seed)
-    measured = orric.competitive_ratio(result, best)
-    replayed = profile
-    if curves:
-        replayed = target.with_suffix(".toml")
-        worst.profile.save(replayed)
-    command = f"orric ratio --profile {replayed} --trace {target} --allocator {allocator} --seed {seed}"
-    answer = {
-        "allocator": allocator,
-        "value": result.value,
-        "ratio": {"low": measured.low, "high": measured.high},
-        "ratio_before_shrinking": worst.ratio,
-        "bounds": _bounds(proved),
-        "trace": str(target),
-        "profile": str(replayed),
-        "replay": command,
-        "slots": small.slots,
-        "evaluations": worst.evaluations,
-        "improvements": worst.improvements,
-        "interrupted": interrupted,
-    }
-    target.with_suffix(".json").write_text(json.dumps(answer, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    if as_json:
-        print(json.dumps(answer, allow_nan=False))
-    else:
-        console = console_of_output()
-        console.print(
-            f"{allocator}: ratio {measured.low:.6f} to {measured.high:.6f} on {small.slots} slots "
-            f"({worst.ratio:.6f} on {worst.trace.slots} before shrinking; {worst.evaluations:,} traces tried, "
-            f"{worst.improvements} improvements)",
-            highlight=False,
-        )
-        _print_bounds(console, proved)
-        console.print(f"Trace: {target}\nReplay: {command}", highlight=False, soft_wrap=True)
-    if interrupted:
-        print(f"orric: interrupted; the worst trace so far is in {target}", file=sys.stderr)
-        raise typer.Exit(130)
-
-
-def _ranges(
-    profile: Profile,
-    trace: Path | None,
-    slots: int | None,
-    requests: str | None,
-    budget: str | None,
-    levels: int | None,
-) -> TraceRange:
-    from dataclasses import replace
-
-    import orric
-    from orric.configuration import undominated
-
-    if trace is not None:
-        if slots or requests or budget:
-            raise ScenarioError(
-                "options", "--trace and ranges together", "give --trace, or --slots, --requests, --budget-macs"
-            )
-        return replace(orric.TraceRange.of(orric.Trace.load(trace)), levels=levels)
-    asked = _span("--requests", requests or "100:1000")
-    retraining, inference = undominated(profile.retraining), undominated(profile.inference)
-    span = (
-        (
-            asked[1] * (retraining[0].cost_macs + inference[0].cost_macs),
-            asked[1] * (retraining[-1].cost_macs + inference[-1].cost_macs),
-        )
-        if budget is None
-        else _span("--budget-macs", budget)
-    )
-    return orric.TraceRange(slots or 10, asked, span, levels)
-
-
-def _span(option: str, text: str, whole: bool = False) -> tuple[float, float]:
+def span_of(option: str, text: str, whole: bool = False) -> tuple[float, float]:
+    """Read LOW:HIGH."""
     number = r"\d+" if whole else r"[0-9.]+(?:[eE][+-]?\d+)?"
     match = re.fullmatch(rf"({number}):({number})", text)
     try:
@@ -515,7 +368,8 @@ def _span(option: str, text: str, whole: bool = False) -> tuple[float, float]:
     raise ScenarioError(option, f"found {text!r}", "give LOW:HIGH, e.g. 10:1000")
 
 
-def _bounds(proved: Bounds) -> dict[str, Any]:
+def bounds_of(proved: Bounds) -> dict[str, Any]:
+    """Return the bounds as JSON has them."""
     from dataclasses import asdict
     from math import isfinite
 
@@ -526,7 +380,8 @@ def _bounds(proved: Bounds) -> dict[str, Any]:
     }
 
 
-def _print_bounds(console: Console, proved: Bounds) -> None:
+def print_bounds(console: Console, proved: Bounds) -> None:
+    """Print what is proved, from what, and which theorem does not apply."""
     console.print(
         f"proved: ORRIC at least {proved.theorem4:.6f} (Theorem 4); Inference-Only at least {proved.theorem2:.6f} "
         f"(Theorem 2), at most {proved.theorem3:.6f} on {proved.slots} slots of equal requests (Theorem 3)\n"
