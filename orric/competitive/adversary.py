@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -248,18 +248,34 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
 def _polish(
     measured: Callable[[Array], float], best: Callable[[], tuple[float, Array]], rng: np.random.Generator
 ) -> None:
-    """Improve the best point one coordinate at a time, to the ends of its range and by ever smaller steps."""
+    """Improve the best point by moves that worst cases have in common, in ever smaller steps."""
     step = 0.25
     while step > 1e-4:
         before = best()[0]
-        for k in rng.permutation(len(best()[1])):
-            for value in (0.0, 1.0, best()[1][k] - step, best()[1][k] + step):
-                point = best()[1].copy()
-                point[k] = min(max(value, 0.0), 1.0)
-                if point[k] != best()[1][k]:
-                    measured(point)
+        for point in _moved(lambda: best()[1], step, rng):
+            if not np.array_equal(point, best()[1]):
+                measured(point)
         if best()[0] >= before * (1 - 1e-9):
             step /= 2
+
+
+def _moved(best: Callable[[], Array], step: float, rng: np.random.Generator) -> Iterator[Array]:
+    """Yield points near the best one, which may change meanwhile.
+
+    One coordinate goes to the ends of its range, to its neighbours' values or by a step; then all requests, and all
+    budgets, go by a step together.
+    """
+    size = len(best())
+    for k in rng.permutation(size):
+        for number in range(6):
+            point = best().copy()
+            point[k] = (0.0, 1.0, point[k - 1], point[(k + 1) % size], point[k] - step, point[k] + step)[number]
+            yield np.clip(point, 0.0, 1.0)
+    for half in (slice(0, size // 2), slice(size // 2, size)):
+        for by in (-step, step):
+            point = best().copy()
+            point[half] += by
+            yield np.clip(point, 0.0, 1.0)
 
 
 def shrink(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +22,11 @@ class TraceRange:
 
     Attributes:
         slots: T.
-        requests: Least and most requests per slot; whole numbers are drawn.
+        requests: Least and most requests per slot, whole numbers; whole numbers are drawn.
         budget_macs: Least and largest budget per slot, in MACs.
         levels: Draw requests and budgets from so many equally spaced values only; None for all values.
-        runs: Draw so many runs of slots, each with one number of requests and one budget; the first is one slot,
-            and the others grow geometrically. None for slots that differ freely.
+        runs: Draw so many runs of slots at most, each with one number of requests and one budget; the first is one
+            slot, and the others grow geometrically. None for slots that differ freely.
 
     Raises:
         ScenarioError: A range is empty, or a number is not usable.
@@ -48,17 +49,27 @@ class TraceRange:
                 raise ScenarioError(name, f"found {low:g} to {high:g}", "give LOW:HIGH with 0 <= LOW <= HIGH, finite")
         if self.requests[0] < 1:
             raise ScenarioError("requests", f"found {self.requests[0]:g}", "give 1 at least; D_min is above 0")
-        if self.levels is not None and self.levels < 2:
-            raise ScenarioError("levels", f"found {self.levels}", "give 2 at least")
+        if not all(float(end).is_integer() for end in self.requests):
+            found = f"found {self.requests[0]:g} to {self.requests[1]:g}"
+            raise ScenarioError("requests", found, "give whole numbers; no slot has a part of a request")
+        for name in ("levels", "runs"):
+            number = getattr(self, name)
+            if number is not None and number < 2:
+                raise ScenarioError(name, f"found {number}", "give 2 at least")
 
     @classmethod
     def of(cls, trace: Trace) -> TraceRange:
-        """Take the ranges of a trace."""
-        return cls(
-            trace.slots,
-            (trace.least_requests, trace.most_requests),
-            (float(trace.budget_macs.min()), float(trace.budget_macs.max())),
-        )
+        """Take the ranges of a trace, of its requests the whole numbers between the least and the most.
+
+        Raises:
+            ScenarioError: There is no whole number between them.
+        """
+        least, most = math.ceil(trace.least_requests), math.floor(trace.most_requests)
+        if least > most:
+            found = f"no whole number lies between {trace.least_requests:g} and {trace.most_requests:g} requests"
+            raise ScenarioError(trace.source, found, "give a trace of whole numbers of requests, or ranges")
+        budgets = float(trace.budget_macs.min()), float(trace.budget_macs.max())
+        return cls(trace.slots, (least, most), budgets)
 
     def with_slots(self, slots: int) -> TraceRange:
         """Return the same ranges for another number of slots."""
@@ -100,8 +111,9 @@ class TraceRange:
         if self.levels is not None:
             point = np.minimum(np.floor(point * self.levels), self.levels - 1) / (self.levels - 1)
         parts = (np.repeat(half, lengths) for half in np.split(point, 2))
+        # Rounding may carry the upper end a hair beyond itself.
         requests, budgets = (
-            low + (high - low) * part
+            np.minimum(low + (high - low) * part, high)
             for (low, high), part in zip((self.requests, self.budget_macs), parts, strict=True)
         )
         return Trace(requests=np.rint(requests), budget_macs=budgets)

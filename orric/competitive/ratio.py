@@ -57,8 +57,8 @@ def competitive_ratio(result: Result, best: OfflineOptimum) -> CompetitiveRatio:
     >>> 0.9 < ratio.low <= ratio.high <= 1
     True
     """
-    requests = np.asarray(best.certificate.claim["trace"]["requests"])
-    if not np.array_equal(result.columns["requests"], requests):
+    claimed = best.certificate.claim["trace"]
+    if not all(np.array_equal(result.columns[name], claimed[name]) for name in ("requests", "budget_macs")):
         raise ScenarioError(
             "competitive ratio", "the result and the optimum are of different traces", "use the same one"
         )
