@@ -37,6 +37,10 @@ class LearningCurve(Section):
         """Return the left-hand derivative, which differs from `slope` only at the kinks of measured points."""
         return self.slope(extent)
 
+    def magnitude(self, most: float) -> float:
+        """Return how large the terms get that add up to an accuracy, up to an extent: rounding is relative to them."""
+        return abs(float(self(most)))
+
     def at(self, slot: int) -> LearningCurve:
         """Return the curve that holds in a slot (from 1): itself, unless it changes with time."""
         return self
@@ -46,7 +50,7 @@ class Exponential(LearningCurve):
     """f(x) = c - a exp(-k x).
 
     >>> curve = Exponential(c=0.8, a=0.2, k=3.0)
-    >>> round(float(curve(0.0)), 6), round(curve.slope(0.0), 6)
+    >>> round(float(curve(0.0)), 6), round(float(curve.slope(0.0)), 6)
     (0.6, 0.6)
     """
 
@@ -60,6 +64,9 @@ class Exponential(LearningCurve):
 
     def slope(self, extent: float | Array) -> Any:
         return self.a * self.k * np.exp(-self.k * np.asarray(extent))
+
+    def magnitude(self, most: float) -> float:
+        return abs(self.c) + self.a
 
 
 class Power(LearningCurve):
@@ -77,6 +84,10 @@ class Power(LearningCurve):
     def slope(self, extent: float | Array) -> Any:
         return self.a * self.alpha * (np.asarray(extent) + self.b) ** (-self.alpha - 1)
 
+    def magnitude(self, most: float) -> float:
+        # The power multiplies the relative error of its base by alpha.
+        return float(abs(self.c) + (1 + self.alpha) * self.a * self.b**-self.alpha)
+
 
 class Logarithmic(LearningCurve):
     """f(x) = a + b log(1 + k x)."""
@@ -91,6 +102,9 @@ class Logarithmic(LearningCurve):
 
     def slope(self, extent: float | Array) -> Any:
         return self.b * self.k / (1 + self.k * np.asarray(extent))
+
+    def magnitude(self, most: float) -> float:
+        return float(abs(self.a) + self.b * np.log1p(self.k * most))
 
 
 class Tabulated(LearningCurve):

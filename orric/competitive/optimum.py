@@ -28,6 +28,8 @@ Array = np.ndarray[Any, Any]
 MOST_POINTS = 2**24
 # No interval can be narrower than what rounding costs.
 FINEST_GAP = 1e-10
+# Pieces of a curve's upper bound: with how many to begin, and where to stop.
+FEWEST_CELLS, MOST_NODES = 2**8, 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +56,8 @@ class OfflineOptimum:
 
     @property
     def gap(self) -> float:
-        """(upper - lower) / upper."""
-        return (self.upper - self.lower) / self.upper
+        """(upper - lower) / upper, and 0 where nothing can be earned."""
+        return _relative(self.lower, self.upper)
 
 
 def offline_optimum(
@@ -92,12 +94,12 @@ def offline_optimum(
     begun = time.perf_counter()
     problem = OfflineProblem.of(profile, trace, overload)
     if problem.memory.kind == "window":
-        # Fine tables cost little here, and let the checker's own evaluation agree with the claim.
-        tables = curve_tables(problem.curves, float(problem.gains.max()), min(gap, 1e-9))
+        # The checker evaluates the bound without tables, so theirs must be close to it.
+        tables = curve_tables(problem.curves, float(problem.gains.max()), min(max(gap, 1e-8), 1e-6))
         lower, chosen, upper, evidence, reason = price_bound(problem, gap, tables)
     else:
         lower, chosen, upper, evidence, reason = _refined(problem, gap)
-    lower, upper = _down(lower, trace.slots), max(upper, lower)
+    upper = max(upper, lower)
     seconds = time.perf_counter() - begun
     allocations = problem.allocations(chosen)
     return OfflineOptimum(
@@ -106,14 +108,14 @@ def offline_optimum(
         allocations=allocations,
         correct=problem.correct(chosen),
         seconds=seconds,
-        reason=reason if (upper - lower) / upper > gap else "",
+        reason=reason if _relative(lower, upper) > gap else "",
         certificate=Certificate.of(problem, allocations, lower, upper, evidence),
     )
 
 
-def _down(value: float, slots: int) -> float:
-    """Round a sum over slots down by more than adding it up in another order can change it."""
-    return value * (1 - 2.0**-44 - 8 * slots * 2.0**-53)
+def _relative(lower: float, upper: float) -> float:
+    """Return the width of an interval relative to its upper end; where nothing can be earned it is 0."""
+    return (upper - lower) / upper if upper > 0 else 0.0
 
 
 def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, dict[str, Array], str]:
@@ -124,28 +126,36 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
     most = float(problem.gains.max())
     tables = curve_tables(problem.curves, most, gap)
     steps = (keep, weight, problem.gains, problem.rewards, problem.counts, *tables)
-    lower, upper, chosen = -1.0, math.inf, np.zeros(slots, np.int64)
+    lower, upper, chosen = -math.inf, math.inf, np.zeros(slots, np.int64)
     evidence: dict[str, Array] = {}
     # The first level is one piece per slot; tolerances are relative to the whole value, shared by the slots.
-    starts, extents = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
-    begins, _, accuracies, which = tables
+    first = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
+    starts, extents = first
+    begins, _, accuracies, _, which = tables
     scale = float((problem.rewards[:, 0] * accuracies[begins[which + 1] - 1]).sum())
     spread = max(1e-2, gap)
     tolerance = np.full(2 * slots, spread * scale / slots)
+    # Even the coarsest bound has a few points per slot.
+    capacity = max(MOST_POINTS, 8 * slots)
     while True:
         starts, extents, bounds = relaxation.bound_backward(
-            low, high, *steps, most, starts, extents, tolerance, False, MOST_POINTS
+            low, high, *steps, most, starts, extents, tolerance, False, capacity
         )
         if starts[0] < 0:
-            return lower, chosen, upper, evidence, f"more than {MOST_POINTS:,} points would be needed"
+            reason = f"more than {MOST_POINTS:,} points would be needed"
+            if evidence:
+                return lower, chosen, upper, evidence, reason
+            spread *= 16
+            (starts, extents), tolerance = first, tolerance * 16
+            continue
         promised = float(bounds[0])
         path = relaxation.best_path(*steps, starts, extents, bounds, 8)
-        value = float(problem.correct(path).sum())
+        value = problem.value(path)
         if value > lower:
             lower, chosen = value, path
         if promised < upper:
             upper, evidence = promised, {"starts": starts, "extents": extents, "bounds": bounds}
-        width = (upper - lower) / upper
+        width = _relative(lower, upper)
         if width <= gap:
             return lower, chosen, upper, evidence, ""
         if spread <= max(gap, FINEST_GAP) / 64:
@@ -156,10 +166,10 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
         spread = min(max(width / 10, gap), spread / 4) if spread > gap else spread / 4
         # A path that has already lost more than the gap can hide may be bounded that much more loosely.
         hidden = np.minimum(lost, scale) - max(promised - target, 0.0)
-        tolerance = np.maximum(spread * lower / slots, hidden / slots)
+        tolerance = np.maximum(spread * max(lower, FINEST_GAP * scale) / slots, hidden / slots)
 
 
-def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> tuple[Array, Array, Array, Array]:
+def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> relaxation.Tables:
     """Bound every distinct curve from above by a concave, piecewise linear function.
 
     Args:
@@ -168,48 +178,60 @@ def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> tu
         gap: Relative width of the interval they are meant for.
 
     Returns:
-        Where each table begins, shape (curves + 1,), extents and accuracies of the points, flat, and which table
-        each slot uses, shape (T,).
+        Where each table begins, shape (curves + 1,), extents, accuracies and slopes (towards the next one) of the
+        points, flat, and which table each slot uses, shape (T,).
     """
     distinct = {id(curve): curve for curve in curves}
     place = {key: n for n, key in enumerate(distinct)}
-    tables = [_table(curve, most, max(gap, FINEST_GAP) / 20) for curve in distinct.values()]
-    starts = np.cumsum([0, *(len(x) for x, _ in tables)])
-    x, y = (np.concatenate(parts) for parts in zip(*tables, strict=True))
-    return starts, x, y * (1 + 2.0**-45), np.array([place[id(curve)] for curve in curves])
+    tables = []
+    for curve in distinct.values():
+        hair = relaxation.ROUNDING / 4 * curve.magnitude(most)
+        x, y, slopes = _table(curve, most, max(gap, FINEST_GAP) / 20, hair)
+        tables.append((x, y * (1 + 2.0**-45) + hair, slopes))
+    starts = np.cumsum([0, *(len(x) for x, _, _ in tables)])
+    x, y, slopes = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+    return starts, x, y, slopes, np.array([place[id(curve)] for curve in curves])
 
 
-def _table(curve: LearningCurve, most: float, error: float) -> tuple[Array, Array]:
-    """Return points whose lines run above a curve by at most a relative error: its own, or its tangents' crossings."""
+def _table(curve: LearningCurve, most: float, error: float, hair: float) -> tuple[Array, Array, Array]:
+    """Return points whose lines run above a curve by a relative error at most: its own, or its tangents' crossings.
+
+    Args:
+        curve: A concave curve.
+        most: Where the points end.
+        error: How far they may be off, relative to the curve.
+        hair: What rounding puts them off anyway.
+
+    Returns:
+        Extents, accuracies, and the slope from each point to the next.
+    """
     if most == 0:
-        return np.zeros(1), np.atleast_1d(np.asarray(curve(0.0), float))
+        return np.zeros(1), np.atleast_1d(np.asarray(curve(0.0), float)), np.zeros(1)
     if isinstance(curve, Tabulated):
         knots = np.array([x for x in curve.x if x < most] + [most])
-        return knots, np.asarray(curve(knots), float)
-    cells = 2**8
+        return knots, np.asarray(curve(knots), float), np.asarray(curve.slope(knots), float)
+    # Learning curves bend most at the start.
+    nodes = most * (np.arange(FEWEST_CELLS + 1) / FEWEST_CELLS) ** 2
     while True:
-        # Learning curves bend most at the start.
-        nodes = most * (np.arange(cells + 1) / cells) ** 2
         values = np.asarray(curve(nodes), float)
         slopes = np.broadcast_to(np.asarray(curve.slope(nodes), float), nodes.shape)
         width, rise, bend = np.diff(nodes), np.diff(values), slopes[:-1] - slopes[1:]
         # Where rounding hides the bend, the middle serves: both tangents are above the curve there.
-        part = np.divide(
-            rise - slopes[1:] * width, bend * width, out=np.full(cells, 0.5), where=bend > 1e-9 * slopes[:-1]
-        )
+        visible = bend * width > np.maximum(1e-9 * slopes[:-1] * width, hair)
+        part = np.divide(rise - slopes[1:] * width, bend * width, out=np.full(len(width), 0.5), where=visible)
         crossing = np.clip(part, 0.01, 0.99) * width
         above = np.maximum(values[:-1] + slopes[:-1] * crossing, values[1:] - slopes[1:] * (width - crossing))
         chord = values[:-1] + rise * crossing / width
-        if ((above - chord) <= error * chord).all() or cells >= 2**20:
-            return np.concatenate([[0.0], nodes[:-1] + crossing, [most]]), np.concatenate(
-                [values[:1], above, values[-1:]]
-            )
-        cells *= 2
+        rough = above - chord > error * chord + hair
+        if not rough.any() or len(nodes) > MOST_NODES:
+            x = np.concatenate([[0.0], nodes[:-1] + crossing, [most]])
+            return x, np.concatenate([values[:1], above, values[-1:]]), np.append(slopes, slopes[-1])
+        nodes = np.sort(np.concatenate([nodes, (nodes[:-1] + width / 2)[rough]]))
 
 
 @lru_cache(maxsize=1)
 def _warm_up() -> None:
-    """Compile on an instance of two slots, so that no caller's time counts compilation."""
+    """Compile on a small instance, so that no caller's time counts compilation."""
     from orric.configuration import InferenceConfiguration, RetrainingConfiguration
 
     profile = Profile(
@@ -227,4 +249,6 @@ def _warm_up() -> None:
         curve=Exponential(c=0.9, a=0.4, k=3.0),
         memory=LearningExtent(),
     )
-    _refined(OfflineProblem.of(profile, Trace(requests=np.ones(9), budget_macs=np.full(9, 2.0))), 1e-6)
+    problem = OfflineProblem.of(profile, Trace(requests=np.ones(9), budget_macs=np.full(9, 2.0)))
+    _refined(problem, 1e-6)
+    price_bound(problem, 0.5, curve_tables(problem.curves, 1.0, 0.5))

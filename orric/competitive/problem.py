@@ -15,6 +15,8 @@ from orric.profile import Profile
 from orric.trace import Trace
 
 Array = np.ndarray[Any, Any]
+# How far a range of extents is widened from slot to slot, relative to its ends.
+HAIR = 2.0**-40
 Overload: TypeAlias = Literal["error", "shed"]
 
 
@@ -107,6 +109,15 @@ class OfflineProblem:
         )  # fmt: skip
         return correct
 
+    def value(self, chosen: Array) -> float:
+        """Return what the chosen options earn together, rounded down by more than another way to add differs."""
+        slots = len(chosen)
+        most = float(self.gains.max())
+        # What rounding does to an accuracy is relative to the terms of its curve.
+        magnitudes = {id(curve): curve.magnitude(most) for curve in self.curves}
+        unsure = self.rewards[np.arange(slots), chosen] @ np.array([magnitudes[id(curve)] for curve in self.curves])
+        return float(self.correct(chosen).sum() * (1 - 2.0**-44 - 8 * slots * 2.0**-53) - unsure * 2.0**-49)
+
     def allocations(self, chosen: Array) -> list[dict[str, Any]]:
         """Name the configurations of the chosen options, as `Result.allocations` does."""
         pairs = self.pairs[np.arange(len(chosen)), chosen].tolist()
@@ -135,11 +146,15 @@ class OfflineProblem:
         return keep, weight
 
     def reach(self, keep: Array, weight: Array) -> tuple[Array, Array]:
-        """Return the least and the largest extent before each slot that any allocations reach, shape (T,) each."""
+        """Return the least and the largest extent before each slot that any allocations reach, shape (T,) each.
+
+        A hair is added on both sides, for rounding.
+        """
         slots = len(self.counts)
         most = self.gains[np.arange(slots), self.counts - 1]
+        cap = float(most[self.requests > 0].max())
         low, high = np.zeros(slots), np.zeros(slots)
         for t in range(slots - 1):
-            low[t + 1] = keep[t] * low[t] + weight[t] * self.gains[t, 0]
-            high[t + 1] = keep[t] * high[t] + weight[t] * most[t]
+            low[t + 1] = (keep[t] * low[t] + weight[t] * self.gains[t, 0]) * (1 - HAIR)
+            high[t + 1] = min((keep[t] * high[t] + weight[t] * most[t]) * (1 + HAIR), cap)
         return low, np.maximum(high, low)

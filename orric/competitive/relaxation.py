@@ -12,12 +12,14 @@ Arrays over slots are flat: the points of U_t are `extents[starts[t] : starts[t 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numba
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+# Concave, piecewise linear curves: where each begins, extents, accuracies, slopes behind each point, curve per slot.
+Tables: TypeAlias = tuple[Array, Array, Array, Array, Array]
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
 
@@ -27,8 +29,8 @@ def compiled(function: Compiled) -> Compiled:
     return fast  # type: ignore[no-any-return]
 
 
-# Relative error allowed for a handful of floating-point operations, each good to 2^-53.
-ROUNDING = 2.0**-49
+# Relative error allowed for some floating-point operations, each good to 2^-53, the checker's among them.
+ROUNDING = 2.0**-47
 # A curve's table with fewer points than this is taken for measured points, whose kinks are worth a place each.
 KINKS = 256
 # Places closer than this (relative to the largest profit) count as one.
@@ -64,18 +66,17 @@ def value_at(extents: Array, bounds: Array, first: int, last: int, place: float)
 
 
 @compiled
-def _bow(extents: Array, values: Array, left: int, right: int, last: int, begin: float, end: float) -> Any:
+def _bow(extents: Array, slopes: Array, left: int, right: int, last: int, begin: float, end: float) -> Any:
     """Return how far a concave curve may rise above its chord: it lies below both end tangents.
 
-    The table's piece `left` holds `begin`, its piece `right` holds `end`.
+    The table's piece `left` holds `begin`, its piece `right` holds `end`. Its slopes are given, because differences
+    of its values over short pieces are mostly rounding.
     """
     if left == right or left >= last:
         return 0.0
     if extents[right] >= end:
         right -= 1
-    at_begin = (values[left + 1] - values[left]) / (extents[left + 1] - extents[left])
-    at_end = (values[right + 1] - values[right]) / (extents[right + 1] - extents[right])
-    return 0.25 * max(at_begin - at_end, 0.0) * (end - begin)
+    return 0.25 * max(slopes[left] - slopes[right], 0.0) * (end - begin)
 
 
 @compiled
@@ -198,6 +199,7 @@ def bound_backward(
     tables: Array,
     table_x: Array,
     table_y: Array,
+    table_s: Array,
     which: Array,
     most: float,
     old_starts: Array,
@@ -219,6 +221,7 @@ def bound_backward(
         tables: Where each curve's concave, piecewise linear upper bound begins in the next two, shape (curves + 1,).
         table_x: Its extents, flat.
         table_y: Its accuracies, flat.
+        table_s: Its slope behind each point, flat.
         which: Curve of each slot, shape (T,).
         most: A^T_max.
         old_starts: Points of the level before, flat.
@@ -249,8 +252,9 @@ def bound_backward(
         for c in range(old_last - old_first):
             a, b = old_extents[old_first + c], old_extents[old_first + c + 1]
             left, right = _piece(table_x, low_f, high_f, a), _piece(table_x, low_f, high_f, b)
-            bow = rewards[t, 0] * _bow(table_x, table_y, left, right, high_f, a, b)
-            pieces[c] = min(max(int(np.ceil(np.sqrt(8.0 * bow / tolerance[old_first + c]))), 1), 4096)
+            bow = rewards[t, 0] * _bow(table_x, table_s, left, right, high_f, a, b)
+            if bow > 0.0:
+                pieces[c] = min(max(int(np.ceil(np.sqrt(8.0 * bow / tolerance[old_first + c]))), 1), 4096)
             extra += pieces[c]
         points = 0 if t == horizon - 1 else last - first + 1
         size = options * points + extra + len(knots) + 4
@@ -260,15 +264,14 @@ def bound_backward(
             old_extents[old_first : old_last + 1], 0, old_last - old_first, pieces, knots, near, place,
         )  # fmt: skip
         # Values of every option at every place; where the best option changes, the crossing is a place as well.
-        x, y, room = np.empty(2 * count), np.empty(2 * count), np.empty(2 * count)
+        x, y, room = np.empty(3 * count), np.empty(3 * count), np.empty(3 * count)
         now, before = np.empty(options), np.empty(options)
         heads = np.full(options, first)
-        best_before, filled, old, plain = -1, 0, 0, 0.0
+        best_before, filled, old, plain, f_before = -1, 0, 0, 0.0, 0.0
         steepest, table = 0.0, _piece(table_x, low_f, high_f, low[t])
         for k in range(first, last):
             if points:
                 steepest = max(steepest, abs(us[k + 1] - us[k]) / (xs[k + 1] - xs[k]))
-        largest = 0.0
         for n in range(count):
             here = place[n]
             behind = table
@@ -291,28 +294,46 @@ def bound_backward(
             if old > 0 and here <= old_extents[old_first + old] + 2 * near:
                 # The line that ends here runs above the piece before, so it must keep to that one's tolerance too.
                 allowed = min(allowed, tolerance[old_first + old - 1])
-            bow = 0.0
+            raised = 0.0
             if n > 0:
-                bow = rewards[t, 0] * _bow(table_x, table_y, behind, table, high_f, place[n - 1], here)
-                y[filled - 1] = max(y[filled - 1], plain + bow)
+                # From place to place the options are straight but for the curve, which lies below its two tangents.
+                begin = place[n - 1]
+                bow = rewards[t, 0] * _bow(table_x, table_s, behind, table, high_f, begin, here)
+                peak, cross = here, here
+                if bow > 0.0:
+                    right = table - 1 if table_x[table] >= here else table
+                    part = ((f - f_before) / (here - begin) - table_s[right]) / (table_s[behind] - table_s[right])
+                    peak = begin + min(max(part, 0.0), 1.0) * (here - begin)
+                    if not begin + near < peak < here - near:
+                        peak, raised = here, bow
+                        y[filled - 1] = max(y[filled - 1], plain + bow)
                 if best != best_before:
                     gap_before = before[best_before] - before[best]
                     gap_now = now[best] - now[best_before]
                     if gap_before + gap_now > 0.0:
-                        part = gap_before / (gap_before + gap_now)
-                        cross = place[n - 1] + part * (here - place[n - 1])
-                        if cross > place[n - 1] + near and cross < here - near:
-                            level = -np.inf
-                            for i in range(options):
-                                level = max(level, before[i] + part * (now[i] - before[i]))
-                            x[filled], y[filled], room[filled] = cross, level + bow, allowed
-                            filled += 1
-            x[filled], y[filled], room[filled] = here, now[best] + bow, allowed
-            plain = now[best]
+                        cross = begin + gap_before / (gap_before + gap_now) * (here - begin)
+                    if abs(cross - peak) <= near:
+                        cross = here
+                for z in (min(peak, cross), max(peak, cross)):
+                    if begin + near < z < here - near:
+                        part = (z - begin) / (here - begin)
+                        level = -np.inf
+                        for i in range(options):
+                            level = max(level, before[i] + part * (now[i] - before[i]))
+                        if raised > 0.0:
+                            level += raised
+                        elif bow > 0.0:
+                            level += bow * min((z - begin) / (peak - begin), (here - z) / (here - peak))
+                        x[filled], y[filled], room[filled] = z, level, allowed
+                        filled += 1
+            x[filled], y[filled], room[filled] = here, now[best] + raised, allowed
+            plain, f_before = now[best], f
             filled += 1
-            largest = max(largest, now[best])
             before[:] = now
             best_before = best
+        largest = 0.0
+        for n in range(filled):
+            largest = max(largest, y[n] + room[n])
         margin = ROUNDING * largest + 4.0 * NEAR * most * steepest
         for n in range(filled):
             y[n] += margin
@@ -320,7 +341,7 @@ def bound_backward(
             filled = _hull(x, y, room, filled)
         out_x, out_y = np.empty(filled), np.empty(filled)
         written = _simplified(x, y, room, filled, out_x, out_y)
-        if first - written < 0:
+        while first - written < 0:
             if 2 * room_left > capacity:
                 sizes[0] = -1
                 return sizes, xs, us
@@ -352,6 +373,7 @@ def losses_forward(
     tables: Array,
     table_x: Array,
     table_y: Array,
+    table_s: Array,
     which: Array,
     starts: Array,
     extents: Array,
@@ -376,7 +398,7 @@ def losses_forward(
                 continue
             a, b = extents[c], extents[min(c + 1, last)]
             from_a, from_b = _piece(table_x, low_f, high_f, a), _piece(table_x, low_f, high_f, b)
-            bow = _bow(table_x, table_y, from_a, from_b, high_f, a, b)
+            bow = _bow(table_x, table_s, from_a, from_b, high_f, a, b)
             at_a = _line(table_x, table_y, from_a, high_f, a) + bow
             at_b = _line(table_x, table_y, from_b, high_f, b) + bow
             for i in range(counts[t]):
@@ -418,6 +440,7 @@ def best_path(
     tables: Array,
     table_x: Array,
     table_y: Array,
+    table_s: Array,
     which: Array,
     starts: Array,
     extents: Array,

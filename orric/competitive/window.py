@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from orric.competitive.problem import OfflineProblem
+from orric.competitive.problem import HAIR, OfflineProblem
 from orric.exceptions import extra
 
 with extra("sim"):
-    from orric.competitive.relaxation import compiled, value_at
+    from orric.competitive.relaxation import Tables, compiled, value_at
 
 Array = np.ndarray[Any, Any]
 STEPS = 600
 
 
 def price_bound(
-    problem: OfflineProblem, gap: float, tables: tuple[Array, Array, Array, Array]
+    problem: OfflineProblem, gap: float, tables: Tables
 ) -> tuple[float, Array, float, dict[str, Array], str]:
     """Enclose the optimum for any memory; made for windows.
 
@@ -41,7 +41,7 @@ def price_bound(
     slots = len(problem.counts)
     begins, ends, mass = windows(problem.requests, problem.memory.slots or slots)
     low, high = _reach(problem, begins, ends, mass)
-    lower, chosen = -1.0, np.zeros(slots, np.int64)
+    lower, chosen = -np.inf, np.zeros(slots, np.int64)
     upper, best_prices = np.inf, np.zeros(slots)
     every = np.arange(slots)
 
@@ -49,7 +49,7 @@ def price_bound(
         nonlocal lower, chosen
         path = start.copy()
         _climb(path, problem.gains, problem.rewards, problem.counts, problem.requests, begins, ends, mass, *tables)
-        value = float(problem.correct(path).sum())
+        value = problem.value(path)
         if value > lower:
             lower, chosen = value, path
 
@@ -69,7 +69,7 @@ def price_bound(
             break
         mismatch = problem.memory.extents(problem.requests, problem.gains[every, options])[:-1] - places
         length = float(mismatch @ mismatch)
-        if length <= 1e-30:
+        if length <= (1e-12 * problem.gains.max()) ** 2:
             break
         # Polyak's length, shortened as the steps go on because the lower end is not the dual optimum.
         prices = prices - mismatch * ((bound - lower) / length) * (1 - step / STEPS)
@@ -91,15 +91,14 @@ def windows(requests: Array, width: int) -> tuple[Array, Array, Array]:
 
 
 def _reach(problem: OfflineProblem, begins: Array, ends: Array, mass: Array) -> tuple[Array, Array]:
+    """Return the least and the largest extent before each slot, a hair wider than they are; shape (T,) each."""
     every = np.arange(len(ends))
-    answer = []
-    for gains in (problem.gains[:, 0], problem.gains[every, problem.counts - 1]):
-        total = np.concatenate([[0.0], np.cumsum(problem.requests * gains)])
-        answer.append(np.divide(total[ends] - total[begins], mass, out=np.zeros(len(ends)), where=mass > 0))
-    most = float(problem.gains.max())
-    # Differences of running sums lose digits; a range a hair too wide is still a valid one.
-    hair = 1e-9 * most
-    return np.clip(answer[0] - hair, 0, most), np.clip(answer[1] + hair, 0, most)
+    low, high = np.zeros(len(ends)), np.zeros(len(ends))
+    for side, gains in ((low, problem.gains[:, 0]), (high, problem.gains[every, problem.counts - 1])):
+        gained = problem.requests * gains
+        for slot in np.flatnonzero(mass).tolist():
+            side[slot] = gained[begins[slot] : ends[slot]].sum() / mass[slot]
+    return low * (1 - HAIR), np.minimum(high * (1 + HAIR), problem.gains.max())
 
 
 def priced(
@@ -110,16 +109,18 @@ def priced(
     mass: Array,
     low: Array,
     high: Array,
-    tables: tuple[Array, Array, Array, Array],
+    tables: Tables,
 ) -> tuple[float, Array, Array]:
     """Return the bound under some prices, and the option and extent of every slot that make it."""
-    table_begins, table_x, table_y, which = tables
+    table_begins, table_x, table_y, table_s, which = tables
     slots = len(prices)
     pay = np.divide(prices, mass, out=np.zeros(slots), where=mass > 0)
-    spread = np.zeros(slots + 1)
-    np.add.at(spread, begins, np.where(ends > begins, pay, 0))
-    np.subtract.at(spread, ends, np.where(ends > begins, pay, 0))
-    later = problem.requests * np.cumsum(spread)[:-1]
+    # Ends and begins ascend, so the slots whose extent a slot takes part in are a range. Its sum is taken anew each
+    # time: in differences of running sums the largest windows would drown the smallest.
+    every = np.arange(slots)
+    first, stop = np.searchsorted(ends, every, side="right"), np.searchsorted(begins, every, side="right")
+    sums = np.add.reduceat(np.append(pay, 0.0), np.stack([np.minimum(first, stop), stop], axis=1).ravel())[::2]
+    later = problem.requests * np.where(first < stop, sums, 0.0)
     worth, place = np.zeros(problem.gains.shape), np.zeros(problem.gains.shape)
     for table in range(len(table_begins) - 1):
         points = slice(table_begins[table], table_begins[table + 1])
@@ -127,16 +128,19 @@ def priced(
         rows = np.flatnonzero(which == table)
         reward, price = problem.rewards[rows], prices[rows, None]
         # The best extent of a concave, piecewise linear curve is the point where R f' falls through the price.
-        fall = np.searchsorted(-np.diff(y) / np.diff(x), -price / np.maximum(reward, 1e-300), side="left")
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            fall = np.searchsorted(-table_s[points][:-1], -price / reward, side="left")
         best = np.clip(x[fall], low[rows, None], high[rows, None])
         worth[rows] = reward * np.interp(best, x, y) - price * best
         place[rows] = best
     total = worth + problem.gains * later[:, None]
     total[np.arange(total.shape[1])[None, :] >= problem.counts[:, None]] = -np.inf
     options = total.argmax(axis=1)
-    every = np.arange(slots)
-    size = float((np.abs(worth[every, options]) + np.abs(problem.gains[every, options] * later)).sum())
-    bound = float(total[every, options].sum()) + size * (2.0**-44 + 8 * slots * 2.0**-53)
+    # Rounding is relative to the terms, which may cancel; and the checker is not sure of a slope's last digits.
+    most = float(problem.gains.max())
+    terms = problem.rewards[:, 0] * table_y[table_begins[which + 1] - 1] + most * (np.abs(prices) + np.abs(later))
+    unsure = terms.sum() * (2.0**-44 + slots * 2.0**-49) + np.abs(prices) @ (high - low) * 2.0**-37
+    bound = float(total[every, options].sum() + unsure)
     return bound, options, place[every, options]
 
 
@@ -153,6 +157,7 @@ def _climb(
     tables: Array,
     table_x: Array,
     table_y: Array,
+    table_s: Array,
     which: Array,
 ) -> None:
     """Improve a path in place by changing one slot's option at a time until no change helps."""
