@@ -31,6 +31,10 @@ docs: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/start_up.py
 	$(BIN)/python tests/benchmarks/learning_gain.py
+	$(BIN)/python tests/benchmarks/optimum.py
+	$(BIN)/python tests/benchmarks/theorems.py
+	$(BIN)/python tests/benchmarks/adversary.py
+	$(BIN)/python tests/benchmarks/regimes.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -101,7 +101,9 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
             f"{slope:g} of the curve; set slope_floor to {slope:g} at most"
         )
     if not trace.requests.all():
-        doubts.append("Theorem 4 is not proved here: some slots have no requests, and D_min leaves them out")
+        doubts.append(
+            "Theorem 4 does not hold here: ORRIC retrains for some slots that have no requests, and D_min leaves them out"
+        )
     if len(curves) > 1 or isinstance(profile.curve, TimeVarying):
         doubts.append("Theorem 3 is about one curve: here it changes with time, and extremes over all curves are used")
     if best > top * (1 + 1e-9):

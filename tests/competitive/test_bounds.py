@@ -74,7 +74,7 @@ def test_slots_without_requests_do_not_count_for_the_least_and_are_doubted() -> 
     assert (idle.alpha, idle.theorem4) == (busy.alpha, busy.theorem4)
     (doubt,) = idle.doubts
     assert "no requests" in doubt
-    assert "Theorem 4 is not proved" in doubt
+    assert "Theorem 4 does not hold" in doubt
 
 
 def test_a_floor_above_the_slope_is_doubted_with_both_numbers() -> None:
