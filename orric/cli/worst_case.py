@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orric.cli.competition import FixedSeed, ProfileFile, bounds_of, print_bounds, span_of
-from orric.cli.frame import Jobs, Json, app, console_of_output, progress_bars
+from orric.cli.frame import InterruptError, Jobs, Json, app, console_of_output, progress_bars
 from orric.exceptions import ScenarioError
 
 if TYPE_CHECKING:
@@ -129,8 +128,7 @@ def adversary(
         print_bounds(console, proved)
         console.print(f"Trace: {target}\nReplay: {command}", highlight=False, soft_wrap=True)
     if interrupted:
-        print(f"orric: interrupted; the worst trace so far is in {target}", file=sys.stderr)
-        raise typer.Exit(130)
+        raise InterruptError(f"interrupted; the worst trace so far is in {target}")
 
 
 def _ranges(

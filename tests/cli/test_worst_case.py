@@ -1,0 +1,194 @@
+"""The commands of competitive analysis: keys, messages, certificates, and traces that replay."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import orric as package
+from orric.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "traces/profiles/digits.toml"
+TIGHT = ROOT / "traces/workloads/tight.csv"
+WORST = ROOT / "traces/workloads/worst-orric-digits.csv"
+
+
+@pytest.fixture
+def orric(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process and a folder of its own; return exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["orric", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def about(profile=DIGITS, trace=TIGHT):
+    return ("--profile", profile, "--trace", trace)
+
+
+def test_optimum_answers_with_the_documented_keys_and_verifies(orric):
+    status, out, _ = orric("optimum", *about(), "--gap", "1e-6", "--certificate", "c", "--json")
+    answer = json.loads(out)
+    assert status == 0
+    assert {"lower", "upper", "gap", "allocations", "seconds"} <= set(answer)
+    assert answer["gap"] == pytest.approx((answer["upper"] - answer["lower"]) / answer["upper"])
+    assert 0 <= answer["gap"] <= 1e-6
+    assert set(answer["allocations"][0]) == {"slot", "stream", "retraining", "inference"}
+    status, out, _ = orric("verify", "c", *about(), "--json")
+    assert status == 0
+    assert json.loads(out)["upper"] == answer["upper"]
+    assert orric("verify", "c")[1].startswith("verified: the offline optimum lies between")
+
+
+def test_the_exact_optimum_lies_in_the_interval(orric):
+    exact = json.loads(orric("optimum", *about(trace=WORST), "--exact", "--json")[1])
+    interval = json.loads(orric("optimum", *about(trace=WORST), "--json")[1])
+    assert exact["gap"] == 0
+    assert interval["lower"] * (1 - 1e-12) <= exact["lower"] <= interval["upper"]
+
+
+def test_ratio_answers_with_the_documented_keys(orric):
+    status, out, _ = orric("ratio", *about(), "--allocator", "inference-only", "--json", "--output", "lost.png")
+    answer = json.loads(out)
+    assert status == 0
+    assert {"value", "ratio", "bounds"} <= set(answer)
+    assert set(answer["ratio"]) == {"low", "high"}
+    assert {"theorem2", "theorem3", "theorem4", "corollary1_slots", "crossing_slots"} <= set(answer["bounds"])
+    assert answer["bounds"]["theorem2"] <= answer["ratio"]["low"] <= answer["ratio"]["high"] <= 1
+    assert answer["regret"]["low"] <= sum(answer["losses"]) + 1e-6 <= answer["regret"]["high"] + 1
+    assert Path("lost.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Broken(package.InferenceOnly):
+    """Raises in slot 3."""
+
+    name = "broken"
+
+    def choose(self, slots, requests, budgets_macs):
+        if (slots == 3).any():
+            raise RuntimeError("out of order")
+        return super().choose(slots, requests, budgets_macs)
+
+
+def test_a_faulty_allocator_is_named_with_its_slot_and_the_others_go_on(orric, monkeypatch):
+    monkeypatch.setitem(package.ALLOCATORS, "broken", Broken)
+    for more in ((), ("--ensemble", 5, "--jobs", 1)):
+        status, out, err = orric("ratio", *about(), "--allocator", "broken", "--allocator", "orric", *more, "--json")
+        assert status == 1
+        assert "'broken', slot 3" in err
+        assert "orric" in json.dumps(json.loads(out))
+    status, out, err = orric("ratio", *about(), "--allocator", "broken")
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+def test_ensembles_do_not_depend_on_the_number_of_workers(orric):
+    command = ("ratio", *about(), "--ensemble", 60, "--seed", 3, "--json", "--jobs")
+    one, two = (json.loads(orric(*command, jobs)[1]) for jobs in (1, 2))
+    assert one == two
+    assert one["ratios"]["orric"]["worst"]["high"] <= one["ratios"]["orric"]["mean"]["high"]
+
+
+def test_horizons_give_proved_and_measured_ratios(orric):
+    status, out, _ = orric("ratio", *about(), "--horizons", "2:20", "--evaluations", 80, "--json", "--output", "f.png")
+    assert status == 0
+    rows = json.loads(out)["horizons"]
+    assert [row["slots"] for row in rows][:: len(rows) - 1] == [2, 20]
+    for row in rows:
+        assert row["bounds"]["theorem4"] <= row["worst"]["orric"]["high"] <= 1
+        assert row["bounds"]["theorem2"] <= row["worst"]["inference-only"]["high"] <= 1
+    assert Path("f.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_worst_trace_found_replays_to_the_same_ratio(orric):
+    search = ("--slots", 4, "--requests", "500:1000", "--restarts", 2, "--evaluations", 300, "--output", "w.csv")
+    status, out, _ = orric("adversary", "--profile", DIGITS, *search, "--json", "--jobs", 1)
+    answer = json.loads(out)
+    assert status == 0
+    assert json.loads(Path("w.json").read_text()) == answer
+    replayed = json.loads(orric("ratio", *about(trace="w.csv"), "--gap", "1e-8", "--json")[1])
+    assert replayed["value"] == answer["value"]
+    assert replayed["ratio"]["high"] == pytest.approx(answer["ratio"]["high"], rel=1e-9)
+    assert len(list(Path("w.search").glob("restart-*.jsonl"))) == 2
+    assert json.loads(orric("adversary", "--profile", DIGITS, *search, "--json", "--jobs", 2)[1]) == answer
+
+
+def test_a_searched_curve_is_saved_beside_the_trace(orric):
+    search = ("--slots", 3, "--restarts", 1, "--evaluations", 100, "--curves", "--output", "w.csv")
+    status, out, _ = orric("adversary", "--profile", DIGITS, *search, "--json")
+    assert status == 0
+    found, given = package.Profile.load("w.toml"), package.Profile.load(DIGITS)
+    assert float(found.curve(0.0)) == pytest.approx(float(given.curve(0.0)))
+    assert float(found.curve(1.0)) == pytest.approx(float(given.curve(1.0)))
+    replayed = json.loads(orric("ratio", *about("w.toml", "w.csv"), "--json")[1])
+    assert replayed["ratio"]["high"] == pytest.approx(json.loads(out)["ratio"]["high"], rel=1e-6)
+
+
+def test_an_interrupted_search_keeps_its_worst_trace(tmp_path):
+    command = [sys.executable, "-m", "orric", "adversary", "--profile", str(DIGITS), "--evaluations", "1000000"]
+
+    def heed():
+        # Whoever runs the tests in the background may have them ignore SIGINT, and children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as run:
+        logs = tmp_path / "worst-orric.search"
+        while run.poll() is None and not any(log.read_text().count("\n") > 1 for log in logs.glob("*.jsonl")):
+            os.sched_yield()
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert err == "orric: interrupted; the worst trace so far is in worst-orric.csv\n"
+    answer = json.loads((tmp_path / "worst-orric.json").read_text())
+    assert answer["interrupted"]
+    trace = package.Trace.load(tmp_path / "worst-orric.csv")
+    value = package.evaluate(package.Profile.load(DIGITS), trace, package.Orric()).value
+    assert value == pytest.approx(answer["value"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("optimum", *about(trace="missing.csv")), "no such file"),
+        (("optimum", *about(), "--gap", "-1"), "give a relative width"),
+        (("optimum", *about(), "--exact", "--certificate", "c"), "--exact and --certificate together"),
+        (("optimum", *about(), "--certificate", "no/folder/c"), "cannot be written"),
+        (("verify", "missing"), "there is no such file"),
+        (("verify", TIGHT), "is not a certificate"),
+        (("ratio", *about(), "--allocator", "oric"), "did you mean 'orric'?"),
+        (("ratio", *about(), "--horizons", "10"), "give LOW:HIGH"),
+        (("ratio", *about(), "--horizons", "9:3"), "give LOW:HIGH"),
+        (("ratio", *about(), "--horizons", "2:4", "--ensemble", 3), "--ensemble and --horizons together"),
+        (("adversary", "--profile", DIGITS, "--requests", "0:5"), "D_min is above 0"),
+        (("adversary", "--profile", DIGITS, "--requests", "a:b"), "give LOW:HIGH"),
+        (("adversary", "--profile", DIGITS, "--budget-macs", "1:2"), "no slot is overloaded"),
+        (("adversary", "--profile", DIGITS, "--trace", TIGHT, "--slots", 3), "--trace and ranges together"),
+        (("adversary", "--profile", DIGITS, "--allocator", "nobody"), "is unknown"),
+    ],
+)
+def test_bad_input_is_one_line_with_status_2_and_leaves_nothing(orric, tmp_path, arguments, told):
+    status, out, err = orric(*arguments)
+    assert (status, out) == (2, "")
+    assert told in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_certificate_about_something_else_is_refused(orric):
+    orric("optimum", *about(), "--certificate", "c")
+    status, _, err = orric("verify", "c", "--trace", WORST)
+    assert status == 2
+    assert "is about another trace" in err
