@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,10 @@ Overloaded = Annotated[Overload, typer.Option("--overload", help="What becomes o
 FixedSeed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw.")]
 # Slots listed of those that lost most.
 MOST_LOSSES = 5
+# Of the interval around the optimum of one trace, and of each of many traces.
+GAP, COARSE_GAP = 1e-6, 1e-5
+# More slots than any search gets through.
+MOST_SLOTS = 1_000_000
 
 
 @app.command()
@@ -47,12 +52,12 @@ def optimum(
 
     import orric
 
+    if exact and certificate:
+        raise ScenarioError("options", "--exact and --certificate together", "certify the interval, without --exact")
     subject, given = orric.Profile.load(profile), orric.Trace.load(trace)
+    if certificate:
+        demand_writable(certificate, "--certificate")
     if exact:
-        if certificate:
-            raise ScenarioError(
-                "options", "--exact and --certificate together", "certify the interval, without --exact"
-            )
         begun = time.perf_counter()
         value, allocations = orric.exact_optimum(subject, given, overload=overload.value)
         lower = upper = value
@@ -88,7 +93,8 @@ def optimum(
         console.print(f"the gap of {gap:g} was not met: {reason}", highlight=False)
     _print_pairs(console, allocations)
     if certificate:
-        console.print(f"Certificate: {certificate}   check it with: orric verify {certificate}", soft_wrap=True)
+        check = shlex.join(["orric", "verify", str(certificate)])
+        console.print(f"Certificate: {certificate}   check it with: {check}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -111,7 +117,7 @@ def verify(
         if path is None:
             continue
         claimed = profile_claim(orric.Profile.load(path)) if kind == "profile" else trace_claim(orric.Trace.load(path))
-        if claimed != loaded.claim[kind]:
+        if claimed != loaded.claim.get(kind):
             raise CertificateError(
                 str(certificate), f"is about another {kind} than {path}", "give the one it was made of"
             )
@@ -140,9 +146,20 @@ def ratio(
     profile: ProfileFile,
     trace: TraceFile,
     allocator: Annotated[
-        list[str] | None, typer.Option("--allocator", help="Name of an allocator; may be given again. [default: orric]")
+        list[str] | None,
+        typer.Option(
+            "--allocator",
+            help="Name of an allocator; may be given again. [default: orric, and inference-only with --horizons]",
+        ),
     ] = None,
-    gap: Gap = 1e-6,
+    gap: Annotated[
+        float | None,
+        typer.Option(
+            "--gap",
+            help=f"Relative width of the interval around the optimum. [default: {GAP:g}; with --ensemble and "
+            f"--horizons {COARSE_GAP:g}]",
+        ),
+    ] = None,
     ensemble: Annotated[
         int | None, typer.Option("--ensemble", min=1, help="Measure so many random traces with the trace's ranges.")
     ] = None,
@@ -163,16 +180,22 @@ def ratio(
 
     if ensemble is not None and horizons is not None:
         raise ScenarioError("options", "--ensemble and --horizons together", "give one of them")
-    names = list(dict.fromkeys(allocator or ["orric"]))
+    if ensemble is not None and output is not None:
+        raise ScenarioError("options", "--output with --ensemble", "figures are of one trace, or of --horizons")
+    names = list(dict.fromkeys(allocator or ["orric", "inference-only"][: 1 if horizons is None else 2]))
     for name in names:
         orric.make_allocator(name)
     subject, given = orric.Profile.load(profile), orric.Trace.load(trace)
+    if gap is None:
+        gap = GAP if ensemble is None and horizons is None else COARSE_GAP
+    if output is not None:
+        import orric.report.competition  # a missing extra is better told now than after the work
+
+        demand_writable(output, "--output")
     if horizons is not None:
-        _horizons(subject, given, horizons, evaluations, seed, jobs, output, as_json)
+        _horizons(subject, given, names, gap, horizons, evaluations, seed, jobs, output, as_json)
     elif ensemble is not None:
-        if output is not None:
-            raise ScenarioError("options", "--output with --ensemble", "figures are of one trace, or of --horizons")
-        _ensemble(subject, given, names, ensemble, seed, jobs, as_json)
+        _ensemble(subject, given, names, gap, ensemble, seed, jobs, as_json)
     else:
         _one_trace(subject, given, names, gap, overload, seed, output, as_json)
 
@@ -243,12 +266,19 @@ def _one_trace(
             console.print(f"the gap of {gap:g} was not met: {best.reason}", highlight=False)
         print_bounds(console, proved)
         if output is not None:
-            console.print(f"Figure: {output}", soft_wrap=True)
+            console.print(f"Figure: {output}", markup=False, soft_wrap=True)
     _report_failures(failures)
 
 
 def _ensemble(
-    profile: Profile, trace: Trace, names: list[str], count: int, seed: int, jobs: int | None, as_json: bool
+    profile: Profile,
+    trace: Trace,
+    names: list[str],
+    gap: float,
+    count: int,
+    seed: int,
+    jobs: int | None,
+    as_json: bool,
 ) -> None:
     import orric
     from orric.competitive.study import ensemble
@@ -262,6 +292,7 @@ def _ensemble(
             names,
             count,
             seed=seed,
+            gap=gap,
             jobs=jobs,
             progress=lambda part: progress.update(bar, completed=part),
         )
@@ -299,6 +330,8 @@ def _ensemble(
 def _horizons(
     profile: Profile,
     trace: Trace,
+    names: list[str],
+    gap: float,
     spans: str,
     evaluations: int,
     seed: int,
@@ -312,15 +345,16 @@ def _horizons(
     from orric.competitive.study import horizons
 
     low, high = span_of("--horizons", spans, whole=True)
-    if not 1 <= low <= high:
-        raise ScenarioError("--horizons", f"found {spans}", "give LOW:HIGH with 1 <= LOW <= HIGH, e.g. 10:10000")
+    if not 1 <= low <= high <= MOST_SLOTS:
+        wanted = f"give LOW:HIGH with 1 <= LOW <= HIGH <= {MOST_SLOTS}, e.g. 10:10000"
+        raise ScenarioError("--horizons", f"found {spans}", wanted)
     slots = sorted(
         {round(float(value)) for value in np.geomspace(low, high, 4 * max(round(np.log10(high / low)), 1) + 1)}
     )
     with interruptible("nothing was measured to the end"), progress_bars() as progress:
         bar = progress.add_task(f"{len(slots)} horizons", total=1.0)
         rows = horizons(
-            profile, orric.TraceRange.of(trace), slots, evaluations=evaluations, seed=seed, jobs=jobs,
+            profile, orric.TraceRange.of(trace), slots, names, evaluations=evaluations, seed=seed, gap=gap, jobs=jobs,
             progress=lambda part: progress.update(bar, completed=part),
         )  # fmt: skip
     if output is not None:
@@ -353,7 +387,7 @@ def _horizons(
     console.print(table)
     print_bounds(console, rows[-1].proved)
     if output is not None:
-        console.print(f"Figure: {output}", soft_wrap=True)
+        console.print(f"Figure: {output}", markup=False, soft_wrap=True)
 
 
 def span_of(option: str, text: str, whole: bool = False) -> tuple[float, float]:
@@ -404,6 +438,7 @@ def _slots(number: float) -> str:
 def _print_pairs(console: Console, allocations: list[dict[str, Any]]) -> None:
     from collections import Counter
 
+    from rich.markup import escape
     from rich.table import Table
 
     pairs = Counter((one["retraining"], one["inference"]) for one in allocations)
@@ -412,7 +447,7 @@ def _print_pairs(console: Console, allocations: list[dict[str, Any]]) -> None:
     table.add_column("inference")
     table.add_column("slots", justify="right")
     for (retraining, inference), count in pairs.most_common():
-        table.add_row(retraining, inference, str(count))
+        table.add_row(escape(retraining), escape(inference), str(count))
     console.print(table)
 
 
@@ -427,7 +462,23 @@ def _save(figure: Any, path: Path) -> None:
 
 def _demand_some(failures: dict[str, OrricError], names: list[str]) -> None:
     if len(failures) == len(names):
-        raise failures[names[0]]
+        *others, last = failures.values()
+        for error in others:
+            print(f"orric: {error}", file=sys.stderr)
+        raise last
+
+
+def demand_writable(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before there is any work to lose."""
+    import tempfile
+
+    try:
+        tempfile.TemporaryFile(dir=path.resolve().parent).close()
+    except OSError as error:
+        found = f"its folder cannot be written ({error.strerror})"
+        raise ScenarioError(f"{option} {path}", found, f"choose another with {option}") from None
+    if path.is_dir():
+        raise ScenarioError(f"{option} {path}", "is a folder", f"give a file with {option}")
 
 
 def _report_failures(failures: dict[str, OrricError]) -> None:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orric.cli.competition import FixedSeed, ProfileFile, bounds_of, print_bounds, span_of
+from orric.cli.competition import (
+    GAP,
+    MOST_SLOTS,
+    FixedSeed,
+    ProfileFile,
+    bounds_of,
+    demand_writable,
+    print_bounds,
+    span_of,
+)
 from orric.cli.frame import InterruptError, Jobs, Json, app, console_of_output, progress_bars
 from orric.exceptions import ScenarioError
 
@@ -25,7 +36,9 @@ def adversary(
     trace: Annotated[
         Path | None, typer.Option("--trace", help="Take number of slots and ranges from this trace.")
     ] = None,
-    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Number of slots. [default: 10]")] = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, max=MOST_SLOTS, help="Number of slots. [default: 10]")
+    ] = None,
     requests: Annotated[
         str | None, typer.Option("--requests", help="LOW:HIGH requests per slot. [default: 100:1000]")
     ] = None,
@@ -50,7 +63,7 @@ def adversary(
         float, typer.Option("--tolerance", min=0, help="By how much shrinking may raise the ratio, relative.")
     ] = 1e-3,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Trace to write. [default: worst-ALLOCATOR.csv]")
+        Path | None, typer.Option("--output", help="Trace to write (CSV). [default: worst-ALLOCATOR.csv]")
     ] = None,
     seed: FixedSeed = 0,
     jobs: Jobs = None,
@@ -68,14 +81,11 @@ def adversary(
     ranges = _ranges(subject, trace, slots, requests, budget, levels)
     search = orric.Search(subject, ranges, allocator, restarts, evaluations, curves, constructions, seed)
     target = output or Path(f"worst-{allocator}.csv")
-    log = target.with_name(f"{target.stem}.search")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(log, ignore_errors=True)
-        log.mkdir()
-    except OSError as error:
-        raise ScenarioError(str(log), f"cannot be written ({error.strerror})", "choose another with --output") from None
-    interrupted = False
+    replayed = target.with_suffix(".toml") if curves else profile
+    if curves and replayed.exists() and replayed.samefile(profile):
+        found = f"the curve beside it would be written over the profile {profile}"
+        raise ScenarioError(f"--output {target}", found, "choose another name with --output")
+    log, interrupted = _prepared(target), False
     with progress_bars() as progress:
         bar = progress.add_task("searching", total=restarts)
         try:
@@ -83,23 +93,25 @@ def adversary(
                 search, log, jobs,
                 lambda done, ratio: progress.update(bar, completed=done, description=f"searching, ratio {ratio:.5f}"),
             )  # fmt: skip
-            progress.update(bar, description="shrinking")
-            small, _ = shrink(search, worst.profile, worst.trace, tolerance)
+            small, _ = shrink(
+                search, worst.profile, worst.trace, tolerance,
+                lambda what: progress.update(bar, description=f"shrinking: {what}"),
+            )  # fmt: skip
         except KeyboardInterrupt:
-            found = best_so_far(search, log)
-            if found is None:
-                raise
-            interrupted, worst, small = True, found, found.trace
+            so_far = best_so_far(search, log)
+            if so_far is None:
+                shutil.rmtree(log)
+                raise InterruptError("interrupted; no trace had been measured yet") from None
+            interrupted, worst, small = True, so_far, so_far.trace
     small.save(target)
     proved = orric.bounds(worst.profile, small)
-    best = orric.offline_optimum(worst.profile, small, 1e-8)
+    best = orric.offline_optimum(worst.profile, small, GAP)
     result = orric.evaluate(worst.profile, small, orric.make_allocator(allocator), seed=seed)
     measured = orric.competitive_ratio(result, best)
-    replayed = profile
     if curves:
-        replayed = target.with_suffix(".toml")
         worst.profile.save(replayed)
-    command = f"orric ratio --profile {replayed} --trace {target} --allocator {allocator} --seed {seed}"
+    options = ["--profile", replayed, "--trace", target, "--allocator", allocator, "--seed", seed]
+    command = shlex.join(["orric", "ratio", *map(str, options)])
     answer = {
         "allocator": allocator,
         "value": result.value,
@@ -126,9 +138,29 @@ def adversary(
             highlight=False,
         )
         print_bounds(console, proved)
-        console.print(f"Trace: {target}\nReplay: {command}", highlight=False, soft_wrap=True)
+        console.print(f"Trace: {target}\nReplay: {command}", highlight=False, markup=False, soft_wrap=True)
     if interrupted:
         raise InterruptError(f"interrupted; the worst trace so far is in {target}")
+
+
+def _prepared(target: Path) -> Path:
+    """Make the folder of improvements beside a trace to be written, empty; return it."""
+    if target.suffix != ".csv":
+        raise ScenarioError(f"--output {target}", "is not named as a trace", "give a name that ends in .csv")
+    log = target.with_suffix(".search")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        earlier = list(log.iterdir()) if log.is_dir() else []
+        for path in earlier:
+            if not re.fullmatch(r"restart-\d+\.jsonl", path.name):
+                raise ScenarioError(str(log), f"holds something else ({path.name})", "choose another with --output")
+        demand_writable(target, "--output")
+        for path in earlier:
+            path.unlink()
+        log.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ScenarioError(str(log), f"cannot be written ({error.strerror})", "choose another with --output") from None
+    return log
 
 
 def _ranges(

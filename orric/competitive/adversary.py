@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from orric.allocators import make_allocator
 from orric.competitive.ranges import TraceRange
 from orric.competitive.ratio import quick_ratio
 from orric.configuration import undominated
-from orric.exceptions import ScenarioError
+from orric.exceptions import OrricError, ScenarioError
 from orric.learning import Tabulated
 from orric.profile import Profile
 from orric.randomness import generator
@@ -26,7 +27,10 @@ Array = np.ndarray[Any, Any]
 
 # Points of a searched curve, densest where learning curves bend.
 CURVE_PIECES = 6
+# Searched curves need so much accuracy to bend by: below it their slopes differ by little more than rounding.
+LEAST_BEND = 1e-6
 METHODS = ("annealing", "evolution")
+MOVES = ("least", "most", "before", "after", "down", "up")
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class Search:
         if self.curves:
             most = undominated(self.profile.retraining)[-1].profit
             rise = float(self.profile.curve(most)) - float(self.profile.curve(0.0))
-            if most == 0 or rise <= self.profile.slope_floor * most:
-                found = f"f rises by {rise:g} up to A^T_max = {most:g}, no more than slope_floor (L) alone makes it"
+            if most == 0 or rise < self.profile.slope_floor * most + LEAST_BEND:
+                found = f"f rises by {rise:g} up to A^T_max = {most:g}, hardly more than slope_floor (L) alone makes it"
                 raise ScenarioError("curves", found, "lower slope_floor, or search traces only")
 
     @property
@@ -121,7 +125,7 @@ def with_curve(profile: Profile, weights: Array) -> Profile:
     x = most * (np.arange(CURVE_PIECES + 1) / CURVE_PIECES) ** 2
     width = np.diff(x)
     # Slopes above L fall from piece to piece; their sum of rises is what L alone leaves.
-    steeper = np.cumsum((np.clip(weights, 0, 1) ** 3 + 1e-9)[::-1])[::-1]
+    steeper = np.cumsum((np.clip(weights, 0, 1) ** 3 + 1e-6)[::-1])[::-1]
     steeper *= (end - start - floor * most) / float((steeper * width).sum())
     y = start + np.concatenate([[0.0], np.cumsum((steeper + floor) * width)])
     y[-1] = end
@@ -165,25 +169,39 @@ def search_worst_case(
 
 
 def best_so_far(search: Search, folder: Path) -> WorstCase | None:
-    """Return the worst instance that the restarts have written to a folder, or None when there is none."""
-    lines = []
-    for path in sorted(folder.glob("restart-*.jsonl")):
+    """Return the worst instance that the restarts have written to a folder, or None when there is none.
+
+    Its evaluations are those up to the last improvement of each restart.
+    """
+    last, improvements = [], 0
+    for path in folder.glob("restart-*.jsonl"):
         # A worker that was ended while writing leaves half a line.
         whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        lines += [json.loads(line) for line in whole.splitlines()]
-    if not lines:
+        if lines := whole.splitlines():
+            last.append(json.loads(lines[-1]))
+            improvements += len(lines)
+    if not last:
         return None
-    worst = min(lines, key=lambda line: line["ratio"])
-    return WorstCase(
-        *search.instance(np.array(worst["point"])),
-        worst["ratio"],
-        max(line["evaluation"] for line in lines),
-        len(lines),
-    )
+    # Equal ratios are told apart as by `search_worst_case`.
+    worst = min(last, key=lambda line: (line["ratio"], line["point"]))
+    instance = search.instance(np.array(worst["point"]))
+    return WorstCase(*instance, worst["ratio"], sum(line["evaluation"] for line in last), improvements)
 
 
 class _SpentError(Exception):
     """The evaluations of a restart are used up."""
+
+
+class _FailedError(Exception):
+    """A ratio cannot be measured; SciPy would take the `ValueError` that says why for one of its own.
+
+    Attributes:
+        error: What says why.
+    """
+
+    def __init__(self, error: OrricError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def restart(search: Search, number: int, folder: str | None) -> tuple[float, list[float], int, int]:
@@ -202,9 +220,14 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
             raise _SpentError
         count += 1
         profile, trace = search.instance(point)
-        key = trace.requests.tobytes() + trace.budget_macs.tobytes() + point[search.ranges.size :].tobytes()
+        given = trace.requests, trace.budget_macs, point[search.ranges.size :]
+        # Long traces would fill the memory.
+        key = blake2b(b"".join(values.tobytes() for values in given), digest_size=16).digest()
         if key not in known:
-            known[key] = search.ratio(profile, trace)
+            try:
+                known[key] = search.ratio(profile, trace)
+            except OrricError as error:
+                raise _FailedError(error) from error
         ratio = known[key]
         if ratio < best[0]:
             best, improvements = (ratio, np.array(point)), improvements + 1
@@ -221,8 +244,9 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
     try:
         for start in starts:
             measured(start)
-        # A part is kept for polishing; each global search uses what it is given and is begun again if it ends early.
-        share = search.evaluations - search.evaluations // 5
+        # A part is kept for descending, more of it on a grid, where a descent ends soon and can be begun again. Each
+        # global search uses what it is given and is begun again if it ends early.
+        share = search.evaluations - search.evaluations // (5 if search.ranges.levels is None else 2)
         while count < share:
             if METHODS[number % len(METHODS)] == "annealing":
                 begin = starts[int(rng.integers(len(starts)))] if len(starts) else rng.random(search.size)
@@ -236,46 +260,56 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
                     measured, limits, init=population, rng=rng, polish=False, tol=1e-6, mutation=(0.4, 0.9),
                     maxiter=max((share - count) // len(population) - 1, 1),
                 )  # fmt: skip
-        _polish(measured, lambda: best, rng)
+        _descend(search, measured, *best, rng)
+        while True:
+            # Begun a few coordinates away, some descents end lower.
+            point = np.array(best[1])
+            moved = rng.choice(search.size, size=min(1 + int(rng.geometric(0.5)), search.size), replace=False)
+            point[moved] = rng.random(len(moved))
+            _descend(search, measured, measured(point), point, rng)
     except _SpentError:
         pass
+    except _FailedError as failed:
+        raise failed.error from failed.error.__cause__
     finally:
         if log:
             log.close()
     return best[0], best[1].tolist(), count, improvements
 
 
-def _polish(
-    measured: Callable[[Array], float], best: Callable[[], tuple[float, Array]], rng: np.random.Generator
+def _descend(
+    search: Search, measured: Callable[[Array], float], value: float, point: Array, rng: np.random.Generator
 ) -> None:
-    """Improve the best point by moves that worst cases have in common, in ever smaller steps."""
-    step = 0.25
-    while step > 1e-4:
-        before = best()[0]
-        for point in _moved(lambda: best()[1], step, rng):
-            if not np.array_equal(point, best()[1]):
-                measured(point)
-        if best()[0] >= before * (1 - 1e-9):
+    """Go down from a point by moves that worst cases have in common, in ever smaller steps; on a grid, in its steps."""
+    levels, size = search.ranges.levels, search.ranges.size
+    step, least, margin = 0.25, 1e-4, np.zeros(search.size)
+    if levels is not None:
+        # In the middle of its level, a coordinate is a whole step from the next level.
+        step, least, margin[:size] = 1 / levels, 1 / levels, 0.5 / levels
+        point = np.array(point)
+        point[:size] = (np.minimum(np.floor(point[:size] * levels), levels - 1) + 0.5) / levels
+    together = [(half, kind) for half in (slice(size // 2), slice(size // 2, size)) for kind in ("down", "up")]
+    while step >= least:
+        before = value
+        each = [(int(k), kind) for k in rng.permutation(search.size) for kind in MOVES]
+        for place, kind in [*each, *together]:
+            moved = np.clip(_moved(point, place, kind, step), margin, 1 - margin)
+            if not np.array_equal(moved, point) and (ratio := measured(moved)) < value:
+                point, value = moved, ratio
+        if value >= before * (1 - 1e-9):
             step /= 2
 
 
-def _moved(best: Callable[[], Array], step: float, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield points near the best one, which may change meanwhile.
-
-    One coordinate goes to the ends of its range, to its neighbours' values or by a step; then all requests, and all
-    budgets, go by a step together.
-    """
-    size = len(best())
-    for k in rng.permutation(size):
-        for number in range(6):
-            point = best().copy()
-            point[k] = (0.0, 1.0, point[k - 1], point[(k + 1) % size], point[k] - step, point[k] + step)[number]
-            yield np.clip(point, 0.0, 1.0)
-    for half in (slice(0, size // 2), slice(size // 2, size)):
-        for by in (-step, step):
-            point = best().copy()
-            point[half] += by
-            yield np.clip(point, 0.0, 1.0)
+def _moved(point: Array, place: Any, kind: str, step: float) -> Array:
+    """Move a coordinate to an end of its range, to its neighbour's value, or by a step; a slice by steps only."""
+    moved = point.copy()
+    if kind in ("least", "most"):
+        moved[place] = float(kind == "most")
+    elif kind in ("before", "after"):
+        moved[place] = point[(place + (1 if kind == "after" else -1)) % len(point)]
+    else:
+        moved[place] += step if kind == "up" else -step
+    return moved
 
 
 def shrink(
