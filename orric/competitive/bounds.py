@@ -102,7 +102,7 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
         )
     if not trace.requests.all():
         doubts.append(
-            "Theorem 4 does not hold here: ORRIC retrains for some slots that have no requests, and D_min leaves them out"
+            "Theorem 4 does not hold here: some slots have no requests, and ORRIC retrains for them nevertheless"
         )
     if len(curves) > 1 or isinstance(profile.curve, TimeVarying):
         doubts.append("Theorem 3 is about one curve: here it changes with time, and extremes over all curves are used")
