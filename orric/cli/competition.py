@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric.cli.frame import Jobs, Json, Overload, app, console_of_output, interruptible, progress_bars
+from orric.cli.frame import (
+    Jobs,
+    Json,
+    Overload,
+    app,
+    console_of_output,
+    interruptible,
+    print_pairs,
+    print_table,
+    progress_bars,
+)
 from orric.exceptions import CertificateError, OrricError, ScenarioError
 
 if TYPE_CHECKING:
@@ -91,7 +101,7 @@ def optimum(
     )
     if reason:
         console.print(f"the gap of {gap:g} was not met: {reason}", highlight=False)
-    _print_pairs(console, allocations)
+    print_pairs(console, ((one["retraining"], one["inference"]) for one in allocations))
     if certificate:
         check = shlex.join(["orric", "verify", str(certificate)])
         console.print(f"Certificate: {certificate}   check it with: {check}", markup=False, soft_wrap=True)
@@ -245,23 +255,22 @@ def _one_trace(
             json.dumps(answers[names[0]] if len(names) == 1 else {"results": list(answers.values())}, allow_nan=False)
         )
     else:
-        from rich.table import Table
-
         console = console_of_output()
-        table = Table(header_style="bold")
-        for heading in ("allocator", "ratio, low", "ratio, high", "regret, at most", "lost most in slots"):
-            table.add_column(heading, justify="left" if heading in ("allocator", "lost most in slots") else "right")
+        rows = []
         for name, answer in answers.items():
             losses = ratios[name].losses
             worst = [slot for slot in (-losses).argsort(kind="stable")[:MOST_LOSSES] if losses[slot] > 0]
-            table.add_row(
-                name,
-                f"{answer['ratio']['low']:.6f}",
-                f"{answer['ratio']['high']:.6f}",
-                f"{answer['regret']['high']:,.1f}",
-                ", ".join(f"{slot + 1} ({losses[slot]:,.1f})" for slot in worst) or "none",
+            rows.append(
+                (
+                    name,
+                    f"{answer['ratio']['low']:.6f}",
+                    f"{answer['ratio']['high']:.6f}",
+                    f"{answer['regret']['high']:,.1f}",
+                    ", ".join(f"{slot + 1} ({losses[slot]:,.1f})" for slot in worst) or "none",
+                )
             )
-        console.print(table)
+        headings = ("allocator", "ratio, low", "ratio, high", "regret, at most", "lost most in slots")
+        print_table(console, headings, rows, words=("allocator", "lost most in slots"))
         if best.reason:
             console.print(f"the gap of {gap:g} was not met: {best.reason}", highlight=False)
         print_bounds(console, proved)
@@ -311,18 +320,19 @@ def _ensemble(
         answer = {"traces": count, "seed": seed, "ratios": rows, "bounds": bounds_of(proved)}
         print(json.dumps(answer, allow_nan=False))
     else:
-        from rich.table import Table
-
         console = console_of_output()
-        table = Table(title=f"{count} random traces of {trace.slots} slots", title_justify="left", header_style="bold")
-        for heading in ("allocator", "worst ratio", "mean ratio, low", "mean ratio, high"):
-            table.add_column(heading, justify="left" if heading == "allocator" else "right")
-        for name, row in rows.items():
-            worst, mean = row["worst"], row["mean"]
-            table.add_row(
-                name, f"{worst['low']:.6f} to {worst['high']:.6f}", f"{mean['low']:.6f}", f"{mean['high']:.6f}"
+        cells = [
+            (
+                name,
+                f"{row['worst']['low']:.6f} to {row['worst']['high']:.6f}",
+                f"{row['mean']['low']:.6f}",
+                f"{row['mean']['high']:.6f}",
             )
-        console.print(table)
+            for name, row in rows.items()
+        ]
+        headings = ("allocator", "worst ratio", "mean ratio, low", "mean ratio, high")
+        title = f"{count} random traces of {trace.slots} slots"
+        print_table(console, headings, cells, words=("allocator",), title=title)
         print_bounds(console, proved)
     _report_failures(failures)
 
@@ -372,19 +382,17 @@ def _horizons(
         ]
         print(json.dumps({"horizons": answer}, allow_nan=False))
         return
-    from rich.table import Table
-
     console = console_of_output()
-    table = Table(header_style="bold")
     names = list(rows[0].worst)
-    for heading in ("slots", "ORRIC proved >=", "Inference-Only proved <=", *(f"{name} worst" for name in names)):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
+    headings = ("slots", "ORRIC proved >=", "Inference-Only proved <=", *(f"{name} worst" for name in names))
+    cells = [
+        (
             f"{row.slots}", f"{row.proved.theorem4:.4f}", f"{row.proved.theorem3:.4f}",
             *(f"{row.worst[name][1]:.4f}" for name in names),
-        )  # fmt: skip
-    console.print(table)
+        )
+        for row in rows
+    ]  # fmt: skip
+    print_table(console, headings, cells)
     print_bounds(console, rows[-1].proved)
     if output is not None:
         console.print(f"Figure: {output}", markup=False, soft_wrap=True)
@@ -433,22 +441,6 @@ def print_bounds(console: Console, proved: Bounds) -> None:
 
 def _slots(number: float) -> str:
     return "at no T" if number == float("inf") else f"above T = {number:,.1f}"
-
-
-def _print_pairs(console: Console, allocations: list[dict[str, Any]]) -> None:
-    from collections import Counter
-
-    from rich.markup import escape
-    from rich.table import Table
-
-    pairs = Counter((one["retraining"], one["inference"]) for one in allocations)
-    table = Table(header_style="bold")
-    table.add_column("retraining")
-    table.add_column("inference")
-    table.add_column("slots", justify="right")
-    for (retraining, inference), count in pairs.most_common():
-        table.add_row(escape(retraining), escape(inference), str(count))
-    console.print(table)
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric.cli.frame import Jobs, Json, Overload, Seed, app, console_of_output, interruptible, progress_bars
+from orric.cli.frame import (
+    Jobs,
+    Json,
+    Overload,
+    Seed,
+    app,
+    console_of_output,
+    interruptible,
+    print_pairs,
+    progress_bars,
+    widths_within,
+)
 from orric.exceptions import ScenarioError
 
 if TYPE_CHECKING:
@@ -248,10 +259,10 @@ def _comparison_table(results: list[Result], model: str, console: Console) -> An
     widths = _widths(headings, rows, console.width)
     table = Table(title=f"By {MODELS[model]}", title_justify="left", header_style="bold", caption_justify="left")
     table.add_column(headings[0], overflow="fold")
-    for heading, width in widths.items():
+    for heading, width in list(widths.items())[1:]:
         table.add_column(heading, justify="right", width=width)
-    for name, *cells in rows:
-        table.add_row(name, *(cell for heading, cell in zip(headings[1:], cells, strict=True) if heading in widths))
+    for row in rows:
+        table.add_row(*(cell for heading, cell in zip(headings, row, strict=True) if heading in widths))
     dropped = [heading for heading in DISPENSABLE if heading not in widths]
     if dropped:
         table.caption = f"The terminal is too narrow for: {', '.join(dropped)}. The report has them."
@@ -261,30 +272,20 @@ def _comparison_table(results: list[Result], model: str, console: Console) -> An
 def _widths(headings: list[str], rows: list[list[str]], room: int) -> dict[str, int]:
     """Choose the columns of figures that fit beside the names, and their widths.
 
-    Headings may be broken between their words, the widest first; figures nowhere.
+    Headings may be broken between their words; figures nowhere, nor names while there is a column to do without.
     """
-    name, *others = (max(map(len, cells)) for cells in zip(headings, *rows, strict=True))
-    whole = dict(zip(headings[1:], others, strict=True))
-    figures = zip(*(row[1:] for row in rows), strict=True)
-    least = {heading: max(map(len, [*heading.split(), *cells])) for heading, cells in zip(whole, figures, strict=True)}
-    border = 3
-    room -= name + border + 1
-    for heading in DISPENSABLE:
-        if sum(width + border for width in least.values()) <= room:
-            break
-        del least[heading]
-    for widest in range(max(whole.values()), 0, -1):
-        widths = {heading: max(width, min(whole[heading], widest)) for heading, width in least.items()}
-        if sum(width + border for width in widths.values()) <= room:
-            return widths
+    columns = dict(zip(headings, zip(*rows, strict=True), strict=True))
+    least = {heading: max(map(len, [*heading.split(), *cells])) for heading, cells in columns.items()}
+    for dispensable in ("", *DISPENSABLE):
+        least.pop(dispensable, 0)
+        whole = {heading: max(least[heading], len(heading)) for heading in least}
+        widths = widths_within(room, list(least.values()), list(whole.values()))
+        if widths is not None:
+            return dict(zip(least, widths, strict=True))
     return least
 
 
 def _print_evaluation(result: Result) -> None:
-    from collections import Counter
-
-    from rich.table import Table
-
     console = console_of_output()
     total = float(result.columns["requests"].sum())
     console.print(
@@ -294,13 +295,7 @@ def _print_evaluation(result: Result) -> None:
     )
     if result.columns["shed"].any():
         console.print(f"shed {result.columns['shed'].sum():,.0f} requests in overloaded slots", highlight=False)
-    pairs = Counter(zip(result.columns["retraining"].tolist(), result.columns["inference"].tolist(), strict=True))
-    table = Table(header_style="bold")
-    for heading in ("retraining", "inference"):
-        table.add_column(heading)
-    table.add_column("slots", justify="right")
-    for (retraining, inference), count in pairs.most_common():
-        table.add_row(retraining, inference, str(count))
-    console.print(table)
-    if len(pairs) > 1:
+    pairs = list(zip(result.columns["retraining"].tolist(), result.columns["inference"].tolist(), strict=True))
+    print_pairs(console, pairs)
+    if len(set(pairs)) > 1:
         console.print("Every slot's allocation: add --json.", highlight=False)

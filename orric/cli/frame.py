@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -114,6 +114,67 @@ def console_of_output() -> Console:
     console = Console()
     # A table cut to 80 columns hides figures; files and pipes have no width of their own.
     return console if console.is_terminal else Console(width=180)
+
+
+def print_table(
+    console: Console,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    words: Sequence[str] = (),
+    title: str | None = None,
+) -> None:
+    """Print rows as a table, or below each other where the terminal is too narrow for a figure of theirs.
+
+    Args:
+        console: Where to.
+        headings: Of the columns; the first names the row.
+        rows: Texts, one for every heading.
+        words: Headings of columns of words; the others hold figures, which are aligned to the right.
+        title: Above the table.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = [tuple(row) for row in rows]
+    columns = [[heading, *cells] for heading, *cells in zip(headings, *rows, strict=True)]
+    whole = [max(map(len, texts)) for texts in columns]
+    least = [max(len(word) for text in texts for word in text.split()) for texts in columns]
+    widths = widths_within(console.width, least, whole)
+    if widths is not None:
+        table = Table(title=title, title_justify="left", header_style="bold")
+        for heading, width in zip(headings, widths, strict=True):
+            table.add_column(heading, justify="left" if heading in words else "right", width=width)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+        return
+    if title:
+        console.print(title, markup=False, highlight=False)
+    for row in rows:
+        for number, (heading, cell) in enumerate(zip(headings, row, strict=True)):
+            console.print(f"{'  ' * bool(number)}{heading}: {cell}", markup=False, highlight=False)
+
+
+def widths_within(room: int, least: Sequence[int], whole: Sequence[int]) -> list[int] | None:
+    """Return widths of columns between their least and whole ones with which a table takes no more than the room.
+
+    The widest are narrowed first; None says that not even the least widths fit. Rich would cut figures.
+    """
+    border = 3
+    room -= border * len(least) + 1
+    for widest in range(max(whole), 0, -1):
+        widths = [max(width, min(full, widest)) for width, full in zip(least, whole, strict=True)]
+        if sum(widths) <= room:
+            return widths
+    return None
+
+
+def print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
+    """Print how many slots have each pair of configurations (retraining, inference)."""
+    from collections import Counter
+
+    rows = [(retraining, inference, str(slots)) for (retraining, inference), slots in Counter(pairs).most_common()]
+    print_table(console, ("retraining", "inference", "slots"), rows, words=("retraining", "inference"))
 
 
 def progress_bars() -> Any:
