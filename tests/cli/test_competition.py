@@ -212,7 +212,15 @@ def test_every_faulty_allocator_is_named_with_its_slot_and_the_others_go_on(orri
     assert "'raising', slot 2: raised RuntimeError: out of order" in told[0]
     assert "'lavish'" in told[1]
     assert "slot 3" in told[1]
+    package.Trace(requests=[100, 150, 150], budget_macs=[1.4e9, 1.4e9, 1.4e9]).save("trace.csv")
+    status, out, err = orric(
+        "ratio", *files, *names[:2], "--allocator", "orric", "--ensemble", 5, "--jobs", 1, "--json"
+    )
+    assert status == 1
+    assert list(json.loads(out)["ratios"]) == ["orric"]
+    assert err.splitlines() == told[:1]
     # Where nobody is left, there is no result, and still everybody is told of.
+    package.Trace(requests=[100, 100, 100], budget_macs=[1.4e9, 1.4e9, 4e8]).save("trace.csv")
     status, out, err = orric("ratio", *files, *names)
     assert (status, out) == (2, "")
     assert err.splitlines() == told
@@ -413,12 +421,15 @@ SUBJECT = PAIR[:2]
         (("optimum", "--profile", "none.toml", "--trace", "trace.csv"), "none.toml: no such file"),
         (("optimum", *SUBJECT), "Missing option '--trace'"),
         (("optimum", *PAIR, "--gap", "nan"), "gap: found nan"),
+        (("optimum", *PAIR, "--gap", -1), "give a relative width"),
+        (("optimum", *PAIR, "--exact", "--certificate", "c"), "--exact and --certificate together"),
         (("optimum", *PAIR, "--gap", "1"), "gap: found 1"),
         (("optimum", *PAIR, "--gap", "narrow"), "--gap"),
         (("optimum", *PAIR, "--certificate", "."), "--certificate .: is a folder"),
         (("optimum", *PAIR, "--certificate", "none/c"), "--certificate none/c: its folder cannot be written"),
         (("optimum", *PAIR, "--certificate", "/proc/c"), "its folder cannot be written"),
         (("verify", "none", *PAIR), "none: there is no such file"),
+        (("verify", "trace.csv"), "is not a certificate"),
         (("ratio", *PAIR, "--allocator", "orric", "--allocator", "teacher-only"), "reference line"),
         (("ratio", *PAIR, "--ensemble", 0), "--ensemble"),
         (("ratio", *PAIR, "--ensemble", 5, "--horizons", "2:4"), "--ensemble and --horizons together"),
@@ -438,6 +449,7 @@ SUBJECT = PAIR[:2]
         (("adversary", *SUBJECT, "--requests", "1.2.3:4"), "--requests: found '1.2.3:4'"),
         (("adversary", *SUBJECT, "--requests", "10.5:20"), "give whole numbers"),
         (("adversary", *SUBJECT, "--requests", "20:10"), "requests: found 20 to 10"),
+        (("adversary", *SUBJECT, "--requests", "0:5"), "D_min is above 0"),
         (("adversary", *SUBJECT, "--budget-macs", "1e999:1e999"), "budget_macs: found inf to inf"),
         (("adversary", *SUBJECT, "--budget-macs", "1e6:1e12"), "no slot is overloaded"),
         (("adversary", *SUBJECT, "--slots", 0), "--slots"),

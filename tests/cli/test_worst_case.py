@@ -1,4 +1,4 @@
-"""The commands of competitive analysis: keys, messages, certificates, and traces that replay."""
+"""The commands of competitive analysis on the profile of digits: keys, workers, interruptions, traces that replay."""
 
 from __future__ import annotations
 
@@ -72,29 +72,6 @@ def test_ratio_answers_with_the_documented_keys(orric):
     assert Path("lost.png").read_bytes().startswith(b"\x89PNG")
 
 
-class Broken(package.InferenceOnly):
-    """Raises in slot 3."""
-
-    name = "broken"
-
-    def choose(self, slots, requests, budgets_macs):
-        if (slots == 3).any():
-            raise RuntimeError("out of order")
-        return super().choose(slots, requests, budgets_macs)
-
-
-def test_a_faulty_allocator_is_named_with_its_slot_and_the_others_go_on(orric, monkeypatch):
-    monkeypatch.setitem(package.ALLOCATORS, "broken", Broken)
-    for more in ((), ("--ensemble", 5, "--jobs", 1)):
-        status, out, err = orric("ratio", *about(), "--allocator", "broken", "--allocator", "orric", *more, "--json")
-        assert status == 1
-        assert "'broken', slot 3" in err
-        assert "orric" in json.dumps(json.loads(out))
-    status, out, err = orric("ratio", *about(), "--allocator", "broken")
-    assert (status, out) == (2, "")
-    assert err.count("\n") == 1
-
-
 def test_ensembles_do_not_depend_on_the_number_of_workers(orric):
     command = ("ratio", *about(), "--ensemble", 60, "--seed", 3, "--json", "--jobs")
     one, two = (json.loads(orric(*command, jobs)[1]) for jobs in (1, 2))
@@ -157,38 +134,3 @@ def test_an_interrupted_search_keeps_its_worst_trace(tmp_path):
     trace = package.Trace.load(tmp_path / "worst-orric.csv")
     value = package.evaluate(package.Profile.load(DIGITS), trace, package.Orric()).value
     assert value == pytest.approx(answer["value"], rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("optimum", *about(trace="missing.csv")), "no such file"),
-        (("optimum", *about(), "--gap", "-1"), "give a relative width"),
-        (("optimum", *about(), "--exact", "--certificate", "c"), "--exact and --certificate together"),
-        (("optimum", *about(), "--certificate", "no/folder/c"), "cannot be written"),
-        (("verify", "missing"), "there is no such file"),
-        (("verify", TIGHT), "is not a certificate"),
-        (("ratio", *about(), "--allocator", "oric"), "did you mean 'orric'?"),
-        (("ratio", *about(), "--horizons", "10"), "give LOW:HIGH"),
-        (("ratio", *about(), "--horizons", "9:3"), "give LOW:HIGH"),
-        (("ratio", *about(), "--horizons", "2:4", "--ensemble", 3), "--ensemble and --horizons together"),
-        (("adversary", "--profile", DIGITS, "--requests", "0:5"), "D_min is above 0"),
-        (("adversary", "--profile", DIGITS, "--requests", "a:b"), "give LOW:HIGH"),
-        (("adversary", "--profile", DIGITS, "--budget-macs", "1:2"), "no slot is overloaded"),
-        (("adversary", "--profile", DIGITS, "--trace", TIGHT, "--slots", 3), "--trace and ranges together"),
-        (("adversary", "--profile", DIGITS, "--allocator", "nobody"), "is unknown"),
-    ],
-)
-def test_bad_input_is_one_line_with_status_2_and_leaves_nothing(orric, tmp_path, arguments, told):
-    status, out, err = orric(*arguments)
-    assert (status, out) == (2, "")
-    assert told in err
-    assert err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_certificate_about_something_else_is_refused(orric):
-    orric("optimum", *about(), "--certificate", "c")
-    status, _, err = orric("verify", "c", "--trace", WORST)
-    assert status == 2
-    assert "is about another trace" in err
