@@ -28,6 +28,8 @@ Array = np.ndarray[Any, Any]
 MOST_POINTS = 2**24
 # No interval can be narrower than what rounding costs.
 FINEST_GAP = 1e-10
+# Concave bounds cost the more points the finer they are; whatever they leave beyond this is refined.
+FINEST_CONCAVE_GAP = 1e-7
 # Pieces of a curve's upper bound: with how many to begin, and where to stop.
 FEWEST_CELLS, MOST_NODES = 2**8, 2**20
 
@@ -119,7 +121,7 @@ def _relative(lower: float, upper: float) -> float:
 
 
 def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, dict[str, Array], str]:
-    """Tighten the relaxation level by level until the gap is met."""
+    """Bound by concave functions first, then tighten a relaxation without that limit until the gap is met."""
     slots = len(problem.counts)
     keep, weight = problem.transition()
     low, high = problem.reach(keep, weight)
@@ -133,20 +135,20 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
     starts, extents = first
     begins, _, accuracies, _, which = tables
     scale = float((problem.rewards[:, 0] * accuracies[begins[which + 1] - 1]).sum())
-    spread = max(1e-2, gap)
-    tolerance = np.full(2 * slots, spread * scale / slots)
     # Even the coarsest bound has a few points per slot.
     capacity = max(MOST_POINTS, 8 * slots)
+    envelope, spread = True, max(gap, FINEST_CONCAVE_GAP) / 4
+    tolerance = np.full(2 * slots, spread * scale / slots)
+    refined = False
     while True:
         starts, extents, bounds = relaxation.bound_backward(
-            low, high, *steps, most, starts, extents, tolerance, False, capacity
+            low, high, *steps, most, starts, extents, tolerance, envelope, capacity
         )
         if starts[0] < 0:
-            reason = f"more than {MOST_POINTS:,} points would be needed"
-            if evidence:
-                return lower, chosen, upper, evidence, reason
-            spread *= 16
-            (starts, extents), tolerance = first, tolerance * 16
+            if refined:
+                return lower, chosen, upper, evidence, f"more than {MOST_POINTS:,} points would be needed"
+            spread *= 4
+            (starts, extents), tolerance = first, tolerance * 4
             continue
         promised = float(bounds[0])
         path = relaxation.best_path(*steps, starts, extents, bounds, 8)
@@ -158,12 +160,18 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
         width = _relative(lower, upper)
         if width <= gap:
             return lower, chosen, upper, evidence, ""
+        if envelope:
+            # Concave functions are loose by themselves: nothing that they say of single pieces is of use.
+            envelope, spread = False, max(1e-2, gap)
+            (starts, extents), tolerance = first, np.full(2 * slots, spread * scale / slots)
+            continue
+        refined = True
         if spread <= max(gap, FINEST_GAP) / 64:
             return lower, chosen, upper, evidence, f"rounding and the best path found leave {width:.1e}"
         target = lower / (1 - gap)
-        lost = relaxation.losses_forward(*steps, starts, extents, bounds, math.inf)
         # The whole is never off by as much as the tolerances allow together, so the gap itself is tried first.
-        spread = min(max(width / 10, gap), spread / 4) if spread > gap else spread / 4
+        spread = min(max(_relative(lower, promised) / 10, gap), spread / 4) if spread > gap else spread / 4
+        lost = relaxation.losses_forward(*steps, starts, extents, bounds, math.inf)
         # A path that has already lost more than the gap can hide may be bounded that much more loosely.
         hidden = np.minimum(lost, scale) - max(promised - target, 0.0)
         tolerance = np.maximum(spread * max(lower, FINEST_GAP * scale) / slots, hidden / slots)
