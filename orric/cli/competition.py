@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +67,7 @@ def optimum(
         raise ScenarioError("options", "--exact and --certificate together", "certify the interval, without --exact")
     subject, given = orric.Profile.load(profile), orric.Trace.load(trace)
     if certificate:
-        demand_writable(certificate, "--certificate")
+        demand_writable(certificate, "--certificate", (profile, trace))
     if exact:
         begun = time.perf_counter()
         value, allocations = orric.exact_optimum(subject, given, overload=overload.value)
@@ -201,7 +202,9 @@ def ratio(
     if output is not None:
         import orric.report.competition  # a missing extra is better told now than after the work
 
-        demand_writable(output, "--output")
+        if output.suffix != ".png":
+            raise ScenarioError(f"--output {output}", "is not named as a picture", "give a name that ends in .png")
+        demand_writable(output, "--output", (profile, trace))
     if horizons is not None:
         _horizons(subject, given, names, gap, horizons, evaluations, seed, jobs, output, as_json)
     elif ensemble is not None:
@@ -384,7 +387,7 @@ def _horizons(
         return
     console = console_of_output()
     names = list(rows[0].worst)
-    headings = ("slots", "ORRIC proved >=", "Inference-Only proved <=", *(f"{name} worst" for name in names))
+    headings = ("slots", "ORRIC proved >=", "Inference-Only <= on equal requests", *(f"{name} worst" for name in names))
     cells = [
         (
             f"{row.slots}", f"{row.proved.theorem4:.4f}", f"{row.proved.theorem3:.4f}",
@@ -424,8 +427,10 @@ def bounds_of(proved: Bounds) -> dict[str, Any]:
 
 def print_bounds(console: Console, proved: Bounds) -> None:
     """Print what is proved, from what, and which theorem does not apply."""
+    unproved = any(doubt.startswith("Theorem 4") for doubt in proved.doubts)
     console.print(
-        f"proved: ORRIC at least {proved.theorem4:.6f} (Theorem 4); Inference-Only at least {proved.theorem2:.6f} "
+        f"proved: ORRIC at least {proved.theorem4:.6f} (Theorem 4{', which does not apply: see below' * unproved}); "
+        f"Inference-Only at least {proved.theorem2:.6f} "
         f"(Theorem 2), at most {proved.theorem3:.6f} on {proved.slots} slots of equal requests (Theorem 3)\n"
         f"        ORRIC's proved ratio passes Inference-Only's ceiling {_slots(proved.separated_slots)} "
         f"(Corollary 1 as published: {_slots(proved.corollary1_slots)}, sharper: {_slots(proved.crossing_slots)})\n"
@@ -460,10 +465,13 @@ def _demand_some(failures: dict[str, OrricError], names: list[str]) -> None:
         raise last
 
 
-def demand_writable(path: Path, option: str) -> None:
-    """Refuse a file that cannot be written, before there is any work to lose."""
+def demand_writable(path: Path, option: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a file that cannot be written, or that is read, before there is any work to lose."""
     import tempfile
 
+    for given in inputs:
+        if path.exists() and given.exists() and path.samefile(given):
+            raise ScenarioError(f"{option} {path}", f"is what is read from {given}", f"choose another with {option}")
     try:
         tempfile.TemporaryFile(dir=path.resolve().parent).close()
     except OSError as error:

@@ -60,7 +60,7 @@ def adversary(
     restarts: Annotated[int, typer.Option("--restarts", min=1, help="Independent searches.")] = 4,
     evaluations: Annotated[int, typer.Option("--evaluations", min=1, help="Ratios measured by each search.")] = 10_000,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="By how much shrinking may raise the ratio, relative.")
+        float, typer.Option("--tolerance", min=0, max=0.1, help="By how much shrinking may raise the ratio, relative.")
     ] = 1e-3,
     output: Annotated[
         Path | None, typer.Option("--output", help="Trace to write (CSV). [default: worst-ALLOCATOR.csv]")
@@ -85,7 +85,7 @@ def adversary(
     if curves and replayed.exists() and replayed.samefile(profile):
         found = f"the curve beside it would be written over the profile {profile}"
         raise ScenarioError(f"--output {target}", found, "choose another name with --output")
-    log, interrupted = _prepared(target), False
+    log, interrupted = _prepared(target, [profile, *([trace] if trace else [])]), False
     with progress_bars() as progress:
         bar = progress.add_task("searching", total=restarts)
         try:
@@ -143,7 +143,7 @@ def adversary(
         raise InterruptError(f"interrupted; the worst trace so far is in {target}")
 
 
-def _prepared(target: Path) -> Path:
+def _prepared(target: Path, inputs: list[Path]) -> Path:
     """Make the folder of improvements beside a trace to be written, empty; return it."""
     if target.suffix != ".csv":
         raise ScenarioError(f"--output {target}", "is not named as a trace", "give a name that ends in .csv")
@@ -154,7 +154,7 @@ def _prepared(target: Path) -> Path:
         for path in earlier:
             if not re.fullmatch(r"restart-\d+\.jsonl", path.name):
                 raise ScenarioError(str(log), f"holds something else ({path.name})", "choose another with --output")
-        demand_writable(target, "--output")
+        demand_writable(target, "--output", inputs)
         for path in earlier:
             path.unlink()
         log.mkdir(exist_ok=True)

@@ -90,10 +90,11 @@ class Certificate:
             raise CertificateError(
                 str(path), "there is no such file", "write one with: orric optimum --certificate FILE"
             ) from None
-        except Exception as error:  # a damaged archive breaks its readers in many ways
-            told = " ".join(str(error).split())
+        except Exception:  # a damaged archive breaks its readers in many ways, and numpy's advice is to unpickle it
             raise CertificateError(
-                str(path), f"is not a certificate ({told})", "write one with: orric optimum --certificate FILE"
+                str(path),
+                "is not a certificate, or a damaged one",
+                "write one with: orric optimum --certificate FILE",
             ) from None
         if not isinstance(claim, dict) or claim.get("format") != FORMAT:
             raise CertificateError(str(path), "is of another format", f"this version reads format {FORMAT}")

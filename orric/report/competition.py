@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 _MARKERS = {"orric": "o", "inference-only": "s"}
+# As the theorems, which are drawn beside them, write them.
+_NAMES = {"orric": "ORRIC", "inference-only": "Inference-Only"}
 
 
 def ratio_by_horizon(rows: Sequence[Horizon]) -> Figure:
@@ -32,14 +34,15 @@ def ratio_by_horizon(rows: Sequence[Horizon]) -> Figure:
     def curve(label: str, values: Sequence[float], **style: Any) -> None:
         (lines[label],) = axes.plot(slots, values, **style)
 
-    curve("ORRIC proved ≥", [row.proved.theorem4 for row in rows], color=colors["orric"])
+    curve("Proved: ORRIC ≥", [row.proved.theorem4 for row in rows], color=colors["orric"])
     ceiling = [row.proved.theorem3 for row in rows]
-    curve("Inference-Only proved ≤", ceiling, color=colors["inference-only"], linestyle="--")
+    curve("Inference-Only ≤", ceiling, color=colors["inference-only"], linestyle="--")
     floor = [row.proved.theorem2 for row in rows]
-    curve("Inference-Only proved ≥", floor, color=colors["inference-only"], linestyle=(0, (1, 1.5)))
-    for name in last.worst:
+    curve("Inference-Only ≥", floor, color=colors["inference-only"], linestyle=(0, (1, 1.5)))
+    for number, name in enumerate(last.worst):
         curve(
-            f"{spoken(name)} worst found", [row.worst[name][1] for row in rows], linestyle="none", markersize=6,
+            f"{'Found: ' * (number == 0)}{_NAMES.get(name, name)}",
+            [row.worst[name][1] for row in rows], linestyle="none", markersize=6,
             color=colors.get(name, "#009E73"), marker=_MARKERS.get(name, "^"),
         )  # fmt: skip
     crossings = {"sharper crossing": last.proved.crossing_slots, "Corollary 1": last.proved.corollary1_slots}
@@ -56,9 +59,8 @@ def ratio_by_horizon(rows: Sequence[Horizon]) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("slots T")
     axes.set_ylabel("competitive ratio (online / optimum)")
-    axes.set_ylim(top=1.01)
     found = {name: min(row.worst[name][1] for row in rows) for name in last.worst}
-    parts = [f"{spoken(name)} falls to {ratio:.3f}" for name, ratio in found.items()]
+    parts = [f"{_NAMES.get(name, name)} falls to {ratio:.3f}" for name, ratio in found.items()]
     title(figure, f"On the worst traces found, {', '.join(parts)} of the optimum", lines)
     return figure
 
