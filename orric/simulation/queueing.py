@@ -1,63 +1,412 @@
-"""A first-in-first-out queue solved by arrays: no event per request."""
+"""First-in-first-out queues solved by a compiled loop: no event, and no Python, per request.
+
+The requests of a stream wait in one queue for `workers` equal workers. A free worker starts a batch as soon as `most`
+requests wait or the first of them has waited for `wait_s`. A batch of b requests is `fixed_s + b each_s` seconds of
+work at speed 1, times a factor of its first request. Speeds change from stretch to stretch; work in progress goes on
+at the new one, and nothing starts at speed 0. Of what happens at one instant, completions come first, then arrivals,
+then starts.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+from orric.compiled import compiled
+from orric.latency import BUCKETS, FIRST, SHIFT, LatencyHistogram
+
+Array = np.ndarray[Any, Any]
+# A share that is exactly enough ends with the slot, but for rounding.
 ROUNDING = 1e-9
+# Columns of the stretches: their end, the speed of a worker while it is on, what share of the GPU it then uses, and,
+# where it is on in slices only, the length of a round, when the first one began, and the slice's begin and length.
+END_S, SPEED, USAGE, ROUND_S, ORIGIN_S, BEGIN_S, SLICE_S = range(7)
+# Columns of their labels.
+VERSION, PHASE = range(2)
+PHASES = 3
+# What a window adds up.
+LATENCY_S, BUSY_S, USED_S = range(3)
+LATE, SHED, BATCHES, ROWS = range(4)
 
 
-class FifoQueue:
-    """One server whose speed is constant within a stretch of time and may differ in the next.
+@compiled
+def _on(stretches: Array, k: int, time_s: float) -> Any:
+    """Return how long the slices of stretch k have been on since their origin."""
+    since_s = time_s - stretches[k, ORIGIN_S]
+    rounds = np.floor(since_s / stretches[k, ROUND_S])
+    within_s = since_s - rounds * stretches[k, ROUND_S] - stretches[k, BEGIN_S]
+    return rounds * stretches[k, SLICE_S] + min(max(within_s, 0.0), stretches[k, SLICE_S])
 
-    A stretch is solved at once by Lindley's recursion in its cumulative form: with w_k the work of request k
-    and S_k = w_1 + .. + w_k, it finishes at S_k + max_{m <= k} (ready_m - S_{m-1}). Requests not finished at
-    the end of a stretch wait, the one in service with the part of its work that is left.
+
+@compiled
+def _finish(stretches: Array, slack_s: float, k: int, time_s: float, work_s: float) -> Any:
+    """Work from a time within stretch k on; return when it is done (infinity: not by the end), what is left, the use.
+
+    Use is in seconds at the whole GPU.
+    """
+    used_s = 0.0
+    last = len(stretches) - 1
+    while True:
+        speed = stretches[k, SPEED]
+        end_s = stretches[k, END_S]
+        if k == last:
+            end_s += slack_s
+        if speed > 0.0:
+            need_s = work_s / speed
+            if stretches[k, ROUND_S] == 0.0:
+                if time_s + need_s <= end_s:
+                    return time_s + need_s, 0.0, used_s + need_s * stretches[k, USAGE]
+                done_s = end_s - time_s
+            else:
+                on_s = _on(stretches, k, time_s)
+                # The last round that is not over; work that ends with a slice ends in it.
+                rounds = max(np.ceil((on_s + need_s) / stretches[k, SLICE_S]) - 1.0, 0.0)
+                within_s = stretches[k, BEGIN_S] + (on_s + need_s - rounds * stretches[k, SLICE_S])
+                finish_s = max(stretches[k, ORIGIN_S] + rounds * stretches[k, ROUND_S] + within_s, time_s)
+                if finish_s <= end_s:
+                    return finish_s, 0.0, used_s + need_s * stretches[k, USAGE]
+                done_s = _on(stretches, k, end_s) - on_s
+            work_s = max(work_s - done_s * speed, 0.0)
+            used_s += done_s * stretches[k, USAGE]
+        if k == last:
+            return np.inf, work_s, used_s
+        time_s = end_s
+        k += 1
+
+
+@compiled
+def _count(latency_s: float, counts: Array, phase: int, scratch: Array, bits: Array) -> None:
+    scratch[0] = latency_s
+    place = (bits[0] >> SHIFT) - FIRST
+    counts[phase, min(max(place, 0), BUCKETS - 1)] += 1
+
+
+@compiled
+def _serve(
+    begin_s: float,
+    stretches: Array,
+    labels: Array,
+    slack_s: float,
+    arrivals: Array,
+    factors: Array,
+    first_number: int,
+    waiting: Array,
+    waiting_factors: Array,
+    waiting_numbers: Array,
+    span: Array,
+    most: int,
+    wait_s: float,
+    limit: int,
+    fixed_s: float,
+    each_s: float,
+    deadline_s: float,
+    free: Array,
+    left: Array,
+    begun: Array,
+    sizes: Array,
+    marks: Array,
+    held: Array,
+    held_numbers: Array,
+    counts: Array,
+    served_by: Array,
+    sums: Array,
+    tallies: Array,
+    varied: bool,
+    recorded: bool,
+    rows: Array,
+    row_numbers: Array,
+    scratch: Array,
+    bits: Array,
+) -> None:
+    """Serve one window; everything from `free` on is changed in place."""
+    n, workers, base = len(arrivals), len(free), labels[0, VERSION]
+    for w in range(workers):
+        if sizes[w] > 0:
+            base = min(base, marks[w, VERSION])
+    head, tail = span[0], span[1]
+    late, shed, batches, row = 0, 0, 0, 0
+    current, served = base, 0
+    latencies_s, busy_s, used_s = 0.0, 0.0, 0.0
+    end_s = stretches[-1, END_S]
+    # What was in service goes on.
+    for w in range(workers):
+        if sizes[w] == 0:
+            continue
+        finish_s, rest, more_s = _finish(stretches, slack_s, 0, begin_s, left[w])
+        used_s += more_s
+        busy_s += min(finish_s, end_s) - begin_s
+        left[w] = rest
+        if finish_s == np.inf:
+            free[w] = np.inf
+            continue
+        free[w] = finish_s
+        for b in range(sizes[w]):
+            latency_s = finish_s - held[w, b]
+            latencies_s += latency_s
+            late += latency_s > deadline_s
+            _count(latency_s, counts, marks[w, PHASE], scratch, bits)
+            if recorded:
+                rows[row, 0], rows[row, 1], rows[row, 2] = held[w, b], begun[w], finish_s
+                row_numbers[row, 0], row_numbers[row, 1] = held_numbers[w, b], marks[w, VERSION]
+                row += 1
+        served_by[marks[w, VERSION] - base] += sizes[w]
+        sizes[w] = 0
+    k, s, w = 0, 0, 0
+    for other in range(workers):
+        if free[other] < free[w]:
+            w = other
+    free_s, floor_s = free[w], begin_s
+    last = len(stretches) - 1
+    # Of the stretch of the last start; before there is one every start looks its stretch up.
+    version, phase, speed, usage, edge_s, plain_s = base, 0, 1.0, 0.0, -np.inf, -np.inf
+    if limit >= tail - head + n:
+        # Nobody can be shed, so all are let in beforehand.
+        waiting[tail : tail + n] = arrivals
+        if varied:
+            waiting_factors[tail : tail + n] = factors
+        if recorded:
+            waiting_numbers[tail : tail + n] = first_number + np.arange(n)
+        tail += n
+        k = n
+    while True:
+        start_s, at = np.inf, s
+        if head < tail:
+            ready_s = waiting[head] + wait_s
+            if head + most <= tail:
+                ready_s = min(ready_s, waiting[head + most - 1])
+            start_s = max(free_s, max(ready_s, floor_s))
+            if start_s >= edge_s:
+                while at <= last and (stretches[at, END_S] <= start_s or stretches[at, SPEED] == 0.0):
+                    start_s = max(start_s, stretches[at, END_S])
+                    at += 1
+        if k < n and arrivals[k] <= start_s:
+            # Whoever comes may fill the batch, so the start is found anew.
+            if tail - head < limit:
+                waiting[tail] = arrivals[k]
+                if varied:
+                    waiting_factors[tail] = factors[k]
+                if recorded:
+                    waiting_numbers[tail] = first_number + k
+                tail += 1
+            else:
+                shed += 1
+                if recorded:
+                    rows[row, 0], rows[row, 1], rows[row, 2] = arrivals[k], np.nan, np.nan
+                    row_numbers[row, 0], row_numbers[row, 1] = first_number + k, -1
+                    row += 1
+            k += 1
+        elif start_s >= end_s:
+            break
+        else:
+            if at != s or edge_s == -np.inf:
+                s = at
+                version, phase = labels[s, VERSION], labels[s, PHASE]
+                speed, usage, edge_s = stretches[s, SPEED], stretches[s, USAGE], stretches[s, END_S]
+                # Work in slices never ends the plain way.
+                plain_s = edge_s if stretches[s, ROUND_S] == 0.0 else -np.inf
+            # A worker that was free before a pause does not start before it is over.
+            floor_s = start_s
+            size = 1
+            while size < most and head + size < tail and waiting[head + size] <= start_s:
+                size += 1
+            work_s = fixed_s + size * each_s
+            if varied:
+                work_s *= waiting_factors[head]
+            # Most work ends within its stretch; `_finish` would say the same.
+            finish_s, rest = start_s + work_s / speed, 0.0
+            if finish_s <= plain_s:
+                used_s += (finish_s - start_s) * usage
+                busy_s += finish_s - start_s
+            else:
+                finish_s, rest, more_s = _finish(stretches, slack_s, s, start_s, work_s)
+                used_s += more_s
+                busy_s += min(finish_s, end_s) - start_s
+            batches += 1
+            server, free_s = w, finish_s
+            if workers > 1:
+                free[w] = finish_s
+                for other in range(workers):
+                    if free[other] < free[w]:
+                        w = other
+                free_s = free[w]
+            if finish_s < np.inf:
+                for b in range(head, head + size):
+                    latency_s = finish_s - waiting[b]
+                    latencies_s += latency_s
+                    late += latency_s > deadline_s
+                    _count(latency_s, counts, phase, scratch, bits)
+                    if recorded:
+                        rows[row, 0], rows[row, 1], rows[row, 2] = waiting[b], start_s, finish_s
+                        row_numbers[row, 0], row_numbers[row, 1] = waiting_numbers[b], version
+                        row += 1
+                if version != current:
+                    served_by[current - base] += served
+                    current, served = version, 0
+                served += size
+            else:
+                left[server], begun[server], sizes[server] = rest, start_s, size
+                marks[server, VERSION], marks[server, PHASE] = version, phase
+                for b in range(size):
+                    held[server, b] = waiting[head + b]
+                    if recorded:
+                        held_numbers[server, b] = waiting_numbers[head + b]
+            head += size
+    if workers == 1:
+        free[0] = free_s
+    served_by[current - base] += served
+    span[0], span[1] = head, tail
+    sums[LATENCY_S], sums[BUSY_S], sums[USED_S] = latencies_s, busy_s, used_s
+    tallies[LATE], tallies[SHED], tallies[BATCHES], tallies[ROWS] = late, shed, batches, row
+
+
+@dataclass(frozen=True)
+class Discipline:
+    """How a queue serves.
+
+    Attributes:
+        workers: Batches in service at once, c.
+        most: Requests in a batch at most.
+        wait_s: How long the first request waits at most for a batch to fill.
+        limit: Requests that may wait, those in service not counted; further ones are shed.
+        deadline_s: Requests served later than this after their arrival are late.
     """
 
-    def __init__(self) -> None:
-        self._arrivals: Array = np.empty(0)
-        self._left_of_first = 1.0
+    workers: int = 1
+    most: int = 1
+    wait_s: float = 0.0
+    limit: int = 2**62
+    deadline_s: float = float("inf")
+
+
+@dataclass(eq=False)
+class Window:
+    """What happened in one window.
+
+    Attributes:
+        latencies: Of the requests served, by the phase of the stretch in which their service began.
+        served_by: How many of them were begun under each version.
+        late: How many of them missed the deadline.
+        shed: Requests turned away because the queue was full.
+        batches: Batches begun.
+        busy_s: Time that workers were in service.
+        used_s: The same in seconds at the whole GPU.
+        numbers: Number and version of every request served or shed, -1 for the shed ones, shape (n, 2); None unless
+            recorded.
+        times_s: Its arrival, start and finish, NaN for the shed ones, shape (n, 3).
+    """
+
+    latencies: list[LatencyHistogram]
+    served_by: dict[int, int]
+    late: int
+    shed: int
+    batches: int
+    busy_s: float
+    used_s: float
+    numbers: Array | None = None
+    times_s: Array | None = None
+
+    @property
+    def served(self) -> int:
+        """Requests served."""
+        return sum(self.served_by.values())
+
+
+class Queue:
+    """The requests of one stream that wait or are in service.
+
+    Args:
+        discipline: How they are served.
+        recorded: Whether to return the times of every request.
+    """
+
+    def __init__(self, discipline: Discipline = Discipline(), recorded: bool = False) -> None:
+        self.discipline, self.recorded = discipline, recorded
+        workers, most = discipline.workers, discipline.most
+        self._waiting, self._factors, self._numbers = np.empty(0), np.empty(0), np.empty(0, np.int64)
+        self._span = np.zeros(2, np.int64)
+        self._arrived = 0
+        self._free, self._left, self._begun = np.zeros(workers), np.zeros(workers), np.zeros(workers)
+        self._sizes, self._marks = np.zeros(workers, np.int64), np.zeros((workers, 2), np.int64)
+        self._held, self._held_numbers = np.zeros((workers, most)), np.zeros((workers, most), np.int64)
+        self._scratch = np.zeros(1)
 
     @property
     def waiting(self) -> int:
-        """Number of requests that have arrived and not finished."""
-        return len(self._arrivals)
+        """Requests that arrived, were not shed and are not served yet, those in service included."""
+        return int(self._span[1] - self._span[0] + self._sizes.sum())
 
-    def advance(self, arrivals: Array, start_s: float, end_s: float, service_s: float) -> Array:
-        """Serve from `start_s` to `end_s`.
+    @property
+    def in_service(self) -> int:
+        """Those of them that are in service."""
+        return int(self._sizes.sum())
+
+    def advance(
+        self,
+        begin_s: float,
+        stretches: Array,
+        labels: Array,
+        arrivals: Array,
+        fixed_s: float,
+        each_s: float,
+        factors: Array | None = None,
+        slack_s: float = 0.0,
+    ) -> Window:
+        """Serve from one time to another.
 
         Args:
-            arrivals: Times of the new requests, ascending, within the stretch; shape (n,).
-            start_s: Begin of the stretch.
-            end_s: End of the stretch.
-            service_s: Time that one whole request takes at this stretch's speed; infinity serves nobody.
-
-        Returns:
-            Time from arrival to completion of every request that finished, in order; shape (m,).
+            begin_s: Begin of the window: the end of the one before.
+            stretches: The window's stretches, without a gap; one row each, columns as above, shape (m, 7).
+            labels: Version (never falling) and phase of each stretch, shape (m, 2).
+            arrivals: Times of the new requests, ascending, before the window's end, shape (n,).
+            fixed_s: Work of a batch, whatever its size, in seconds at speed 1.
+            each_s: Work for each request of a batch.
+            factors: What the work is multiplied by, shape (n,): a batch takes that of its first request.
+            slack_s: How long after the window's end work may end and still count as done in it.
         """
-        arrivals = np.concatenate([self._arrivals, arrivals])
-        self._arrivals = arrivals
-        if not len(arrivals) or not np.isfinite(service_s):
-            return np.empty(0)
-        work = np.full(len(arrivals), service_s)
-        work[0] *= self._left_of_first
-        done_work = np.cumsum(work)
-        begin_of_work = done_work - work
-        ready = np.maximum(arrivals, start_s)
-        finish = done_work + np.maximum.accumulate(ready - begin_of_work)
-        # A share that is exactly enough ends with the stretch, but for rounding.
-        done = int(np.searchsorted(finish, end_s + ROUNDING * (end_s - start_s), side="right"))
-        latencies = finish[:done] - arrivals[:done]
-        self._arrivals = arrivals[done:]
-        left = self._left_of_first if done == 0 else 1.0
-        if len(self._arrivals):
-            begun = max(float(ready[done]), float(finish[done - 1]) if done else start_s)
-            left -= max(end_s - begun, 0.0) / service_s
-        else:
-            left = 1.0
-        self._left_of_first = max(left, 0.0)
-        return np.maximum(latencies, 0.0)
+        count, discipline = len(arrivals), self.discipline
+        given = np.empty(0) if factors is None else factors
+        self._make_room(count, factors is not None)
+        oldest = min([int(labels[0, VERSION]), *self._marks[self._sizes > 0, VERSION].tolist()])
+        counts = np.zeros((PHASES, BUCKETS), np.int64)
+        served_by = np.zeros(int(labels[-1, VERSION]) - oldest + 1, np.int64)
+        sums, tallies = np.zeros(3), np.zeros(4, np.int64)
+        room = count + self.waiting if self.recorded else 0
+        rows, row_numbers = np.empty((room, 3)), np.empty((room, 2), np.int64)
+        _serve(
+            begin_s, stretches, labels, slack_s, arrivals, given, self._arrived, self._waiting, self._factors,
+            self._numbers, self._span, discipline.most, discipline.wait_s, discipline.limit, fixed_s, each_s,
+            discipline.deadline_s, self._free, self._left, self._begun, self._sizes, self._marks, self._held,
+            self._held_numbers, counts, served_by, sums, tallies, factors is not None, self.recorded, rows, row_numbers, self._scratch,
+            self._scratch.view(np.int64),
+        )  # fmt: skip
+        self._arrived += count
+        done = tallies[ROWS]
+        # Sums by phase are not kept; a histogram's mean is needed of the whole only.
+        return Window(
+            latencies=[LatencyHistogram(one) for one in counts],
+            served_by={oldest + k: int(one) for k, one in enumerate(served_by) if one},
+            late=int(tallies[LATE]),
+            shed=int(tallies[SHED]),
+            batches=int(tallies[BATCHES]),
+            busy_s=float(sums[BUSY_S]),
+            used_s=float(sums[USED_S]),
+            numbers=row_numbers[:done] if self.recorded else None,
+            times_s=rows[:done] if self.recorded else None,
+        )
+
+    def _make_room(self, count: int, varied: bool) -> None:
+        """Move the waiting requests to the front, and let `count` more fit behind them."""
+        head, tail = self._span
+        size = tail - head
+        if tail + count <= len(self._waiting):
+            return
+        room = max(2 * (size + count), 1024)
+        for name, used in (("_waiting", True), ("_factors", varied), ("_numbers", self.recorded)):
+            old = getattr(self, name)
+            new = np.empty(room if used else 0, old.dtype)
+            if used:
+                new[:size] = old[head:tail]
+            setattr(self, name, new)
+        self._span[:] = 0, size

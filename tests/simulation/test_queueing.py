@@ -1,133 +1,139 @@
-"""The array solution of the queue against a plain per-request model and against queueing theory."""
+"""The compiled queue against the plain model, request by request, and against itself however it is cut."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("simpy", reason="needs orric[sim]")
 
-from orric.simulation.queueing import FifoQueue
+from orric.latency import LatencyHistogram
+from orric.simulation.queueing import Discipline, Queue, Window
 
-from .reference import Stretch, finish_times
+from .reference import Request, Server, Stretch
 
-CLOSE = 1e-7
-
-
-def advance_all(arrivals: np.ndarray, stretches: list[Stretch]) -> tuple[FifoQueue, list[np.ndarray]]:
-    """Run the fast path over all stretches; the last one takes the arrivals at its very end, too."""
-    queue, latencies = FifoQueue(), []
-    for start, end, service in stretches:
-        inside = arrivals[(arrivals >= start) & (arrivals < end)]
-        before = queue.waiting
-        done = queue.advance(inside, start, end, service)
-        latencies.append(done)
-        assert before + len(inside) == len(done) + queue.waiting
-    return queue, latencies
+CLOSE = 1e-9
+SCENARIOS = 400
 
 
-LENGTHS = st.sampled_from([0.5, 1.0, 2.0, 4.0]) | st.floats(0.1, 5.0)
-SERVICES = st.sampled_from([0.125, 0.25, 0.5, 1.0, 3.0, float("inf")]) | st.floats(0.01, 4.0)
-# Batches (equal times), times on a grid that coincide with completions, and anything in between.
-PLACES = st.integers(0, 31).map(lambda k: k / 32) | st.floats(0.0, 0.999)
-
-
-@settings(max_examples=400)
-@given(
-    parts=st.lists(st.tuples(LENGTHS, SERVICES), min_size=1, max_size=6),
-    places=st.lists(st.tuples(st.integers(0, 5), PLACES), max_size=40),
-)
-def test_queue_equals_the_plain_model(parts: list[tuple[float, float]], places: list[tuple[int, float]]) -> None:
-    edges = np.concatenate([[0.0], np.cumsum([length for length, _ in parts])]).tolist()
-    stretches = [(edges[k], edges[k + 1], service) for k, (_, service) in enumerate(parts)]
-    arrivals = np.sort([edges[k % len(parts)] + part * (parts[k % len(parts)][0]) for k, part in places])
-    arrivals = arrivals[arrivals < edges[-1]]
-    expected = np.array(finish_times(arrivals.tolist(), stretches))
-    queue, latencies = advance_all(arrivals, stretches)
-    found = np.concatenate(latencies) + arrivals[: len(arrivals) - queue.waiting]
-    common = min(len(found), len(expected))
-    np.testing.assert_allclose(found[:common], expected[:common], atol=CLOSE)
-    # Which side of the last end a completion falls on may differ by rounding, nothing else.
-    for extra in (found[common:], expected[common:]):
-        assert (abs(extra - edges[-1]) < CLOSE).all()
-    # Every completion is reported in the stretch in which it happens.
-    at = 0
-    for (start, end, _), done in zip(stretches, latencies, strict=True):
-        times = found[at : at + len(done)]
-        assert ((times > start - CLOSE) & (times < end + CLOSE)).all()
-        at += len(done)
-
-
-def test_request_in_service_keeps_the_part_that_is_done() -> None:
-    queue = FifoQueue()
-    assert queue.advance(np.array([0.0, 0.0]), 0.0, 3.0, 2.0).tolist() == [2.0]
-    # Half of the second is done; the other half takes 2 of 4 seconds, then a third one waits for it.
-    assert queue.advance(np.array([3.0]), 3.0, 10.0, 4.0).tolist() == [5.0, 6.0]
-    assert queue.waiting == 0
-
-
-def test_infinite_service_serves_nobody_and_forgets_nobody() -> None:
-    queue = FifoQueue()
-    assert queue.advance(np.array([0.0, 1.0]), 0.0, 2.0, float("inf")).size == 0
-    assert queue.waiting == 2
-    np.testing.assert_allclose(queue.advance(np.empty(0), 2.0, 4.0, 1.0), [3.0, 3.0])
-
-
-def test_part_of_a_request_survives_an_infinite_stretch() -> None:
-    queue = FifoQueue()
-    assert queue.advance(np.array([0.0]), 0.0, 1.0, 2.0).size == 0
-    assert queue.advance(np.empty(0), 1.0, 5.0, float("inf")).size == 0
-    np.testing.assert_allclose(queue.advance(np.empty(0), 5.0, 9.0, 2.0), [6.0])
-
-
-def test_nothing_to_do() -> None:
-    queue = FifoQueue()
-    assert queue.advance(np.empty(0), 0.0, 1.0, 1.0).size == 0
-    assert queue.waiting == 0
-
-
-def test_work_that_takes_no_time_is_done_at_once() -> None:
-    queue = FifoQueue()
-    assert queue.advance(np.array([0.0, 0.5]), 0.0, 1.0, 0.0).tolist() == [0.0, 0.0]
-    assert queue.waiting == 0
-
-
-@pytest.mark.parametrize(("service", "latency"), [(0.25, 0.25), (1.0, 1.0)])
-def test_d_d_1_is_exact(service: float, latency: float) -> None:
-    """Requests one second apart find the server idle, even when a request takes that whole second."""
-    _, latencies = advance_all(np.arange(64.0), [(16.0 * k, 16.0 * (k + 1), service) for k in range(4)])
-    assert np.concatenate(latencies).tolist() == [latency] * 64
-
-
-def test_share_that_is_exactly_enough_leaves_nobody_waiting() -> None:
-    for count in (3, 7, 10, 1000, 4999):
-        queue = FifoQueue()
-        for slot in range(3):
-            done = queue.advance(np.full(count, slot * 60.0), slot * 60.0, (slot + 1) * 60.0, 60.0 / count)
-            assert len(done) == count
-            assert queue.waiting == 0
-
-
-@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_m_d_1_waits_as_pollaczek_and_khinchine_say(load: float) -> None:
-    """Mean waiting time of M/D/1 with service 1: load / (2 (1 - load))."""
-    rng = np.random.default_rng(20240521)
-    arrivals = np.cumsum(rng.exponential(1 / load, 400_000))
-    stretch = 1000.0
-    starts = np.arange(0.0, arrivals[-1], stretch)
-    # The server's speed stays, but the work is cut into stretches as the engine cuts it into slots.
-    places = np.searchsorted(arrivals, [*starts, np.inf])
-    queue = FifoQueue()
-    parts = [
-        queue.advance(arrivals[places[k] : places[k + 1]], start, start + stretch, 1.0)
-        for k, start in enumerate(starts)
+def rows_of(stretches: list[Stretch], workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return stretches as the compiled queue has them."""
+    rows = [
+        (one.end_s, one.speed, 1.0 / workers, one.round_s, one.origin_s, one.begin_s, one.slice_s) for one in stretches
     ]
-    waits = np.concatenate(parts)[2_000:] - 1.0
-    assert waits.min() > -CLOSE
-    batches = np.array([batch.mean() for batch in np.array_split(waits, 40)])
-    error = batches.std(ddof=1) / np.sqrt(len(batches))
-    theory = load / (2 * (1 - load))
-    assert error < 0.02 * theory
-    assert abs(waits.mean() - theory) < 4 * error
+    return np.array(rows), np.array([(one.version, one.phase) for one in stretches])
+
+
+def serve(
+    discipline: Discipline,
+    stretches: list[Stretch],
+    edges: list[float],
+    works: list[tuple[float, float]],
+    arrivals: np.ndarray,
+    factors: np.ndarray | None,
+) -> tuple[Queue, list[Window]]:
+    """Run the compiled queue window by window; window k has the work of a batch, (fixed, each), works[k]."""
+    queue, windows, begin_s = Queue(discipline, recorded=True), [], 0.0
+    for end_s, work in zip(edges, works, strict=True):
+        inside = (arrivals >= begin_s) & (arrivals < end_s)
+        rows, labels = rows_of([one for one in stretches if begin_s < one.end_s <= end_s], discipline.workers)
+        before = queue.waiting
+        window = queue.advance(
+            begin_s, rows, labels, arrivals[inside], *work, factors=None if factors is None else factors[inside]
+        )
+        windows.append(window)
+        # Conservation, window by window.
+        assert before + inside.sum() == window.served + window.shed + queue.waiting
+        assert sum(map(len, window.latencies)) == window.served
+        begin_s = end_s
+    return queue, windows
+
+
+def random_scenario(seed: int) -> dict[str, Any]:
+    """Draw speeds that change in mid-queue, pauses, slices, batches, limits, workers and factors."""
+    rng = np.random.default_rng(seed)
+    workers, most = int(rng.choice([1, 1, 2, 3, 5])), int(rng.choice([1, 1, 2, 4, 8]))
+    discipline = Discipline(
+        workers=workers,
+        most=most,
+        wait_s=float(rng.choice([0.0, rng.uniform(0, 2)])) if most > 1 else 0.0,
+        limit=int(rng.choice([1, 3, 10, 2**62])),
+        deadline_s=float(rng.uniform(0.5, 4)),
+    )
+    edges = np.cumsum(rng.uniform(2, 12, rng.integers(1, 6))).tolist()
+    sliced, stretches, begin_s = rng.random() < 0.3, [], 0.0
+    for end_s in edges:
+        inner = np.sort(rng.uniform(begin_s, end_s, rng.integers(0, 4))).tolist()
+        for place in [*inner, end_s]:
+            speed = float(rng.choice([0.0, 1.0, rng.uniform(0.1, 3), rng.uniform(0.1, 3)]))
+            version, phase = len(stretches) // 2, int(rng.integers(3))
+            if sliced and speed > 0 and rng.random() < 0.7:
+                round_s = float(rng.uniform(0.05, 1.0))
+                begin, length = np.sort(rng.uniform(0, round_s, 2))
+                slices = (round_s, stretches[-1].end_s if stretches else 0.0, float(begin), float(length - begin))
+                stretches.append(Stretch(place, speed, version, phase, *slices))
+            else:
+                stretches.append(Stretch(place, speed, version, phase))
+        begin_s = end_s
+    count = int(rng.integers(0, 120))
+    arrivals = np.sort(rng.uniform(0, edges[-1], count))
+    if rng.random() < 0.4:
+        # Uploads: many at the same instant, the begin of a window.
+        begins = np.array([0.0, *edges[:-1]])
+        some = rng.random(count) < rng.uniform(0.2, 1)
+        arrivals = np.sort(np.where(some, begins[rng.integers(0, len(begins), count)], arrivals))
+    load = rng.uniform(0.2, 1.6) * edges[-1] / max(count, 1)
+    works = []
+    for _ in edges:
+        fixed = float(rng.choice([0.0, rng.uniform(0, load)]))
+        works.append((fixed, float(rng.uniform(0.1, 1) * load * workers)))
+    factors = rng.exponential(1.0, count) if rng.random() < 0.5 else None
+    return {
+        "discipline": discipline, "stretches": stretches, "edges": edges, "works": works, "arrivals": arrivals,
+        "factors": factors,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_every_request_starts_and_finishes_as_in_the_plain_model(block: int) -> None:
+    """Start, finish, version and shedding of every request, on 400 scenarios."""
+    served = shed = batched = 0
+    for seed in range(block, SCENARIOS, 8):
+        scenario = random_scenario(seed)
+        discipline, edges, works = scenario["discipline"], scenario["edges"], scenario["works"]
+        factors = scenario["factors"]
+        requests = [
+            Request(number, time, 1.0 if factors is None else float(factors[number]))
+            for number, time in enumerate(scenario["arrivals"].tolist())
+        ]
+
+        def work_of(start_s: float, size: int, edges: list = edges, works: list = works) -> float:
+            fixed, each = works[int(np.searchsorted(edges, start_s, side="right"))]
+            return fixed + size * each
+
+        Server(
+            scenario["stretches"], work_of, discipline.workers, discipline.most, discipline.wait_s,
+            discipline.limit if discipline.limit < 2**62 else float("inf"),
+        ).run(requests)  # fmt: skip
+        queue, windows = serve(**scenario)
+        numbers = np.concatenate([window.numbers for window in windows])
+        times = np.concatenate([window.times_s for window in windows])
+        end = edges[-1] * (1 - 1e-12)
+        assert {one.number for one in requests if one.shed} == set(numbers[numbers[:, 1] < 0, 0].tolist()), seed
+        done = {one.number for one in requests if one.finish_s < end}
+        assert done == set(numbers[numbers[:, 1] >= 0, 0].tolist()), seed
+        for (number, version), (arrival, start, finish) in zip(numbers.tolist(), times.tolist(), strict=True):
+            plain = requests[number]
+            assert arrival == plain.arrival_s
+            if version < 0:
+                continue
+            assert start == pytest.approx(plain.start_s, rel=CLOSE, abs=CLOSE), (seed, number)
+            assert finish == pytest.approx(plain.finish_s, rel=CLOSE, abs=CLOSE), (seed, number)
+            assert version == plain.version, (seed, number)
+        late = sum(one.finish_s - one.arrival_s > discipline.deadline_s for one in requests if one.number in done)
+        assert sum(window.late for window in windows) == late, seed
+        served, shed = served + len(done), shed + sum(one.shed for one in requests)
+        batched += sum(window.batches for window in windows) < len(done)
+    assert min(served, shed, batched) > 0
