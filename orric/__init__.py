@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         OrricError,
         ProfileError,
         ScenarioError,
+        SimulationError,
         TraceError,
     )
     from orric.learning import Exponential, LearningCurve, LearningExtent, Logarithmic, Power, Tabulated, TimeVarying
@@ -59,6 +60,7 @@ _HOMES = {
         "OrricError",
         "ProfileError",
         "ScenarioError",
+        "SimulationError",
         "TraceError",
     ),
     "orric.learning": (
@@ -91,7 +93,7 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
     "Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation", "Drift",
     "AllocatorError", "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError",
-    "ProfileError", "ScenarioError", "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic",
+    "ProfileError", "ScenarioError", "SimulationError", "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic",
     "Power", "Tabulated", "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario",
     "load_scenario", "simulate", "evaluate", "Trace", "Search", "WorstCase", "search_worst_case", "Bounds",
     "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum", "TraceRange",

@@ -43,6 +43,14 @@ class AccuracyModel(Protocol):
         """
         ...
 
+    def collect(self, slot: int) -> None:
+        """Keep the samples that arrived in a slot until the retraining on them, which begins now, is over."""
+        ...
+
+    def discard(self) -> None:
+        """Forget the retraining that has begun: it was lost, or its weights were refused."""
+        ...
+
     def swap(self) -> None:
         """Let the retrained weights serve from now on."""
         ...
@@ -74,6 +82,12 @@ class CurveAccuracy:
 
     def retrain(self, collected: int, retraining: str) -> float | None:
         return None
+
+    def collect(self, slot: int) -> None:
+        """A curve has no samples."""
+
+    def discard(self) -> None:
+        """A curve has no weights."""
 
     def swap(self) -> None:
         """A curve has no weights."""

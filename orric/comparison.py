@@ -39,16 +39,17 @@ class Failure:
     error: AllocatorError
 
 
-def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None) -> Result:
+def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None, *, recorded: bool = False) -> Result:
     """Simulate one allocator in the event simulator.
 
     Args:
         scenario: The server, the stream and where accuracies come from.
         allocator: Decides every slot.
         seed: The scenario's own when left out.
+        recorded: Whether the result holds the times of every request, too.
 
     Returns:
-        One record per slot, and the latency of every served request.
+        One record per slot and stream, one per slot and GPU, and the latencies, counted in buckets.
 
     Raises:
         BudgetError: A slot's budget is below the cheapest pair and the scenario's overload is "error".
@@ -61,7 +62,8 @@ def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None) 
     ('simulator', 50)
     """
     seed = scenario.seed if seed is None else seed
-    return engine.simulate(scenario, allocator, _accuracy(scenario, scenario.accuracy.model, seed), seed)
+    accuracies = _accuracies(scenario, scenario.accuracy.model, seed)
+    return engine.simulate(scenario, allocator, accuracies, seed, recorded=recorded)
 
 
 def lines(scenario: Scenario, model: Model) -> list[str]:
@@ -91,7 +93,7 @@ def compare(
     work = [(model, line) for model in models for line in lines(scenario, model)]
     if "onnx" in models:
         # Exported once here, so that the workers do not export the same models side by side.
-        _accuracy(scenario, "onnx", seed)
+        _accuracies(scenario, "onnx", seed)
     for _, result in in_parallel(attempt_line, [(scenario, model, line, seed) for model, line in work], jobs):
         yield result
 
@@ -115,50 +117,65 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Res
     if line == "teacher-only":
         return _teacher_only(scenario, model, seed)
     if line == "batch-norm-only":
-        accuracy = _accuracy(scenario, model, seed, update="statistics")
-        result = engine.simulate(scenario, make_allocator("orric"), accuracy, seed)
+        accuracies = _accuracies(scenario, model, seed, update="statistics")
+        result = engine.simulate(scenario, make_allocator("orric"), accuracies, seed)
         return replace(
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
     try:
-        result = engine.simulate(scenario, make_allocator(line), _accuracy(scenario, model, seed), seed)
+        result = engine.simulate(scenario, make_allocator(line), _accuracies(scenario, model, seed), seed)
     except AllocatorError as error:
         raise error.renamed(line) from error
     return replace(result, allocator=line)
 
 
-def _accuracy(
+def _accuracies(
     scenario: Scenario,
     model: Model,
     seed: int,
     update: Literal["weights", "statistics"] = "weights",
-    teacher: Profile | None = None,
-) -> AccuracyModel:
-    """Make the accuracy model of the scenario's student, or of the teacher, where its figures are given."""
-    drift = scenario.stream[0].drift
-    severities = drift.severity_by_slot(scenario.slots).tolist()
-    if model == "curve":
-        return CurveAccuracy(teacher or scenario.profile, [drift.corruption] * scenario.slots, severities)
-    from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
+    teachers: Sequence[Profile] | None = None,
+) -> list[AccuracyModel]:
+    """Make the accuracy model of every stream's student, or of the teachers, where their figures are given."""
+    found: list[AccuracyModel] = []
+    for k, (stream, profile) in enumerate(zip(scenario.stream, scenario.profiles, strict=True)):
+        drift = stream.drift
+        severities = drift.severity_by_slot(scenario.slots).tolist()
+        if model == "curve":
+            own = teachers[k] if teachers is not None else profile
+            found.append(CurveAccuracy(own, [drift.corruption] * scenario.slots, severities))
+            continue
+        from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 
-    if teacher is not None:
-        return TeacherAccuracy(scenario.profile, drift.corruption, severities, seed)
-    return OnnxAccuracy(scenario.profile, drift.corruption, severities, seed, update)
+        kind = OnnxAccuracy if teachers is None else TeacherAccuracy
+        found.append(kind(profile, drift.corruption, severities, seed, update, k))
+    return found
 
 
 def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
-    """Serve by the teacher on the whole GPU, whatever the budget: a line to compare with, not an allocator."""
-    teacher, profile = scenario.profile.teacher, scenario.profile
+    """Serve by the teachers on whole GPUs, whatever the budgets: a line to compare with, not an allocator."""
+    placement, stand_ins = scenario.placement(), [_teacher_of(profile) for profile in scenario.profiles]
+    gpus = []
+    for gpu in scenario.gpu:
+        there = [k for k, name in enumerate(placement) if name == gpu.name]
+        needs = [scenario.requests(seed, k) * stand_ins[k].inference[0].cost_macs for k in there]
+        most = float(sum(needs, np.zeros(1)).max()) / scenario.slot_s
+        gpus.append(gpu.model_copy(update={"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}))
+    unrestricted = scenario.model_copy(update={"gpu": tuple(gpus), "spare": "inference"})
+    accuracies = _accuracies(scenario, model, seed, teachers=stand_ins)
+    result = engine.simulate(unrestricted, make_allocator("inference-only"), accuracies, seed, profiles=stand_ins)
+    # Its use is told against the budget that it ignores.
+    budgets = {gpu.name: scenario.budgets_macs(seed, n) for n, gpu in enumerate(scenario.gpu)}
+    told = zip(result.columns["slot"].tolist(), result.columns["gpu"].tolist(), strict=True)
+    columns = {**result.columns, "budget_macs": np.array([budgets[name][slot - 1] for slot, name in told])}
+    return replace(result, allocator="teacher-only", columns=columns)
+
+
+def _teacher_of(profile: Profile) -> Profile:
+    """Return the profile of a teacher that serves in its student's place."""
+    teacher = profile.teacher
     if teacher is None:
         raise ScenarioError("references", f"profile {profile.name!r} has no [teacher]", 'remove "teacher-only"')
-    gpu = scenario.gpu[0]
-    most = float(scenario.requests(seed).max()) * teacher.cost_macs / scenario.slot_s
-    unrestricted = scenario.model_copy(
-        update={
-            "gpu": (gpu.model_copy(update={"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}),),
-            "spare": "inference",
-        }
-    )
     serving = InferenceConfiguration(
         name="teacher", profit=1.0, cost_macs=teacher.cost_macs, latency_s=teacher.latency_s
     )
@@ -166,7 +183,7 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
         entry.model_copy(update={"curve": _flat(entry.teacher_accuracy or teacher.accuracy)})
         for entry in profile.drift_curve
     ]
-    stand_in = Profile(
+    return Profile(
         name=profile.name,
         best_accuracy=max([teacher.accuracy, *(float(entry.curve(0.0)) for entry in flat)]),
         slope_floor=1e-9,
@@ -176,21 +193,22 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
         drift_curve=tuple(flat),
         device=profile.device,
     )
-    accuracy = _accuracy(scenario, model, seed, teacher=stand_in)
-    result = engine.simulate(unrestricted, make_allocator("inference-only"), accuracy, seed, profile=stand_in)
-    # Its use is told against the budget that it ignores.
-    columns = {**result.columns, "budget_macs": scenario.budgets_macs(seed)}
-    return replace(result, allocator="teacher-only", columns=columns)
 
 
 def _refreshing(scenario: Scenario, result: Result) -> Array:
     """Return the MACs of refreshing statistics alone: one pass of the student over the samples, and no label."""
-    models = scenario.profile.models
-    assert models is not None
-    most = max(models.resolution_px.values())
-    forward = next(one.cost_macs for one in scenario.profile.inference if models.resolution_px[one.name] == most)
-    ratios = np.array([models.sampling_ratio[name] for name in result.columns["retraining"].tolist()])
-    macs: Array = result.columns["requests"] * ratios * forward
+    forward, ratios = {}, {}
+    for stream, profile in zip(scenario.stream, scenario.profiles, strict=True):
+        models = profile.models
+        assert models is not None
+        most = max(models.resolution_px.values())
+        forward[stream.name] = next(
+            one.cost_macs for one in profile.inference if models.resolution_px[one.name] == most
+        )
+        ratios[stream.name] = models.sampling_ratio
+    names = zip(result.columns["stream"].tolist(), result.columns["retraining"].tolist(), strict=True)
+    parts = np.array([ratios[stream][name] * forward[stream] for stream, name in names])
+    macs: Array = result.columns["requests"] * parts
     return macs
 
 

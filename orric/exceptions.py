@@ -8,6 +8,7 @@
     |- ScenarioError (ValueError)       a scenario, or a name or option given to a command
     |  `- AllocatorError                an allocator that breaks the budget, answers with nonsense or raises
     |- BudgetError (ValueError)         a slot in which no pair of configurations fits
+    |- SimulationError                  a simulation that stands still or contradicts itself
     |- CalibrationError                 a measurement that cannot be trusted
     |- CertificateError (ValueError)    a certificate that does not prove what it claims
     |- MissingExtraError (ImportError)  an optional dependency that is not installed
@@ -93,6 +94,10 @@ class BudgetError(OrricError, ValueError):
             f"slot {slot}: the budget of {budget:g} MACs is below the {cheapest:g} MACs that the cheapest pair costs; "
             'raise the budget, add a cheaper inference configuration, or set overload = "shed"'
         )
+
+
+class SimulationError(OrricError):
+    """A simulation stands still before its end, or what it adds up contradicts itself."""
 
 
 class CalibrationError(OrricError):

@@ -23,7 +23,8 @@ RELATIVE_ERROR = 2.0 ** -(FRACTION_BITS + 1)
 def bucket_of(latencies_s: Array) -> Array:
     """Return the bucket of every latency (at least 0), same shape."""
     numbers = np.ascontiguousarray(latencies_s, np.float64).view(np.int64) >> SHIFT
-    return np.clip(numbers - FIRST, 0, BUCKETS - 1)
+    buckets: Array = np.clip(numbers - FIRST, 0, BUCKETS - 1)
+    return buckets
 
 
 def _middles() -> Array:

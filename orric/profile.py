@@ -12,7 +12,7 @@ from orric.configuration import InferenceConfiguration, RetrainingConfiguration,
 from orric.drift import Severity
 from orric.exceptions import OrricError, ProfileError, nearest
 from orric.learning import AnyCurve, LearningCurve, LearningExtent, TimeVarying
-from orric.section import Count, Name, Positive, Section
+from orric.section import Amount, Count, Name, Positive, Section
 
 
 class DriftCurve(Section):
@@ -51,6 +51,36 @@ class Device(Section):
     macs_per_s: Positive
 
 
+class BatchLatency(Section):
+    """How long a batch takes on the whole device: affine in its size.
+
+    Attributes:
+        inference: Name of the inference configuration.
+        fixed_s: Seconds for any batch.
+        each_s: Seconds for each of its requests.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    inference: Name
+    fixed_s: Amount
+    each_s: Positive
+
+
+class Swap(Section):
+    """What surrounds labelling and training.
+
+    Attributes:
+        pause_s: How long serving stands still while new weights take over.
+        sampling_part: Part of the retraining work that is spent on drawing samples.
+        swapping_part: Part of it that is spent on checking and loading the new weights.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    pause_s: Amount = 0.0
+    sampling_part: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.0
+    swapping_part: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.0
+
+
 class Models(Section):
     """The real models and data behind a profile, so that `accuracy = "onnx"` can run them.
 
@@ -84,6 +114,9 @@ class Profile(Section):
         drift_curve: f under particular drift, used by the engines instead of `curve` wherever images are not clean.
         teacher: Figures of the teacher, optional.
         device: The device behind the latencies; simulated GPUs of other speeds scale them. Optional.
+        batch_latency: Latency of batches, for configurations for which it was measured; others take latency_s for each
+            request.
+        swap: What surrounds labelling and training.
         models: The real models, optional.
         provenance: How all this was measured; free keys.
 
@@ -102,6 +135,8 @@ class Profile(Section):
     drift_curve: tuple[DriftCurve, ...] = ()
     teacher: TeacherFigures | None = None
     device: Device | None = None
+    batch_latency: tuple[BatchLatency, ...] = ()
+    swap: Swap = Swap()
     models: Models | None = None
     provenance: dict[str, Any] = Field(default_factory=dict)
     _folder: Path = PrivateAttr(default=Path())
@@ -140,6 +175,10 @@ class Profile(Section):
                 f"slope_floor is {self.slope_floor:g}; it must be below best_accuracy / largest profit = "
                 f"{self.best_accuracy / most:g}"
             )
+        served, measured = {one.name for one in self.inference}, [one.inference for one in self.batch_latency]
+        for name in measured:
+            if name not in served or measured.count(name) > 1:
+                raise ValueError(f"batch_latency of {name!r} stands twice, or there is no such inference configuration")
         if self.models is not None:
             for kind, mapping, configurations in (
                 ("resolution_px", self.models.resolution_px, self.inference),
@@ -218,8 +257,11 @@ class Profile(Section):
 
         target = Path(path)
         table = {"format": 1, **self.model_dump(exclude_none=True)}
-        if not self.drift_curve:
-            del table["drift_curve"]
+        for name in ("drift_curve", "batch_latency"):
+            if not table[name]:
+                del table[name]
+        if self.swap == Swap():
+            del table["swap"]
         partial = target.with_name(f".{target.name}.partial")
         try:
             partial.write_text(tomli_w.dumps(table), encoding="utf-8")

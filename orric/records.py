@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orric.exceptions import extra
+from orric.latency import LatencyHistogram
 
 if TYPE_CHECKING:
     import pandas
@@ -48,6 +49,7 @@ class SlotRecord:
     Attributes:
         slot: Index from 1.
         stream: Name of the stream.
+        gpu: Name of the GPU that it is placed on, "" where there is none.
         corruption: Corruption of the slot's images, "" where unknown.
         severity: Its severity, 0 to 5, -1 where unknown.
         requests: D(t), requests that arrived.
@@ -64,6 +66,8 @@ class SlotRecord:
         late: Served requests that missed the deadline.
         correct: Served requests that were classified correctly (expected number where a curve says so).
         accuracy: correct / served, NaN where nothing was served.
+        batches: Batches begun, NaN where unknown.
+        busy: Part of the slot that its workers were in service, NaN where unknown.
         latency_mean_s: Mean time from arrival to completion of the served requests, NaN where unknown.
         latency_p50_s: Its median.
         latency_p99_s: Its 99th percentile.
@@ -74,6 +78,7 @@ class SlotRecord:
 
     slot: int
     stream: str
+    gpu: str
     corruption: str
     severity: int
     requests: float
@@ -90,12 +95,60 @@ class SlotRecord:
     late: float
     correct: float
     accuracy: float
+    batches: float
+    busy: float
     latency_mean_s: float
     latency_p50_s: float
     latency_p99_s: float
     retrained: float
     agreement: float
     reason: str
+
+
+@dataclass(frozen=True)
+class GpuRecord:
+    """One GPU in one slot. Parts are of the whole GPU and the whole slot.
+
+    Attributes:
+        slot: Index from 1.
+        gpu: Name of the GPU.
+        budget_macs: C(t).
+        serving: Part spent on inference.
+        sampling: Part spent on drawing samples.
+        labelling: Part spent on the teacher.
+        training: Part spent on training.
+        swapping: Part spent on checking and loading new weights.
+        down: Part during which it stood still.
+        energy_j: Energy drawn, NaN where its power is unknown.
+    """
+
+    slot: int
+    gpu: str
+    budget_macs: float
+    serving: float
+    sampling: float
+    labelling: float
+    training: float
+    swapping: float
+    down: float
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of a simulation's log.
+
+    Attributes:
+        time_s: When, since the first slot's start.
+        slot: In which slot, from 1.
+        subject: Name of the stream or GPU.
+        what: What happened.
+    """
+
+    time_s: float
+    slot: int
+    subject: str
+    what: str
 
 
 COLUMNS = tuple(entry.name for entry in fields(SlotRecord))
@@ -110,8 +163,12 @@ class Result:
         engine: "slot model" or "simulator".
         accuracy_model: Where the accuracies come from: "curve" or "onnx".
         seed: Seed of the run.
-        columns: One array per field of `SlotRecord`, shape (T,).
-        latencies_s: Time from arrival to completion of every served request, shape (n,); empty in the slot model.
+        columns: One array per field of `SlotRecord`, shape (T x streams,), slot by slot.
+        gpu_columns: One array per field of `GpuRecord`, shape (T x GPUs,), slot by slot; empty in the slot model.
+        latencies: Of every stream the latencies of its served requests, by what its retraining did in the slot when
+            their service began: not begun, under way, done; empty in the slot model.
+        events: The log: faults, and retraining that was lost or late.
+        request_times: Of every stream, where asked for, the times of every request, window by window.
         seconds_deciding: Time spent in the allocator, for information; it differs from run to run.
     """
 
@@ -120,7 +177,10 @@ class Result:
     accuracy_model: str
     seed: int
     columns: Mapping[str, Array]
-    latencies_s: Array = field(default_factory=lambda: np.empty(0))
+    gpu_columns: Mapping[str, Array] = field(default_factory=dict)
+    latencies: Mapping[str, Sequence[LatencyHistogram]] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    request_times: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seconds_deciding: float = 0.0
 
     def __getattr__(self, name: str) -> Array:
@@ -138,6 +198,11 @@ class Result:
     def mean_accuracy(self) -> float:
         """Long-term accuracy: (P) divided by all requests; shed and waiting ones count as wrong."""
         return self.value / float(self.columns["requests"].sum())
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """The latencies of all served requests."""
+        return LatencyHistogram.merged(part for parts in self.latencies.values() for part in parts)
 
     @property
     def records(self) -> Iterator[SlotRecord]:
@@ -158,15 +223,15 @@ class Result:
         columns, requests = self.columns, float(self.columns["requests"].sum())
         last = columns["severity"] == columns["severity"][-1]
         used = columns["retraining_macs"] + columns["inference_macs"]
-        latency = self.latencies_s
+        p50_s, p99_s = self.latency.quantiles([0.5, 0.99])
         return {
             "allocator": self.allocator,
             "accuracy_model": self.accuracy_model,
             "seed": self.seed,
             "mean_accuracy": self.mean_accuracy,
             "last_severity_accuracy": float(columns["correct"][last].sum() / max(columns["requests"][last].sum(), 1.0)),
-            "latency_p50_s": float(np.quantile(latency, 0.5)) if latency.size else None,
-            "latency_p99_s": float(np.quantile(latency, 0.99)) if latency.size else None,
+            "latency_p50_s": None if np.isnan(p50_s) else p50_s,
+            "latency_p99_s": None if np.isnan(p99_s) else p99_s,
             "requests": requests,
             "served": float(columns["served"].sum()),
             "late": float(columns["late"].sum()),
@@ -191,6 +256,6 @@ class Result:
         return frame
 
 
-def columns_of(records: list[SlotRecord]) -> dict[str, Array]:
+def columns_of(records: Sequence[Any], row: type = SlotRecord) -> dict[str, Array]:
     """Turn rows into the columns of a `Result`."""
-    return {name: np.array([getattr(record, name) for record in records]) for name in COLUMNS}
+    return {entry.name: np.array([getattr(record, entry.name) for record in records]) for entry in fields(row)}

@@ -88,6 +88,7 @@ def evaluate(
     columns = {
         "slot": slots,
         "stream": np.full(trace.slots, trace.stream),
+        "gpu": np.full(trace.slots, ""),
         "corruption": np.array([name or "" for name in corruptions]),
         "severity": np.array([-1 if level is None else level for level in severities]),
         "requests": trace.requests,
@@ -104,6 +105,8 @@ def evaluate(
         "late": nothing,
         "correct": correct,
         "accuracy": accuracy,
+        "batches": unknown,
+        "busy": unknown,
         "latency_mean_s": unknown,
         "latency_p50_s": unknown,
         "latency_p99_s": unknown,

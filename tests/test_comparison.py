@@ -70,7 +70,7 @@ def test_results_do_not_depend_on_the_number_of_workers(table3):
     assert set(one) == set(two) == set(lines(table3, "curve"))
     for name, result in one.items():
         assert result.to_frame().equals(two[name].to_frame())
-        assert np.array_equal(result.latencies_s, two[name].latencies_s)
+        assert np.array_equal(result.latency.counts, two[name].latency.counts)
 
 
 def test_workers_answer_each_call_once_and_in_other_processes():

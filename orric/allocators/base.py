@@ -39,6 +39,7 @@ class StreamTask:
         least_requests: D_min, above 0.
         most_requests: D_max.
         memory: How past retraining adds up.
+        gpu: Name of the GPU that it is placed on.
     """
 
     name: str
@@ -49,9 +50,17 @@ class StreamTask:
     least_requests: float
     most_requests: float
     memory: LearningExtent = UNIFORM
+    gpu: str = "gpu0"
 
     @classmethod
-    def of(cls, profile: Profile, least_requests: float, most_requests: float, name: str = "stream-1") -> StreamTask:
+    def of(
+        cls,
+        profile: Profile,
+        least_requests: float,
+        most_requests: float,
+        name: str = "stream-1",
+        gpu: str = "gpu0",
+    ) -> StreamTask:
         """Take from a profile what an allocator may know."""
         return cls(
             name=name,
@@ -62,6 +71,7 @@ class StreamTask:
             least_requests=least_requests,
             most_requests=most_requests,
             memory=profile.memory,
+            gpu=gpu,
         )
 
     @property

@@ -11,24 +11,15 @@ Arrays over slots are flat: the points of U_t are `extents[starts[t] : starts[t 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-import numba
 import numpy as np
+
+from orric.compiled import compiled
 
 Array = np.ndarray[Any, Any]
 # Concave, piecewise linear curves: where each begins, extents, accuracies, slopes behind each point, curve per slot.
 Tables: TypeAlias = tuple[Array, Array, Array, Array, Array]
-Compiled = TypeVar("Compiled", bound=Callable[..., Any])
-
-
-def compiled(function: Compiled) -> Compiled:
-    """Compile a function at its first call, and keep the machine code for the next process."""
-    fast: Any = numba.njit(cache=True, nogil=True)(function)
-    return fast  # type: ignore[no-any-return]
-
-
 # Relative error allowed for some floating-point operations, each good to 2^-53, the checker's among them.
 ROUNDING = 2.0**-47
 # A curve's table with fewer points than this is taken for measured points, whose kinks are worth a place each.

@@ -19,7 +19,8 @@ from orric.competitive.problem import HAIR, OfflineProblem
 from orric.exceptions import extra
 
 with extra("sim"):
-    from orric.competitive.relaxation import Tables, compiled, value_at
+    from orric.compiled import compiled
+    from orric.competitive.relaxation import Tables, value_at
 
 Array = np.ndarray[Any, Any]
 STEPS = 600

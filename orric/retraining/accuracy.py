@@ -18,7 +18,7 @@ Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def drifted(
-    dataset: Dataset, seed: int, slot: int, count: int, corruption: str, severity: int
+    dataset: Dataset, seed: int, slot: int, count: int, corruption: str, severity: int, stream: int = 0
 ) -> tuple[Pixels, Labels]:
     """Return the samples that arrive in a slot: the same for every allocator of a seed.
 
@@ -29,11 +29,12 @@ def drifted(
         count: Number of samples.
         corruption: Name of the corruption.
         severity: 0 to 5.
+        stream: Number of the stream, from 0.
 
     Returns:
         Images of shape (count, 32, 32, 3) and their true labels, shape (count,).
     """
-    rng = generator(seed, "images", 0, slot)
+    rng = generator(seed, "images", stream, slot)
     images, labels = dataset.draw(count, rng)
     return corrupt(images, corruption, severity, rng), labels
 
@@ -47,23 +48,38 @@ class OnnxAccuracy:
         severities: Severity of each slot.
         seed: Seed of the run.
         update: See `Student`.
+        stream: Number of the stream, from 0.
     """
 
     name = "onnx"
 
     def __init__(
-        self, profile: Profile, corruption: str, severities: Sequence[int], seed: int, update: Update = "weights"
+        self,
+        profile: Profile,
+        corruption: str,
+        severities: Sequence[int],
+        seed: int,
+        update: Update = "weights",
+        stream: int = 0,
     ) -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         self.student = Student(profile, update)
         self._models = profile.models
         self._corruption, self._severities, self._seed = corruption, severities, seed
+        self._stream = stream
         self._waiting: deque[tuple[Pixels, Labels]] = deque()
         self._collected: dict[int, Pixels] = {}
+        self._kept: Pixels | None = None
 
     def arrive(self, slot: int, count: int) -> None:
         images, labels = drifted(
-            self.student.dataset, self._seed, slot, count, self._corruption, int(self._severities[slot - 1])
+            self.student.dataset,
+            self._seed,
+            slot,
+            count,
+            self._corruption,
+            int(self._severities[slot - 1]),
+            self._stream,
         )
         self._waiting.append((images, labels))
         # Retraining reaches back to the slot before and no further.
@@ -71,10 +87,12 @@ class OnnxAccuracy:
         self._collected[slot] = images
 
     def shed(self, count: int) -> None:
-        if count:
+        while count > 0:
             images, labels = self._waiting.pop()
-            kept = len(images) - count
-            self._waiting.append((images[:kept], labels[:kept]))
+            kept = max(len(images) - count, 0)
+            count -= len(images) - kept
+            if kept:
+                self._waiting.append((images[:kept], labels[:kept]))
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
         right = 0
@@ -90,9 +108,17 @@ class OnnxAccuracy:
     def _classify(self, images: Pixels, inference: str) -> Labels:
         return self.student.classify(images, self._models.resolution_px[inference])
 
+    def collect(self, slot: int) -> None:
+        self._kept = self._collected[slot]
+
+    def discard(self) -> None:
+        self._kept = None
+        self.student.discard()
+
     def retrain(self, collected: int, retraining: str) -> float | None:
-        images = self._collected[collected]
-        rng = generator(self._seed, "retraining", 0, collected)
+        assert self._kept is not None, "what is retrained on was collected"
+        images, self._kept = self._kept, None
+        rng = generator(self._seed, "retraining", self._stream, collected)
         count = round(self._models.sampling_ratio[retraining] * len(images))
         return self.student.retrain(images[rng.permutation(len(images))[:count]], rng)
 

@@ -92,6 +92,10 @@ class Student:
             self._check(self._staged, "before the swap")
         return agreement
 
+    def discard(self) -> None:
+        """Refuse staged weights; training goes on from them, as the student that trains is another copy."""
+        self._staged = None
+
     def swap(self) -> None:
         """Let staged weights serve from now on; do nothing when none are staged."""
         if self._staged is None:

@@ -1,27 +1,30 @@
-"""The event simulator: SimPy keeps the time, arrays serve the requests."""
+"""The event simulator: SimPy keeps the time of what changes, a compiled loop serves the requests."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
-import numpy as np
-
 from orric.accuracy import AccuracyModel
-from orric.allocators.base import Allocator, Slot, StreamTask, Task
-from orric.allocators.choice import Choice
+from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
 from orric.allocators.guard import Guard
-from orric.configuration import InferenceConfiguration, RetrainingConfiguration, StreamAllocation
-from orric.exceptions import AllocatorError, BudgetError, ScenarioError, extra
+from orric.allocators.split import SplitBudget
+from orric.configuration import StreamAllocation
+from orric.exceptions import AllocatorError, BudgetError, SimulationError, extra
+from orric.latency import LatencyHistogram
 from orric.objective import feasible, servable
 from orric.profile import Profile
 from orric.randomness import generator
-from orric.records import Observation, Result, SlotRecord, columns_of
+from orric.records import Event, GpuRecord, Observation, Result, SlotRecord, columns_of
 from orric.scenario import Scenario
-from orric.simulation.gpu import Work, work_of
-from orric.simulation.queueing import ROUNDING, FifoQueue
-from orric.simulation.stream import arrival_times, forecasts
+from orric.scenario.fault import Fault
+from orric.simulation import faults
+from orric.simulation.gpu import GpuState
+from orric.simulation.pipeline import Job
+from orric.simulation.queueing import ROUNDING
+from orric.simulation.stream import AFTER, BEFORE, DURING, StreamState
+from orric.simulation.work import stages
 
 with extra("sim"):
     import simpy
@@ -30,41 +33,45 @@ with extra("sim"):
 def simulate(
     scenario: Scenario,
     allocator: Allocator,
-    accuracy: AccuracyModel,
+    accuracies: Sequence[AccuracyModel],
     seed: int,
-    profile: Profile | None = None,
+    profiles: Sequence[Profile] | None = None,
+    recorded: bool = False,
 ) -> Result:
     """Simulate an edge server slot by slot and request by request.
 
-    In every slot the requests arrive, the allocator decides, the requests are served first in first out at the
-    share that inference gets, and beside them the teacher labels and the student retrains at theirs. New
-    weights take over at the next slot's start; retraining that is not finished by then is abandoned. Per slot
-    there is a constant number of SimPy events, whatever the number of requests.
+    In every slot the allocator decides, the requests of every stream are served at the share that inference gets,
+    and beside them the teacher labels and the student retrains at theirs. SimPy sees a constant number of events
+    per slot, stream and fault, whatever the number of requests.
 
     Args:
-        scenario: The server, the stream and the drift.
-        allocator: Decides every slot.
-        accuracy: Says how many of the served requests were right.
+        scenario: The server, the streams and the drift.
+        allocator: Decides every slot. One that knows a single stream is given each stream's part of the budgets.
+        accuracies: Say how many of the served requests were right, one per stream.
         seed: Every random draw follows from it; the same seed gives the same result to the byte.
-        profile: Stands in for the scenario's own profile.
+        profiles: Stand in for the scenario's own profiles.
+        recorded: Whether the result holds arrival, start and finish of every request.
 
     Returns:
-        One record per slot, and the latency of every served request.
+        One record per slot and stream, one per slot and GPU, latencies in buckets, and the log.
 
     Raises:
-        BudgetError: A slot's budget is below the cheapest pair and the scenario's overload is "error".
+        BudgetError: A slot's budget is below the cheapest pairs and the scenario's overload is "error".
         AllocatorError: The allocator names an unknown configuration, exceeds the budget, raises or the like.
+        SimulationError: Nothing happens any more before the last slot's end; the waiting processes are named.
     """
-    run = _Run(scenario, allocator, accuracy, seed, profile or scenario.profile)
-    environment = simpy.Environment()
-    environment.run(until=environment.process(run.slots(environment)))
+    run = _Run(scenario, allocator, accuracies, seed, profiles or scenario.profiles, recorded)
+    run.run()
     return Result(
         allocator=run.guard.name,
         engine="simulator",
-        accuracy_model=accuracy.name,
+        accuracy_model=accuracies[0].name,
         seed=seed,
-        columns=columns_of(run.records),
-        latencies_s=np.concatenate(run.latencies_s),
+        columns=columns_of(run.records, SlotRecord),
+        gpu_columns=columns_of(run.gpu_records, GpuRecord),
+        latencies=run.latencies,
+        events=tuple(run.log),
+        request_times={stream.name: stream.recorded for stream in run.streams} if recorded else {},
         seconds_deciding=run.seconds_deciding,
     )
 
@@ -73,174 +80,378 @@ class _Run:
     """The state of one simulation."""
 
     def __init__(
-        self, scenario: Scenario, allocator: Allocator, accuracy: AccuracyModel, seed: int, profile: Profile
+        self,
+        scenario: Scenario,
+        allocator: Allocator,
+        accuracies: Sequence[AccuracyModel],
+        seed: int,
+        profiles: Sequence[Profile],
+        recorded: bool,
     ) -> None:
-        self.scenario, self.accuracy, self.seed = scenario, accuracy, seed
-        self.profile = profile
-        self.stream = scenario.stream[0]
-        self.requests = scenario.requests(seed)
-        self.forecasts = forecasts(self.stream, self.requests)
-        self.budgets_macs = scenario.budgets_macs(seed)
-        self.severities = self.stream.drift.severity_by_slot(scenario.slots)
-        parts = np.flatnonzero(self.requests % 1)
-        if parts.size:
-            raise ScenarioError(
-                f"slot {parts[0] + 1}: requests", f"found {self.requests[parts[0]]:g}", "give whole numbers to simulate"
+        self.scenario, self.environment = scenario, simpy.Environment()
+        self.faults = faults.schedule(scenario, seed)
+        name = str(getattr(allocator, "name", "") or type(allocator).__name__)
+        placement = scenario.placement()
+        self.streams = [
+            StreamState(
+                scenario, k, profiles[k], accuracies[k], seed, faults.bursts(scenario, self.faults, spec.name),
+                faults.skews_s(scenario, self.faults, spec.name), recorded, name,
             )
-        positive = self.requests[self.requests > 0]
-        if not positive.size:
-            raise ScenarioError("stream.requests", "no slot has any requests", "give at least one slot requests")
-        self.task = Task(
-            scenario.slots,
-            (StreamTask.of(self.profile, float(positive.min()), float(positive.max()), self.stream.name),),
-            (scenario.gpu[0].name,),
-        )
+            for k, spec in enumerate(scenario.stream)
+        ]  # fmt: skip
+        self.gpus = [
+            GpuState(
+                gpu, scenario.budgets_macs(seed, n), scenario.slot_s,
+                [stream for stream, there in zip(self.streams, placement, strict=True) if there == gpu.name],
+            )
+            for n, gpu in enumerate(scenario.gpu)
+        ]  # fmt: skip
+        self.gpu_of = {stream.name: gpu for gpu in self.gpus for stream in gpu.streams}
+        tasks = []
+        for stream, there in zip(self.streams, placement, strict=True):
+            positive = stream.meant[stream.meant > 0]
+            tasks.append(
+                StreamTask.of(stream.profile, float(positive.min()), float(positive.max()), stream.name, there)
+            )
+        self.task = Task(scenario.slots, tuple(tasks), tuple(gpu.name for gpu in scenario.gpu))
+        if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
+            allocator = SplitBudget(allocator)
         self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
-        self.choice = Choice(self.profile, self.guard.name)
-        self.queue = FifoQueue()
-        self.gained = np.zeros(scenario.slots)
+        self.jobs: dict[str, Job] = {}
+        self.finished: dict[str, tuple[float, float | None]] = {}
+        self.swaps: dict[str, bool] = {}
+        self.worked_macs: dict[str, float] = {}
+        self.refusing: set[tuple[str, int]] = set()
         self.records: list[SlotRecord] = []
-        self.latencies_s: list[np.ndarray[Any, np.dtype[np.float64]]] = [np.empty(0)]
+        self.gpu_records: list[GpuRecord] = []
+        self.log: list[Event] = []
+        self.latencies = {stream.name: [LatencyHistogram() for _ in range(3)] for stream in self.streams}
         self.seconds_deciding = 0.0
+        self.slot = 0
 
-    def slots(self, environment: simpy.Environment) -> Generator[simpy.Event]:
-        """Run through the slots: the one process that lasts the whole simulation."""
-        for slot in range(1, self.scenario.slots + 1):
-            # Measured from the origin: adding slot lengths one by one would drift.
-            start_s, end_s = (slot - 1) * self.scenario.slot_s, slot * self.scenario.slot_s
-            decided, reason, shed = self._decide(slot)
-            retraining, inference = self.choice.pair(slot, decided)
-            requests, forecast = float(self.requests[slot - 1]), float(self.forecasts[slot - 1])
-            budget_macs = float(self.budgets_macs[slot - 1])
-            work = work_of(self.scenario, self.profile, decided, retraining, inference, forecast, budget_macs)
-
-            count = int(requests)
-            arrivals = arrival_times(self.stream, slot, count, self.scenario.slot_s, self.seed)
-            self.accuracy.arrive(slot, count)
-            self.accuracy.shed(shed)
-            finished: list[float | None] = []
-            job = environment.process(self._retrain(environment, slot, work, retraining, finished))
-            yield environment.timeout(max(end_s - environment.now, 0.0))
-            abandoned = 0.0
-            if job.is_alive:
-                if start_s + work.retraining_s <= end_s + ROUNDING * self.scenario.slot_s:
-                    # A share that is exactly enough may end an instant late by rounding.
-                    yield job
-                else:
-                    job.interrupt("the slot is over")
-                    abandoned = self.scenario.slot_s / work.retraining_s
-
-            latencies = self.queue.advance(arrivals[: count - shed], start_s, end_s, work.service_s)
-            self.latencies_s.append(latencies)
-            served = len(latencies)
-            extent = self._extent(slot)
-            correct = self.accuracy.serve(slot, extent, inference.name, served)
-            retrained = float(bool(finished))
-            agreement = finished[0] if finished else None
-            self.gained[slot - 1] = retraining.profit * retrained
-            deadline = self.stream.deadline_s
-            late = int((latencies > deadline).sum()) if deadline is not None else 0
-            quantiles = np.quantile(latencies, [0.5, 0.99]) if served else (np.nan, np.nan)
-            self.records.append(
-                SlotRecord(
-                    slot=slot,
-                    stream=self.stream.name,
-                    corruption=self.stream.drift.corruption,
-                    severity=int(self.severities[slot - 1]),
-                    requests=requests,
-                    forecast=forecast,
-                    budget_macs=budget_macs,
-                    retraining=retraining.name,
-                    inference=inference.name,
-                    retraining_macs=forecast * retraining.cost_macs * (retrained + abandoned),
-                    inference_macs=served * inference.cost_macs,
-                    extent=extent,
-                    served=float(served),
-                    shed=float(shed),
-                    waiting=float(self.queue.waiting),
-                    late=float(late),
-                    correct=correct,
-                    accuracy=correct / served if served else float("nan"),
-                    latency_mean_s=float(latencies.mean()) if served else float("nan"),
-                    latency_p50_s=float(quantiles[0]),
-                    latency_p99_s=float(quantiles[1]),
-                    retrained=retrained if retraining.cost_macs else 0.0,
-                    agreement=float("nan") if agreement is None else agreement,
-                    reason=reason,
-                )
-            )
-            self.accuracy.swap()
-            self.guard.observe(
-                Observation(
-                    slot, self.stream.name, requests, float(served), float(late), float(shed), retrained, agreement
-                )
-            )
-
-    def _retrain(
-        self,
-        environment: simpy.Environment,
-        slot: int,
-        work: Work,
-        retraining: RetrainingConfiguration,
-        finished: list[float | None],
-    ) -> Generator[simpy.Event]:
-        """Label, then train; what is done appears in `finished`."""
-        # Uploads are there when the slot starts; otherwise the samples are those of the slot before.
-        collected = slot if self.stream.arrivals == "upload" else slot - 1
-        if retraining.cost_macs > 0 and (collected == 0 or not 0 < work.retraining_s < np.inf):
-            return
+    def run(self) -> None:
+        """Run to the end of the last slot."""
+        clock = self.environment.process(self._slots())
         try:
-            yield environment.timeout(work.labelling_s)
-            yield environment.timeout(work.training_s)
-        except simpy.Interrupt:
+            self.environment.run(until=clock)
+        except RuntimeError as error:
+            if not clock.is_alive or "No scheduled events left" not in str(error):
+                raise
+            waiting = [f"retraining of {name} (slot {job.slot}, stage {job.stage})" for name, job in self.jobs.items()]
+            raise SimulationError(
+                f"slot {self.slot}",
+                f"nothing will happen any more; waiting: {', '.join(['the clock', *waiting])}",
+                "this is a fault of the simulator: please report it",
+            ) from None
+
+    def _tell(self, subject: str, what: str) -> None:
+        self.log.append(Event(float(self.environment.now), self.slot, subject, what))
+
+    def _slots(self) -> Generator[simpy.Event, Any, None]:
+        """Run through the slots: the one process that lasts the whole simulation."""
+        scenario, environment = self.scenario, self.environment
+        for slot in range(1, scenario.slots + 1):
+            self.slot = slot
+            # Measured from the origin: adding slot lengths one by one would drift.
+            begin_s, end_s = (slot - 1) * scenario.slot_s, slot * scenario.slot_s
+            waiting = [stream.queue.waiting for stream in self.streams]
+            decided, reason, refused = self._decide(slot)
+            self._begin(slot, begin_s, decided, refused)
+            for fault in self.faults.get(slot, ()):
+                if fault.kind != "burst":
+                    environment.process(self._fail(fault, slot))
+            yield environment.timeout(max(end_s - environment.now, 0.0))
+            for job in list(self.jobs.values()):
+                # A share that is exactly enough may end an instant late by rounding.
+                if job.process.is_alive and job.expected_s <= end_s + ROUNDING * scenario.slot_s:
+                    yield job.process
+            self._end(slot, end_s, decided, reason, waiting)
+
+    def _begin(self, slot: int, begin_s: float, decided: Sequence[StreamAllocation], refused: Sequence[int]) -> None:
+        """Let requests be on their way, retraining begin, and everything go on at its new pace."""
+        self.finished, self.worked_macs = {}, {}
+        for stream, allocation, count in zip(self.streams, decided, refused, strict=True):
+            retraining, inference = stream.choice.pair(slot, allocation)
+            gpu = self.gpu_of[stream.name]
+            stream.begin_slot(slot, count)
+            stream.serve_with(inference, self.scenario, self.scenario.gpu.index(gpu.spec))
+            stream.new_version(slot - 1)
+            stream.extent_at_begin = stream.extent
+            stream.phase = BEFORE
+            if stream.name in self.jobs:
+                stream.phase = DURING
+            elif not retraining.cost_macs:
+                # What costs nothing is done at once.
+                stream.gained[slot - 1] = retraining.profit
+                self.finished[stream.name] = (1.0, None)
+            elif stream.stages_begin(retraining):
+                forecast = float(stream.forecasts[slot - 1])
+                work = stages(stream.profile, retraining, forecast, gpu.spec)
+                if sum(work.values()) > 0 and gpu.shares[stream.name][0] > 0:
+                    stream.accuracy.collect(stream.collected)
+                    self.jobs[stream.name] = Job(
+                        self.environment, slot, stream.collected, retraining, forecast, work, self._done_by(stream)
+                    )
+                    stream.phase = DURING
+        for gpu in self.gpus:
+            gpu.set_paces(begin_s, self.jobs)
+
+    def _done_by(self, stream: StreamState) -> Any:
+        return lambda job: self._done(stream, job)
+
+    def _done(self, stream: StreamState, job: Job) -> None:
+        """Take note of finished retraining; let its weights take over, if that is when they do."""
+        now_s = min(self.environment.now, self.slot * self.scenario.slot_s)
+        gpu = self.gpu_of[stream.name]
+        gpu.spent(job)
+        self._progress(stream, job)
+        del self.jobs[stream.name]
+        agreement = stream.accuracy.retrain(job.collected, job.retraining.name)
+        stream.change(now_s, phase=AFTER)
+        if (stream.name, job.slot) in self.refusing:
+            stream.accuracy.discard()
+            self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap")
+            self.finished[stream.name] = (0.0, agreement)
             return
-        finished.append(self.accuracy.retrain(collected, retraining.name) if retraining.cost_macs > 0 else None)
+        stream.gained[job.slot - 1] = job.retraining.profit
+        self.finished[stream.name] = (1.0, agreement)
+        if job.slot < self.slot:
+            self._tell(stream.name, f"retraining of slot {job.slot} done in slot {self.slot}")
+        if stream.spec.retraining.takeover == "completion" and now_s < self.slot * self.scenario.slot_s:
+            stream.flush(now_s)
+            stream.accuracy.swap()
+            stream.new_version(self.slot if job.slot == self.slot else self.slot - 1)
+            stream.pause(now_s, now_s + stream.profile.swap.pause_s)
+        else:
+            self.swaps[stream.name] = True
 
-    def _decide(self, slot: int) -> tuple[StreamAllocation, str, int]:
-        """Ask the allocator; return its decision, its reason, and how many requests must be shed."""
-        requests, budget_macs = float(self.forecasts[slot - 1]), float(self.budgets_macs[slot - 1])
-        stream = self.task.streams[0]
-        begun = time.perf_counter()
-        allocation = self.guard.decide(Slot(slot, (budget_macs,), (requests,)))
-        self.seconds_deciding += time.perf_counter() - begun
-        decided = allocation.streams[0]
-        if feasible(requests, 0.0, stream.cheapest_macs, budget_macs):
-            retraining, inference = self.choice.pair(slot, decided)
-            self.choice.check_budget(slot, requests, retraining.cost_macs, inference.cost_macs, budget_macs)
-            self._check_shares(slot, decided, requests, retraining, inference, budget_macs)
-            return decided, allocation.reason, 0
-        if self.scenario.overload == "error":
-            raise BudgetError(slot, budget_macs, requests * stream.cheapest_macs)
-        cheapest = StreamAllocation(stream.retraining[0].name, stream.inference[0].name)
-        arrived = self.requests[slot - 1]
-        shed = int(arrived - servable(arrived, stream.inference[0].cost_macs, budget_macs))
-        return cheapest, "overloaded: cheapest inference, the rest shed", shed
-
-    def _check_shares(
+    def _end(
         self,
         slot: int,
-        decided: StreamAllocation,
-        requests: float,
-        retraining: RetrainingConfiguration,
-        inference: InferenceConfiguration,
-        budget_macs: float,
+        end_s: float,
+        decided: Sequence[StreamAllocation],
+        reason: str,
+        waiting: Sequence[int],
     ) -> None:
-        whole, total = self.scenario.gpu[0].macs_per_s * self.scenario.slot_s, 0.0
-        for share, cost in (
-            (decided.retraining_share, retraining.cost_macs),
-            (decided.inference_share, inference.cost_macs),
-        ):
-            if share is not None and not 0 <= share <= 1:
-                raise AllocatorError(self.guard.name, slot, f"gives the share {share:g}", "give shares from 0 to 1")
-            total += requests * cost / whole if share is None else share
-        if total > budget_macs / whole * (1 + ROUNDING):
+        """Serve what the slot still has, stop what may not go on, write down what happened."""
+        observations = []
+        for stream, allocation, before in zip(self.streams, decided, waiting, strict=True):
+            job = self.jobs.get(stream.name)
+            if job is not None:
+                job.account(end_s)
+                if stream.spec.retraining.overrun == "abandon":
+                    self._lose(stream, job, "given up at the slot's end")
+                else:
+                    self._progress(stream, job)
+            stream.flush(end_s)
+            stream.check_conservation(before)
+            part, agreement = self.finished.get(stream.name, (0.0, None))
+            record = self._record(slot, stream, allocation, reason, part, agreement)
+            self.records.append(record)
+            for phase, histogram in enumerate(self.latencies[stream.name]):
+                histogram.counts += stream.now.counts[phase]
+                histogram.total_s += float(stream.now.latencies_s[phase])
+            if self.swaps.pop(stream.name, False):
+                stream.accuracy.swap()
+                if stream.profile.swap.pause_s:
+                    stream.paused_until_s = end_s + stream.profile.swap.pause_s
+            observations.append(
+                Observation(
+                    slot, stream.name, record.requests, record.served, record.late, record.shed, part, agreement
+                )
+            )
+        for gpu in self.gpus:
+            self.gpu_records.append(gpu.record(slot, end_s, self.jobs))
+        for observation in observations:
+            self.guard.observe(observation)
+
+    def _record(
+        self,
+        slot: int,
+        stream: StreamState,
+        allocation: StreamAllocation,
+        reason: str,
+        part: float,
+        agreement: float | None,
+    ) -> SlotRecord:
+        now, served = stream.now, stream.now.served
+        retraining, inference = stream.choice.pair(slot, allocation)
+        gpu = self.gpu_of[stream.name]
+        latencies = LatencyHistogram(now.counts.sum(axis=0), float(now.latencies_s.sum()))
+        p50_s, p99_s = latencies.quantiles([0.5, 0.99])
+        return SlotRecord(
+            slot=slot,
+            stream=stream.name,
+            gpu=gpu.spec.name,
+            corruption=stream.spec.drift.corruption,
+            severity=int(stream.severities[slot - 1]),
+            requests=float(stream.arrived[slot - 1]),
+            forecast=float(stream.forecasts[slot - 1]),
+            budget_macs=float(gpu.budgets_macs[slot - 1]),
+            retraining=retraining.name,
+            inference=inference.name,
+            retraining_macs=self.worked_macs.get(stream.name, 0.0),
+            inference_macs=served * inference.cost_macs,
+            extent=stream.extent_at_begin,
+            served=float(served),
+            shed=float(now.shed),
+            waiting=float(stream.queue.waiting),
+            late=float(now.late),
+            correct=now.correct,
+            accuracy=now.correct / served if served else float("nan"),
+            batches=float(now.batches),
+            busy=now.busy_s / (self.scenario.slot_s * stream.spec.workers),
+            latency_mean_s=latencies.mean_s,
+            latency_p50_s=p50_s,
+            latency_p99_s=p99_s,
+            retrained=part if stream.name in self.worked_macs else 0.0,
+            agreement=float("nan") if agreement is None else agreement,
+            reason=reason,
+        )
+
+    def _progress(self, stream: StreamState, job: Job) -> None:
+        """Count what a job did since it was last asked as work of this slot."""
+        done = job.progress() * job.whole_macs
+        self.worked_macs[stream.name] = self.worked_macs.get(stream.name, 0.0) + done
+
+    def _lose(self, stream: StreamState, job: Job, why: str) -> None:
+        """Stop retraining; its work is lost."""
+        job.stop()
+        self._progress(stream, job)
+        self.gpu_of[stream.name].spent(job)
+        del self.jobs[stream.name]
+        stream.accuracy.discard()
+        self._tell(stream.name, f"retraining of slot {job.slot} {why} in stage {job.stage}")
+
+    def _fail(self, fault: Fault, slot: int) -> Generator[simpy.Event, Any, None]:
+        """Let a fault happen."""
+        yield self.environment.timeout(fault.offset_s)
+        now_s = float(self.environment.now)
+        if fault.kind in ("gpu-stall", "gpu-loss"):
+            gpu = next(gpu for gpu in self.gpus if gpu.spec.name == fault.gpu)
+            lost = fault.kind == "gpu-loss"
+            self._tell(gpu.spec.name, "lost" if lost else "stands still")
+            gpu.fail(now_s, self.jobs)
+            for stream in gpu.streams if lost else ():
+                if stream.name in self.jobs:
+                    self._lose(stream, self.jobs[stream.name], "lost with the GPU")
+                    stream.change(now_s, phase=BEFORE)
+            assert fault.duration_s is not None, "the fault checks this"
+            yield self.environment.timeout(fault.duration_s)
+            self._tell(gpu.spec.name, "is back")
+            gpu.recover(float(self.environment.now), self.jobs)
+            return
+        stream = next(stream for stream in self.streams if stream.name == fault.stream)
+        if fault.kind == "clock-skew":
+            self._tell(stream.name, f"its clock is {fault.skew_s:g} s off from now on")
+        elif fault.kind == "corrupt-weights":
+            self.refusing.add((stream.name, slot))
+        elif stream.name in self.jobs:
+            self.jobs[stream.name].account(now_s)
+            self._lose(stream, self.jobs[stream.name], "crashed")
+            stream.change(now_s, phase=BEFORE)
+
+    def _decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int]]:
+        """Ask the allocator; return its decisions, its reason, and how many requests of each stream must be shed."""
+        forecasts = [float(stream.forecasts[slot - 1]) for stream in self.streams]
+        budgets = tuple(float(gpu.budgets_macs[slot - 1]) for gpu in self.gpus)
+        begun = time.perf_counter()
+        allocation = self.guard.decide(Slot(slot, budgets, tuple(forecasts)))
+        self.seconds_deciding += time.perf_counter() - begun
+        decided, refused, reason = list(allocation.streams), [0] * len(self.streams), allocation.reason
+        for gpu, budget_macs in zip(self.gpus, budgets, strict=True):
+            there = [self.streams.index(stream) for stream in gpu.streams]
+            cheapest = [self.task.streams[k].cheapest_macs for k in there]
+            if len(there) == 1:
+                fits = feasible(forecasts[there[0]], 0.0, cheapest[0], budget_macs)
+            else:
+                needed = sum(forecasts[k] * cost for k, cost in zip(there, cheapest, strict=True))
+                fits = needed <= budget_macs
+            if fits:
+                self._check(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
+            elif self.scenario.overload == "error":
+                raise BudgetError(
+                    slot, budget_macs, sum(forecasts[k] * cost for k, cost in zip(there, cheapest, strict=True))
+                )
+            else:
+                reason = "overloaded: cheapest inference, the rest shed"
+                for k in there:
+                    task, part = self.task.streams[k], 1.0
+                    if len(there) > 1:
+                        part = forecasts[k] * task.cheapest_macs / needed
+                    decided[k] = StreamAllocation(task.retraining[0].name, task.inference[0].name)
+                    arrived = self.streams[k].meant[slot - 1]
+                    refused[k] = int(arrived - servable(arrived, task.inference[0].cost_macs, budget_macs * part))
+            self._share(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
+        return decided, reason, refused
+
+    def _check(
+        self, slot: int, gpu: GpuState, chosen: list[tuple[int, StreamAllocation, float]], budget_macs: float
+    ) -> None:
+        """Refuse configurations or shares beyond a GPU's budget."""
+        spent = total = 0.0
+        for k, one, requests in chosen:
+            stream = self.streams[k]
+            retraining, inference = stream.choice.pair(slot, one)
+            if len(chosen) == 1:
+                stream.choice.check_budget(slot, requests, retraining.cost_macs, inference.cost_macs, budget_macs)
+            spent += requests * (retraining.cost_macs + inference.cost_macs)
+            if one.gpu is not None and one.gpu != gpu.spec.name:
+                raise AllocatorError(
+                    self.guard.name,
+                    slot,
+                    f"moves stream {stream.name!r} to GPU {one.gpu!r}",
+                    f"it is placed on {gpu.spec.name!r} for the whole run",
+                )
+            for share, cost in (
+                (one.retraining_share, retraining.cost_macs),
+                (one.inference_share, inference.cost_macs),
+            ):
+                if share is not None and not 0 <= share <= 1:
+                    raise AllocatorError(self.guard.name, slot, f"gives the share {share:g}", "give shares from 0 to 1")
+                total += requests * cost / gpu.whole_macs if share is None else share
+        if len(chosen) > 1 and spent > budget_macs * (1 + ROUNDING):
             raise AllocatorError(
                 self.guard.name,
                 slot,
-                f"gives shares that sum to {total:g}, beyond the budget of {budget_macs / whole:g} of the GPU",
+                f"exceeds the budget of {budget_macs:g} MACs of GPU {gpu.spec.name!r} by pairs that cost {spent:g}",
+                "an allocation must fit",
+            )
+        if total > budget_macs / gpu.whole_macs * (1 + ROUNDING):
+            raise AllocatorError(
+                self.guard.name,
+                slot,
+                f"gives shares that sum to {total:g}, beyond the budget of {budget_macs / gpu.whole_macs:g} of the GPU",
                 "an allocation must fit",
             )
 
-    def _extent(self, slot: int) -> float:
-        past = slice(0, slot - 1)
-        return float(self.profile.memory.extents(self.requests[past], self.gained[past])[-1])
+    def _share(
+        self, slot: int, gpu: GpuState, chosen: list[tuple[int, StreamAllocation, float]], budget_macs: float
+    ) -> None:
+        """Set every stream's shares: as given, else what its configurations cost of the whole GPU.
+
+        What the budget then leaves over idles or speeds up inference, in proportion to its shares.
+        """
+        whole, free = gpu.whole_macs, []
+        for k, one, requests in chosen:
+            retraining, inference = self.streams[k].choice.pair(slot, one)
+            share = requests * retraining.cost_macs / whole if one.retraining_share is None else one.retraining_share
+            serving = one.inference_share
+            if serving is None:
+                serving = requests * inference.cost_macs / whole
+                free.append(k)
+            gpu.shares[self.streams[k].name] = share, serving
+        names = {self.streams[k].name for k in free}
+        fixed = sum(
+            retraining + (0.0 if name in names else serving) for name, (retraining, serving) in gpu.shares.items()
+        )
+        wanted = sum(gpu.shares[name][1] for name in names)
+        left = max(budget_macs / whole - fixed, 0.0)
+        for name in names:
+            retraining_share, serving = gpu.shares[name]
+            if self.scenario.spare == "inference" and left > wanted:
+                serving = left * serving / wanted if len(names) > 1 and wanted > 0 else left
+            elif wanted > left:
+                # An overloaded slot asks for more than there is.
+                serving = serving * left / wanted if len(names) > 1 else left
+            gpu.shares[name] = retraining_share, serving

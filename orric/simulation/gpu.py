@@ -1,87 +1,100 @@
-"""What a GPU's budget and an allocation's shares mean in seconds."""
+"""One GPU during a simulation: who works on it at which pace, and what that draws."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
-from orric.configuration import InferenceConfiguration, RetrainingConfiguration, StreamAllocation
-from orric.profile import Profile
-from orric.scenario import Scenario
+import numpy as np
 
+from orric.records import GpuRecord
+from orric.scenario.gpu import Gpu
+from orric.simulation.pipeline import Job
+from orric.simulation.sharing import STILL, paces
+from orric.simulation.stream import StreamState
+from orric.simulation.work import STAGES
 
-@dataclass(frozen=True)
-class Work:
-    """The work of one slot at the speeds that its shares give.
-
-    Attributes:
-        service_s: Time to serve one request, infinity at share 0.
-        labelling_s: Time for the teacher to label the samples.
-        training_s: Time for the student to train on them.
-    """
-
-    service_s: float
-    labelling_s: float
-    training_s: float
-
-    @property
-    def retraining_s(self) -> float:
-        """Time of the whole retraining."""
-        return self.labelling_s + self.training_s
+Array = np.ndarray[Any, Any]
 
 
-def work_of(
-    scenario: Scenario,
-    profile: Profile,
-    decided: StreamAllocation,
-    retraining: RetrainingConfiguration,
-    inference: InferenceConfiguration,
-    requests: float,
-    budget_macs: float,
-) -> Work:
-    """Turn a slot's allocation into times.
-
-    Shares are parts of the whole GPU. A share left out is what the configuration costs of the budget; what
-    then remains of the budget idles or speeds up inference, as the scenario's `spare` says. A request takes
-    latency_s / share, where the profile measured it (scaled from the measured device to this GPU), and
-    cost_macs / (capacity x share) elsewhere.
+class GpuState:
+    """The state of one GPU.
 
     Args:
-        scenario: Capacity, slot length and `spare`.
-        profile: Teacher's cost and measured device.
-        decided: The allocation.
-        retraining: Its retraining configuration.
-        inference: Its inference configuration.
-        requests: The number of requests that the decision was made for.
-        budget_macs: C(t).
+        spec: What the scenario says of it.
+        budgets_macs: C(t), shape (T,).
+        slot_s: Length of a slot.
+        streams: Those placed on it.
     """
-    gpu = scenario.gpu[0]
-    whole = gpu.macs_per_s * scenario.slot_s
-    retraining_macs = requests * retraining.cost_macs
-    retraining_share = decided.retraining_share
-    if retraining_share is None:
-        retraining_share = retraining_macs / whole
-    inference_share = decided.inference_share
-    if inference_share is None:
-        inference_share = requests * inference.cost_macs / whole
-        if scenario.spare == "inference":
-            inference_share = max(budget_macs / whole - retraining_share, inference_share)
-        # An overloaded slot asks for more than there is.
-        inference_share = min(inference_share, budget_macs / whole)
-    if inference.cost_macs == 0 and inference.latency_s is None:
-        service_s = 0.0
-    elif inference_share <= 0:
-        service_s = float("inf")
-    elif inference.latency_s is not None:
-        scale = profile.device.macs_per_s / gpu.macs_per_s if profile.device else 1.0
-        service_s = inference.latency_s * scale / inference_share
-    else:
-        service_s = inference.cost_macs / (gpu.macs_per_s * inference_share)
-    if retraining_macs == 0:
-        return Work(service_s, 0.0, 0.0)
-    retraining_s = retraining_macs / (gpu.macs_per_s * retraining_share) if retraining_share > 0 else float("inf")
-    labelling_part = 0.0
-    if profile.teacher and profile.models:
-        labelling_part = min(
-            profile.models.sampling_ratio[retraining.name] * profile.teacher.cost_macs / retraining.cost_macs, 1.0
+
+    def __init__(self, spec: Gpu, budgets_macs: Array, slot_s: float, streams: list[StreamState]) -> None:
+        self.spec, self.budgets_macs, self.slot_s, self.streams = spec, budgets_macs, slot_s, streams
+        # Of every stream: the share of retraining and that of inference.
+        self.shares: dict[str, tuple[float, float]] = {stream.name: (0.0, 0.0) for stream in streams}
+        self.faults = 0
+        self._down_since_s, self._down_s = 0.0, 0.0
+        self._stages_s = dict.fromkeys(STAGES, 0.0)
+
+    @property
+    def whole_macs(self) -> float:
+        """What it can do in a slot."""
+        return self.spec.macs_per_s * self.slot_s
+
+    def set_paces(self, now_s: float, jobs: Mapping[str, Job]) -> None:
+        """Let everybody go on at the pace that the shares give from now on."""
+        shares = [share for stream in self.streams for share in reversed(self.shares[stream.name])]
+        found = paces(self.spec.sharing, shares, now_s) if not self.faults else [STILL] * len(shares)
+        for stream, serving, retraining in zip(self.streams, found[::2], found[1::2], strict=True):
+            stream.change(now_s, serving)
+            job = jobs.get(stream.name)
+            if job is not None:
+                job.change(retraining, now_s)
+
+    def fail(self, now_s: float, jobs: Mapping[str, Job]) -> None:
+        """Stand still until `recover`; faults may overlap."""
+        if not self.faults:
+            self._down_since_s = now_s
+        self.faults += 1
+        self.set_paces(now_s, jobs)
+
+    def recover(self, now_s: float, jobs: Mapping[str, Job]) -> None:
+        """Go on when the last fault is over."""
+        self.faults -= 1
+        if not self.faults:
+            self._down_s += now_s - self._down_since_s
+            self.set_paces(now_s, jobs)
+
+    def spent(self, job: Job) -> None:
+        """Take over what a job used since it was last asked."""
+        for stage, used_s in job.used_s.items():
+            self._stages_s[stage] += used_s
+            job.used_s[stage] = 0.0
+
+    def record(self, slot: int, end_s: float, jobs: Mapping[str, Job]) -> GpuRecord:
+        """Write down a slot, and begin to count anew."""
+        if self.faults:
+            self._down_s += end_s - self._down_since_s
+            self._down_since_s = end_s
+        for stream in self.streams:
+            if stream.name in jobs:
+                self.spent(jobs[stream.name])
+        serving_s = sum(stream.now.used_s for stream in self.streams)
+        sampling_s, labelling_s, training_s, swapping_s = (self._stages_s[stage] for stage in STAGES)
+        busy_s = serving_s + sampling_s + labelling_s + training_s + swapping_s
+        power, energy_j = self.spec.power, float("nan")
+        if power is not None:
+            energy_j = power.idle_w * self.slot_s + (power.busy_w - power.idle_w) * busy_s
+        record = GpuRecord(
+            slot=slot,
+            gpu=self.spec.name,
+            budget_macs=float(self.budgets_macs[slot - 1]),
+            serving=serving_s / self.slot_s,
+            sampling=sampling_s / self.slot_s,
+            labelling=labelling_s / self.slot_s,
+            training=training_s / self.slot_s,
+            swapping=swapping_s / self.slot_s,
+            down=self._down_s / self.slot_s,
+            energy_j=energy_j,
         )
-    return Work(service_s, retraining_s * labelling_part, retraining_s * (1 - labelling_part))
+        self._stages_s, self._down_s = dict.fromkeys(STAGES, 0.0), 0.0
+        return record

@@ -9,13 +9,13 @@ then starts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from orric.compiled import compiled
-from orric.latency import BUCKETS, FIRST, SHIFT, LatencyHistogram
+from orric.latency import BUCKETS, FIRST, SHIFT
 
 Array = np.ndarray[Any, Any]
 # A share that is exactly enough ends with the slot, but for rounding.
@@ -27,7 +27,7 @@ END_S, SPEED, USAGE, ROUND_S, ORIGIN_S, BEGIN_S, SLICE_S = range(7)
 VERSION, PHASE = range(2)
 PHASES = 3
 # What a window adds up.
-LATENCY_S, BUSY_S, USED_S = range(3)
+BUSY_S, USED_S, FINISH_S, SHED_S = range(4)
 LATE, SHED, BATCHES, ROWS = range(4)
 
 
@@ -44,29 +44,32 @@ def _on(stretches: Array, k: int, time_s: float) -> Any:
 def _finish(stretches: Array, slack_s: float, k: int, time_s: float, work_s: float) -> Any:
     """Work from a time within stretch k on; return when it is done (infinity: not by the end), what is left, the use.
 
-    Use is in seconds at the whole GPU.
+    Use is in seconds at the whole GPU; done by the end is what is done by `slack_s` after it.
     """
     used_s = 0.0
     last = len(stretches) - 1
     while True:
         speed = stretches[k, SPEED]
         end_s = stretches[k, END_S]
-        if k == last:
-            end_s += slack_s
+        late_s = slack_s if k == last else 0.0
         if speed > 0.0:
             need_s = work_s / speed
             if stretches[k, ROUND_S] == 0.0:
-                if time_s + need_s <= end_s:
+                if time_s + need_s <= end_s + late_s:
                     return time_s + need_s, 0.0, used_s + need_s * stretches[k, USAGE]
                 done_s = end_s - time_s
+            elif stretches[k, SLICE_S] <= 0.0:
+                done_s = 0.0
             else:
                 on_s = _on(stretches, k, time_s)
                 # The last round that is not over; work that ends with a slice ends in it.
                 rounds = max(np.ceil((on_s + need_s) / stretches[k, SLICE_S]) - 1.0, 0.0)
                 within_s = stretches[k, BEGIN_S] + (on_s + need_s - rounds * stretches[k, SLICE_S])
                 finish_s = max(stretches[k, ORIGIN_S] + rounds * stretches[k, ROUND_S] + within_s, time_s)
-                if finish_s <= end_s:
+                if finish_s <= end_s + late_s:
                     return finish_s, 0.0, used_s + need_s * stretches[k, USAGE]
+                if end_s == np.inf:
+                    return np.inf, work_s, used_s
                 done_s = _on(stretches, k, end_s) - on_s
             work_s = max(work_s - done_s * speed, 0.0)
             used_s += done_s * stretches[k, USAGE]
@@ -74,6 +77,12 @@ def _finish(stretches: Array, slack_s: float, k: int, time_s: float, work_s: flo
             return np.inf, work_s, used_s
         time_s = end_s
         k += 1
+
+
+@compiled
+def worked(stretches: Array, begin_s: float, work_s: float) -> Any:
+    """Work from the begin of the first stretch on; return when it is done, what is left at the end, the use."""
+    return _finish(stretches, 0.0, 0, begin_s, work_s)
 
 
 @compiled
@@ -110,6 +119,7 @@ def _serve(
     held: Array,
     held_numbers: Array,
     counts: Array,
+    latencies_by: Array,
     served_by: Array,
     sums: Array,
     tallies: Array,
@@ -127,8 +137,8 @@ def _serve(
             base = min(base, marks[w, VERSION])
     head, tail = span[0], span[1]
     late, shed, batches, row = 0, 0, 0, 0
-    current, served = base, 0
-    latencies_s, busy_s, used_s = 0.0, 0.0, 0.0
+    current, served, doing = base, 0, 0
+    latencies_s, busy_s, used_s, finishes_s, refused_s = 0.0, 0.0, 0.0, 0.0, 0.0
     end_s = stretches[-1, END_S]
     # What was in service goes on.
     for w in range(workers):
@@ -142,9 +152,10 @@ def _serve(
             free[w] = np.inf
             continue
         free[w] = finish_s
+        finishes_s += sizes[w] * (finish_s - begin_s)
         for b in range(sizes[w]):
             latency_s = finish_s - held[w, b]
-            latencies_s += latency_s
+            latencies_by[marks[w, PHASE]] += latency_s
             late += latency_s > deadline_s
             _count(latency_s, counts, marks[w, PHASE], scratch, bits)
             if recorded:
@@ -192,6 +203,7 @@ def _serve(
                 tail += 1
             else:
                 shed += 1
+                refused_s += arrivals[k] - begin_s
                 if recorded:
                     rows[row, 0], rows[row, 1], rows[row, 2] = arrivals[k], np.nan, np.nan
                     row_numbers[row, 0], row_numbers[row, 1] = first_number + k, -1
@@ -232,6 +244,10 @@ def _serve(
                         w = other
                 free_s = free[w]
             if finish_s < np.inf:
+                finishes_s += size * (finish_s - begin_s)
+                if phase != doing:
+                    latencies_by[doing] += latencies_s
+                    doing, latencies_s = phase, 0.0
                 for b in range(head, head + size):
                     latency_s = finish_s - waiting[b]
                     latencies_s += latency_s
@@ -257,7 +273,8 @@ def _serve(
         free[0] = free_s
     served_by[current - base] += served
     span[0], span[1] = head, tail
-    sums[LATENCY_S], sums[BUSY_S], sums[USED_S] = latencies_s, busy_s, used_s
+    latencies_by[doing] += latencies_s
+    sums[BUSY_S], sums[USED_S], sums[FINISH_S], sums[SHED_S] = busy_s, used_s, finishes_s, refused_s
     tallies[LATE], tallies[SHED], tallies[BATCHES], tallies[ROWS] = late, shed, batches, row
 
 
@@ -285,25 +302,30 @@ class Window:
     """What happened in one window.
 
     Attributes:
-        latencies: Of the requests served, by the phase of the stretch in which their service began.
+        counts: Latencies of the requests served, by the phase of the stretch in which their service began, in the
+            buckets of a `LatencyHistogram`; shape (PHASES, BUCKETS).
+        latencies_s: Sums of these latencies, shape (PHASES,).
         served_by: How many of them were begun under each version.
         late: How many of them missed the deadline.
         shed: Requests turned away because the queue was full.
         batches: Batches begun.
         busy_s: Time that workers were in service.
         used_s: The same in seconds at the whole GPU.
+        present_s: Integral over the window of the number of requests present, from arrivals and completions.
         numbers: Number and version of every request served or shed, -1 for the shed ones, shape (n, 2); None unless
             recorded.
         times_s: Its arrival, start and finish, NaN for the shed ones, shape (n, 3).
     """
 
-    latencies: list[LatencyHistogram]
+    counts: Array
+    latencies_s: Array
     served_by: dict[int, int]
     late: int
     shed: int
     batches: int
     busy_s: float
     used_s: float
+    present_s: float
     numbers: Array | None = None
     times_s: Array | None = None
 
@@ -337,10 +359,15 @@ class Queue:
         """Requests that arrived, were not shed and are not served yet, those in service included."""
         return int(self._span[1] - self._span[0] + self._sizes.sum())
 
-    @property
-    def in_service(self) -> int:
-        """Those of them that are in service."""
-        return int(self._sizes.sum())
+    def in_service(self, version: int) -> int:
+        """Return how many of them are in service that were begun under a version."""
+        return int(self._sizes[self._marks[:, VERSION] == version].sum())
+
+    def present_s(self, now_s: float) -> float:
+        """Return how long all of them together have been present."""
+        head, tail = self._span
+        there = float((now_s - self._waiting[head:tail]).sum())
+        return there + sum(float((now_s - self._held[w, :size]).sum()) for w, size in enumerate(self._sizes))
 
     def advance(
         self,
@@ -367,31 +394,37 @@ class Queue:
         """
         count, discipline = len(arrivals), self.discipline
         given = np.empty(0) if factors is None else factors
+        before = self.waiting
         self._make_room(count, factors is not None)
-        oldest = min([int(labels[0, VERSION]), *self._marks[self._sizes > 0, VERSION].tolist()])
-        counts = np.zeros((PHASES, BUCKETS), np.int64)
+        oldest: int = min([int(labels[0, VERSION]), *self._marks[self._sizes > 0, VERSION].tolist()])
+        counts, latencies_s = np.zeros((PHASES, BUCKETS), np.int64), np.zeros(PHASES)
         served_by = np.zeros(int(labels[-1, VERSION]) - oldest + 1, np.int64)
-        sums, tallies = np.zeros(3), np.zeros(4, np.int64)
+        sums, tallies = np.zeros(4), np.zeros(4, np.int64)
         room = count + self.waiting if self.recorded else 0
         rows, row_numbers = np.empty((room, 3)), np.empty((room, 2), np.int64)
         _serve(
             begin_s, stretches, labels, slack_s, arrivals, given, self._arrived, self._waiting, self._factors,
             self._numbers, self._span, discipline.most, discipline.wait_s, discipline.limit, fixed_s, each_s,
             discipline.deadline_s, self._free, self._left, self._begun, self._sizes, self._marks, self._held,
-            self._held_numbers, counts, served_by, sums, tallies, factors is not None, self.recorded, rows, row_numbers, self._scratch,
-            self._scratch.view(np.int64),
+            self._held_numbers, counts, latencies_s, served_by, sums, tallies, factors is not None, self.recorded, rows,
+            row_numbers, self._scratch, self._scratch.view(np.int64),
         )  # fmt: skip
         self._arrived += count
         done = tallies[ROWS]
-        # Sums by phase are not kept; a histogram's mean is needed of the whole only.
+        length_s = float(stretches[-1, END_S]) - begin_s
+        came_s = float(arrivals.sum()) - count * begin_s - sums[SHED_S]
+        present_s = (before + count - tallies[SHED]) * length_s - came_s
+        present_s -= int(served_by.sum()) * length_s - sums[FINISH_S]
         return Window(
-            latencies=[LatencyHistogram(one) for one in counts],
+            counts=counts,
+            latencies_s=latencies_s,
             served_by={oldest + k: int(one) for k, one in enumerate(served_by) if one},
             late=int(tallies[LATE]),
             shed=int(tallies[SHED]),
             batches=int(tallies[BATCHES]),
             busy_s=float(sums[BUSY_S]),
             used_s=float(sums[USED_S]),
+            present_s=float(present_s),
             numbers=row_numbers[:done] if self.recorded else None,
             times_s=rows[:done] if self.recorded else None,
         )
@@ -402,7 +435,7 @@ class Queue:
         size = tail - head
         if tail + count <= len(self._waiting):
             return
-        room = max(2 * (size + count), 1024)
+        room = max(2 * int(size + count), 1024)
         for name, used in (("_waiting", True), ("_factors", varied), ("_numbers", self.recorded)):
             old = getattr(self, name)
             new = np.empty(room if used else 0, old.dtype)

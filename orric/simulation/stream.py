@@ -1,46 +1,339 @@
-"""How requests arrive within a slot, and what an allocator is told beforehand."""
+"""One stream during a simulation: its requests, its queue, its student's versions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from orric.accuracy import AccuracyModel
+from orric.allocators.choice import Choice
+from orric.configuration import InferenceConfiguration, RetrainingConfiguration
+from orric.exceptions import ScenarioError, SimulationError
+from orric.latency import BUCKETS
+from orric.profile import Profile
 from orric.randomness import generator
-from orric.scenario import Stream
+from orric.scenario import Scenario
+from orric.scenario.stream import Stream
+from orric.simulation import arrivals
+from orric.simulation.queueing import PHASES, ROUNDING, Discipline, Queue, Window
+from orric.simulation.sharing import STILL, Pace
+from orric.simulation.work import BatchWork, batch_work
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Array = np.ndarray[Any, Any]
 EWMA_WEIGHT = 0.3
+# Phases of a slot, for latencies: no retraining yet, retraining under way, retraining done.
+BEFORE, DURING, AFTER = range(PHASES)
+# Of the largest time that the simulation adds up.
+LITTLE = 1e-6
 
 
-def arrival_times(stream: Stream, slot: int, count: int, slot_s: float, seed: int) -> Array:
-    """Return the arrival times of a slot's requests, ascending, in seconds since the first slot's start.
+class Served:
+    """What one stream did in one slot."""
+
+    def __init__(self) -> None:
+        self.served = self.late = self.shed = self.batches = 0
+        self.busy_s = self.used_s = self.correct = 0.0
+        self.latencies_s = np.zeros(PHASES)
+        self.counts = np.zeros((PHASES, BUCKETS), np.int64)
+
+    def add(self, window: Window) -> None:
+        """Add a window up."""
+        self.served += window.served
+        self.late += window.late
+        self.shed += window.shed
+        self.batches += window.batches
+        self.busy_s += window.busy_s
+        self.used_s += window.used_s
+        self.latencies_s += window.latencies_s
+        self.counts += window.counts
+
+
+class StreamState:
+    """The state of one stream.
 
     Args:
-        stream: Says how arrivals are spread.
-        slot: Index from 1.
-        count: D(t).
-        slot_s: Length of a slot.
+        scenario: What is simulated.
+        index: Place of the stream in it, from 0.
+        profile: Its profile.
+        accuracy: Says how many of its requests are classified rightly.
         seed: Seed of the run.
+        bursts: What faults multiply the requests of each slot by, shape (T,).
+        skews_s: How much later than meant its requests arrive in each slot, shape (T,).
+        recorded: Whether to keep the times of every request.
+        allocator: Name of the allocator, for messages.
 
-    Returns:
-        Shape (count,), all within the slot.
+    Raises:
+        ScenarioError: Requests are not whole numbers, or there are none.
     """
-    start = (slot - 1) * slot_s
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        index: int,
+        profile: Profile,
+        accuracy: AccuracyModel,
+        seed: int,
+        bursts: Array,
+        skews_s: Array,
+        recorded: bool,
+        allocator: str,
+    ) -> None:
+        self.spec: Stream = scenario.stream[index]
+        self.index, self.profile, self.accuracy, self.seed = index, profile, accuracy, seed
+        self.name, self.slot_s = self.spec.name, scenario.slot_s
+        self._times = scenario.timestamps(index).arrival_s if self.spec.arrivals == "timestamps" else np.empty(0)
+        meant = scenario.requests(seed, index)
+        where = f"stream {self.name!r}"
+        parts = np.flatnonzero(meant % 1)
+        if parts.size:
+            raise ScenarioError(
+                f"{where}: slot {parts[0] + 1}: requests",
+                f"found {meant[parts[0]]:g}",
+                "give whole numbers to simulate",
+            )
+        if not meant.any():
+            raise ScenarioError(f"{where}: requests", "no slot has any requests", "give at least one slot requests")
+        if self.spec.arrivals == "timestamps" and (bursts > 1).any():
+            raise ScenarioError(f"{where}: fault", "a burst cannot multiply given times", "choose other arrivals")
+        self.meant = np.floor(meant * bursts)
+        self.forecasts = forecasts(self.spec, meant, self.meant)
+        self.severities = self.spec.drift.severity_by_slot(scenario.slots)
+        self.choice = Choice(profile, allocator)
+        limit = self.spec.queue_limit
+        discipline = Discipline(
+            workers=self.spec.workers,
+            most=self.spec.batch.most,
+            wait_s=self.spec.batch.wait_s,
+            limit=2**62 if limit is None else limit,
+            # Work that ends with its slot, and the deadline with it, is not late by rounding.
+            deadline_s=float("inf") if self.spec.deadline_s is None else self.spec.deadline_s * (1 + ROUNDING),
+        )
+        self.queue = Queue(discipline, recorded)
+        self._factors = scenario.service_factors(index) if self.spec.service.variability == "empirical" else None
+        self._skews_s, self._skewed = skews_s, bool(skews_s.any())
+        self._overdue = np.empty(0)
+        # D(s) as it arrived and A^T of finished retraining: what the learning extent is made of.
+        self.arrived, self.gained = np.zeros(scenario.slots), np.zeros(scenario.slots)
+        self.phase, self.pace = BEFORE, STILL
+        self.paused_until_s = 0.0
+        self.version, self.extent, self.extent_at_begin = -1, 0.0, 0.0
+        self._credits: dict[int, tuple[float, int]] = {}
+        self._present_s = self._left_s = 0.0
+        self.recorded: list[Window] = []
+
+    def begin_slot(self, slot: int, refused: int) -> None:
+        """Let a slot's requests be on their way.
+
+        Args:
+            slot: Index from 1.
+            refused: How many of them, the newest, are shed at once.
+        """
+        self.slot, self.now = slot, Served()
+        begin_s, end_s = (slot - 1) * self.slot_s, slot * self.slot_s
+        count = int(self.meant[slot - 1])
+        windows = self._windows(slot, count, begin_s, end_s)
+        if self._skewed:
+            times = np.concatenate([self._overdue, *(times + self._skews_s[slot - 1] for _, times in windows)])
+            times.sort()
+            inside = int(np.searchsorted(times, end_s))
+            times, self._overdue = times[:inside], times[inside:]
+            count, windows = len(times), arrivals.timestamps(times, begin_s, end_s)
+        self.arrived[slot - 1] = count
+        self._left, self._pending = count - refused, windows
+        self._window: tuple[float, Array] | None = None
+        self.now.shed = refused
+        self.accuracy.arrive(slot, count)
+        self.accuracy.shed(refused)
+        self._service_rng = generator(self.seed, "service", self.index, slot)
+        self._begin_s = self._since_s = begin_s
+        self._rows: list[tuple[tuple[float, ...], int]] = []
+
+    def _windows(self, slot: int, count: int, begin_s: float, end_s: float) -> Iterator[tuple[float, Array]]:
+        kind = self.spec.arrivals
+        if kind == "upload":
+            return arrivals.upload(count, begin_s, end_s)
+        if kind == "deterministic":
+            return arrivals.deterministic(count, begin_s, end_s)
+        if kind == "timestamps":
+            low, high = np.searchsorted(self._times, (begin_s, end_s))
+            return arrivals.timestamps(self._times[low:high], begin_s, end_s)
+        rng = generator(self.seed, "arrivals", self.index, slot)
+        if kind == "bursty":
+            from orric.scenario.stream import Burst
+
+            burst = self.spec.burst or Burst()
+            return arrivals.bursty(count, begin_s, end_s, rng, burst.ratio, burst.burst_s, burst.calm_s)
+        return arrivals.poisson(count, begin_s, end_s, rng)
+
+    def serve_with(self, inference: InferenceConfiguration, scenario: Scenario, gpu: int) -> None:
+        """Serve from now on with an inference configuration."""
+        self.inference = inference
+        self.work: BatchWork = batch_work(self.profile, inference, scenario.gpu[gpu])
+
+    def change(self, now_s: float, pace: Pace | None = None, phase: int | None = None) -> None:
+        """Go on at another pace, or in another phase, from a time on."""
+        self._close(now_s)
+        self.pace = self.pace if pace is None else pace
+        self.phase = self.phase if phase is None else phase
+
+    def pause(self, now_s: float, until_s: float) -> None:
+        """Serve nobody until a time."""
+        self._close(now_s)
+        self.paused_until_s = max(self.paused_until_s, until_s)
+
+    def _close(self, now_s: float) -> None:
+        """Write down what held since the last change."""
+        now_s = min(now_s, self.slot * self.slot_s)
+        paused_s = min(self.paused_until_s, now_s)
+        if paused_s > self._since_s:
+            self._rows.append((STILL.row(paused_s), self.phase))
+            self._since_s = paused_s
+        if now_s > self._since_s:
+            pace = self.pace
+            if self.work.fixed_s == 0 and self.work.each_s == 0 and pace.speed == 0:
+                pace = Pace(1.0)  # what costs nothing needs no share
+            self._rows.append((pace.divided(self.spec.workers).row(now_s), self.phase))
+            self._since_s = now_s
+
+    def flush(self, now_s: float) -> None:
+        """Serve up to a time, under one version; the next version begins then."""
+        self._close(now_s)
+        ends = self.slot * self.slot_s
+        last = now_s >= ends - ROUNDING * self.slot_s
+        now_s = ends if last else now_s
+        finished: dict[int, int] = {}
+        place = 0
+        for until_s, times in self._take(now_s):
+            if until_s <= self._begin_s:
+                continue
+            rows, labels = [], []
+            while True:
+                row, phase = self._rows[place]
+                rows.append((min(row[0], until_s), *row[1:]))
+                labels.append((self.version, phase))
+                if row[0] >= until_s:
+                    break
+                place += 1
+            window = self.queue.advance(
+                self._begin_s, np.array(rows), np.array(labels), times, self.work.fixed_s, self.work.each_s,
+                self._factors_of(len(times)), ROUNDING * self.slot_s if last and until_s >= now_s else 0.0,
+            )  # fmt: skip
+            self.now.add(window)
+            self.accuracy.shed(window.shed)
+            self._present_s += window.present_s
+            self._left_s += float(window.latencies_s.sum())
+            for version, count in window.served_by.items():
+                finished[version] = finished.get(version, 0) + count
+            if self.queue.recorded:
+                self.recorded.append(window)
+            self._begin_s = until_s
+        self._rows = []
+        self._credit(finished)
+
+    def _credit(self, finished: dict[int, int]) -> None:
+        """Classify what the version that ends has begun; what is still in service counts when it is done."""
+        mine, still = finished.pop(self.version, 0), self.queue.in_service(self.version)
+        for version, count in finished.items():
+            correct, there = self._credits.pop(version)
+            part = correct * count / there
+            self.now.correct += part
+            if there > count:
+                self._credits[version] = (correct - part, there - count)
+        if mine + still:
+            correct = self.accuracy.serve(self.slot, self.extent, self.inference.name, mine + still)
+            part = correct * mine / (mine + still) if still else correct
+            self.now.correct += part
+            if still:
+                self._credits[self.version] = (correct - part, still)
+
+    def _take(self, until_s: float) -> Iterator[tuple[float, Array]]:
+        """Yield windows of arrivals up to a time; what lies beyond stays for the next call."""
+        while self._begin_s < until_s:
+            if self._window is None:
+                self._window = next(self._pending, (self.slot * self.slot_s, np.empty(0)))
+                times = self._window[1]
+                self._window = (self._window[0], times[: self._left])
+                self._left -= len(self._window[1])
+            end_s, times = self._window
+            if end_s <= until_s:
+                self._window = None
+                yield end_s, times
+            else:
+                inside = int(np.searchsorted(times, until_s))
+                self._window = (end_s, times[inside:])
+                yield until_s, times[:inside]
+
+    def _factors_of(self, count: int) -> Array | None:
+        service, rng = self.spec.service, self._service_rng
+        if service.variability == "none":
+            return None
+        if service.variability == "exponential":
+            return rng.standard_exponential(count)
+        if service.variability == "log-normal":
+            assert service.variation is not None
+            width = np.sqrt(np.log1p(service.variation**2))
+            return np.asarray(np.exp(width * rng.standard_normal(count) - width**2 / 2))
+        assert self._factors is not None
+        return np.asarray(self._factors[rng.integers(0, len(self._factors), count)])
+
+    def new_version(self, past: int) -> None:
+        """Let the student serve that the retraining of slots 1..past has made."""
+        self.version += 1
+        extents = self.profile.memory.extents(self.arrived[:past], self.gained[:past])
+        self.extent = float(extents[-1])
+
+    def check_conservation(self, begun: int) -> None:
+        """Refuse a slot in which requests were lost, or stayed another time than Little's law has it.
+
+        Args:
+            begun: Requests present at the slot's begin.
+
+        Raises:
+            SimulationError: With the slot and the figures.
+        """
+        now, arrived = self.now, int(self.arrived[self.slot - 1])
+        where = f"stream {self.name!r}, slot {self.slot}"
+        if begun + arrived != now.served + now.shed + self.queue.waiting:
+            raise SimulationError(
+                where,
+                f"{begun} + {arrived} requests came and {now.served} + {now.shed} + {self.queue.waiting} were served, "
+                "shed and left waiting",
+                "this is a fault of the simulator: please report it",
+            )
+        found, wanted = self._left_s + self.queue.present_s(self.slot * self.slot_s), self._present_s
+        if abs(found - wanted) > LITTLE * max(abs(wanted), self.slot_s * max(arrived, 1)):
+            raise SimulationError(
+                where,
+                f"requests were present for {found:g} s, and their number says {wanted:g} s",
+                "this is a fault of the simulator: please report it",
+            )
+
+    @property
+    def collected(self) -> int:
+        """The slot whose samples retraining can use: uploads are there when the slot starts, others one slot later."""
+        return self.slot if self.spec.arrivals == "upload" else self.slot - 1
+
+    def stages_begin(self, retraining: RetrainingConfiguration) -> bool:
+        """Say whether there is anything to retrain on."""
+        return retraining.cost_macs > 0 and self.collected > 0
+
+
+def forecasts(stream: Stream, meant: Array, arrived: Array) -> Array:
+    """Return what the allocator is told of D(t) at the start of each slot, shape (T,).
+
+    Args:
+        stream: Says how it is forecast.
+        meant: D(t) without bursts that nobody foresees.
+        arrived: D(t).
+    """
     if stream.arrivals == "upload":
-        return np.full(count, start)
-    if stream.arrivals == "deterministic":
-        return start + np.arange(count, dtype=np.float64) * (slot_s / max(count, 1))
-    # Given their number, the arrivals of a Poisson process are independent and even.
-    return start + np.sort(generator(seed, "arrivals", 0, slot).random(count)) * slot_s
-
-
-def forecasts(stream: Stream, requests: Array) -> Array:
-    """Return what the allocator is told of D(t) at the start of each slot, shape (T,)."""
-    told = requests.copy()
+        return arrived.copy()
+    told = meant.copy()
     if stream.forecast == "last":
-        told[1:] = requests[:-1]
+        told[1:] = arrived[:-1]
     elif stream.forecast == "ewma":
-        for slot in range(1, len(requests)):
-            told[slot] = EWMA_WEIGHT * requests[slot - 1] + (1 - EWMA_WEIGHT) * told[slot - 1]
+        for slot in range(1, len(arrived)):
+            told[slot] = EWMA_WEIGHT * arrived[slot - 1] + (1 - EWMA_WEIGHT) * told[slot - 1]
     return told

@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("simpy", reason="needs orric[sim]")
 
-from orric.latency import LatencyHistogram
 from orric.simulation.queueing import Discipline, Queue, Window
 
 from .reference import Request, Server, Stretch
@@ -36,6 +35,7 @@ def serve(
 ) -> tuple[Queue, list[Window]]:
     """Run the compiled queue window by window; window k has the work of a batch, (fixed, each), works[k]."""
     queue, windows, begin_s = Queue(discipline, recorded=True), [], 0.0
+    present_s = left_s = 0.0
     for end_s, work in zip(edges, works, strict=True):
         inside = (arrivals >= begin_s) & (arrivals < end_s)
         rows, labels = rows_of([one for one in stretches if begin_s < one.end_s <= end_s], discipline.workers)
@@ -46,7 +46,11 @@ def serve(
         windows.append(window)
         # Conservation, window by window.
         assert before + inside.sum() == window.served + window.shed + queue.waiting
-        assert sum(map(len, window.latencies)) == window.served
+        assert window.counts.sum() == window.served
+        # Little's law: the time present of those who left and of those still there is the integral of their number.
+        present_s += window.present_s
+        left_s += float(window.latencies_s.sum())
+        assert left_s + queue.present_s(end_s) == pytest.approx(present_s, rel=1e-9, abs=1e-9)
         begin_s = end_s
     return queue, windows
 
@@ -117,7 +121,7 @@ def test_every_request_starts_and_finishes_as_in_the_plain_model(block: int) -> 
             scenario["stretches"], work_of, discipline.workers, discipline.most, discipline.wait_s,
             discipline.limit if discipline.limit < 2**62 else float("inf"),
         ).run(requests)  # fmt: skip
-        queue, windows = serve(**scenario)
+        _, windows = serve(**scenario)
         numbers = np.concatenate([window.numbers for window in windows])
         times = np.concatenate([window.times_s for window in windows])
         end = edges[-1] * (1 - 1e-12)

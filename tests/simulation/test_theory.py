@@ -75,7 +75,7 @@ def test_m_d_1(load: float) -> None:
 
     def not_longer(t: float) -> float:
         terms = [
-            (load * (k - t)) ** k / math.factorial(k) * math.exp(-load * (k - t)) for k in range(int(math.floor(t)) + 1)
+            (load * (k - t)) ** k / math.factorial(k) * math.exp(-load * (k - t)) for k in range(math.floor(t) + 1)
         ]
         return (1 - load) * math.fsum(terms)
 
@@ -112,7 +112,7 @@ def m_m_1_present(load: float, speeds: tuple[float, float], times: tuple[float, 
 
 
 def test_m_m_1_with_a_change_of_speed() -> None:
-    """Mean number present at the end of a slow and then a fast time, each request in service going on at the new speed."""
+    """Mean number present after a slow and then a fast time; a request in service goes on at the new speed."""
     load, speeds, times, runs = 0.8, (0.6, 1.3), (12.0, 6.0), 40_000
     rng, present = np.random.default_rng(4), np.empty(runs)
     edge, end = times[0], sum(times)

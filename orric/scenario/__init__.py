@@ -1,0 +1,334 @@
+"""Scenarios: what is simulated, as validated plain objects read from TOML."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, PrivateAttr, field_validator
+
+from orric.allocators import check_name
+from orric.allocators.base import StreamTask
+from orric.budgets import load_budgets
+from orric.exceptions import BudgetError, ProfileError, ScenarioError, nearest
+from orric.objective import feasible
+from orric.profile import Profile
+from orric.randomness import generator
+from orric.scenario.fault import OF_GPU, Fault
+from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu
+from orric.scenario.stream import ConstantRequests, FromTimestamps, Stream
+from orric.section import Name, Positive, Section
+from orric.timestamps import Timestamps
+from orric.trace import Trace
+
+__all__ = ["AccuracyChoice", "ConstantBudget", "Fault", "Gpu", "Scenario", "Stream", "load_scenario"]
+
+
+class AccuracyChoice(Section):
+    """Where accuracies come from: the profile's learning "curve", or the real models run by "onnx" Runtime."""
+
+    model: Literal["curve", "onnx"] = "curve"
+
+
+class Scenario(Section):
+    """A simulated edge server, its streams, and the allocators to compare.
+
+    Attributes:
+        name: For reports.
+        seed: Seed of every random draw; results hold it as a 64-bit integer.
+        slots: T, which must fit into memory.
+        slot_s: Length of a slot in seconds.
+        overload: "shed" serves what fits when a slot's budget is below the cheapest pairs; "error" refuses it.
+        spare: What becomes of budget that the allocation leaves over: "idle", or faster "inference".
+        allocators: Names of the allocators to compare.
+        references: Lines to draw beside them: "teacher-only" (the teacher serves, whatever the budget) and
+            "batch-norm-only" (ORRIC's allocation, but only batch-norm statistics are refreshed).
+        accuracy: Where accuracies come from.
+        gpu: The GPUs.
+        stream: The streams.
+        fault: What goes wrong.
+    """
+
+    name: Name
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 1
+    slots: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+    slot_s: Positive
+    overload: Literal["shed", "error"] = "shed"
+    spare: Literal["idle", "inference"] = "idle"
+    allocators: tuple[Name, ...] = Field(min_length=1)
+    references: tuple[Literal["teacher-only", "batch-norm-only"], ...] = ()
+    accuracy: AccuracyChoice = AccuracyChoice()
+    gpu: tuple[Gpu, ...] = Field(min_length=1)
+    stream: tuple[Stream, ...] = Field(min_length=1)
+    fault: tuple[Fault, ...] = ()
+    _folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if name.startswith(".") or "/" in name or "\\" in name:
+            raise ValueError(f"found {name!r}, which cannot name a result folder; leave out slashes and a leading dot")
+        return name
+
+    @field_validator("allocators")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            check_name(name)
+        if len(set(names)) != len(names):
+            raise ValueError("an allocator stands twice; name each one once")
+        return names
+
+    @field_validator("gpu", "stream")
+    @classmethod
+    def _distinct(cls, owners: tuple[Gpu | Stream, ...]) -> tuple[Gpu | Stream, ...]:
+        names = [owner.name for owner in owners]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the name {name!r} stands twice; name each one once")
+        return owners
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and check a scenario, its profiles and its traces.
+
+        Raises:
+            OrricError: With file, line, key, what was found and what is allowed.
+        """
+        scenario = super().load(path)
+        scenario._folder = Path(path).resolve().parent
+        scenario.check(str(path))
+        return scenario
+
+    def check(self, where: str) -> None:
+        """Check what only shows once the profiles and the traces are read; raise in one line."""
+        gpus, streams = [gpu.name for gpu in self.gpu], [stream.name for stream in self.stream]
+        for number, (stream, profile) in enumerate(zip(self.stream, self.profiles, strict=True), start=1):
+            if self.accuracy.model == "onnx" and profile.models is None:
+                raise ScenarioError(
+                    f"{where}: accuracy.model",
+                    f'is "onnx" but the profile {stream.profile} names no [models]',
+                    'set model = "curve", or use a profile made by orric calibrate',
+                )
+            try:
+                profile.curves_for([stream.drift.corruption] * len(stream.drift.severities), stream.drift.severities)
+            except ProfileError as error:
+                _, found, remedy = error.args
+                raise ScenarioError(f"{where}: stream.{number}.drift", found, remedy) from None
+            if stream.gpu is not None and stream.gpu not in gpus:
+                raise ScenarioError(
+                    f"{where}: stream.{number}.gpu", f"{stream.gpu!r} is unknown", nearest(stream.gpu, gpus)
+                )
+            if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model == "curve":
+                raise ScenarioError(
+                    f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'
+                )
+        for number, fault in enumerate(self.fault, start=1):
+            kind, name, known = "stream", fault.stream, streams
+            if fault.kind in OF_GPU:
+                kind, name, known = "gpu", fault.gpu, gpus
+            if name not in known:
+                raise ScenarioError(
+                    f"{where}: fault.{number}.{kind}", f"{name!r} is unknown", nearest(str(name), known)
+                )
+            if fault.offset_s >= self.slot_s or (fault.skew_s or 0.0) >= self.slot_s:
+                raise ScenarioError(
+                    f"{where}: fault.{number}", "offset_s or skew_s is not within a slot", f"stay below {self.slot_s:g}"
+                )
+            if max(fault.slots, default=1) > self.slots:
+                raise ScenarioError(
+                    f"{where}: fault.{number}.slots",
+                    f"found {max(fault.slots)}",
+                    f"the scenario has {self.slots} slots",
+                )
+        self.placement()
+        if self.overload == "error":
+            self._check_budgets()
+
+    def _check_budgets(self) -> None:
+        """Refuse a slot whose budget is below the cheapest pairs, on a GPU of one stream at least."""
+        for number, gpu in enumerate(self.gpu):
+            there = [k for k, name in enumerate(self.placement()) if name == gpu.name]
+            if not there:
+                continue
+            budgets = self.budgets_macs(self.seed, number)
+            cheapest = [StreamTask.of(self.profiles[k], 1.0, 1.0).cheapest_macs for k in there]
+            needed = sum(self.requests(self.seed, k) * cost for k, cost in zip(there, cheapest, strict=True))
+            if len(there) == 1:
+                unfit = np.flatnonzero(~feasible(self.requests(self.seed, there[0]), 0.0, cheapest[0], budgets))
+            else:
+                unfit = np.flatnonzero(needed > budgets)
+            if unfit.size:
+                slot = int(unfit[0])
+                raise BudgetError(slot + 1, float(budgets[slot]), float(np.asarray(needed)[slot]))
+
+    def with_accuracy(self, model: Literal["curve", "onnx"], where: str) -> Self:
+        """Return the scenario with another accuracy model, checked again."""
+        scenario = self.model_copy(update={"accuracy": AccuracyChoice(model=model)})
+        scenario.check(where)
+        return scenario
+
+    @cached_property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The profile of every stream; streams of one file have one profile."""
+        loaded = {stream.profile: Profile.load(self._folder / stream.profile) for stream in self.stream}
+        return tuple(loaded[stream.profile] for stream in self.stream)
+
+    @property
+    def profile(self) -> Profile:
+        """The profile of the first stream."""
+        return self.profiles[0]
+
+    def placement(self) -> tuple[str, ...]:
+        """Return the GPU of every stream: the given one, else the first with room for the stream's demand.
+
+        Demand is what the mean requests of a slot cost at the best inference configuration; a GPU has room while the
+        demands on it stay within its mean budget and the models within its memory. Streams without a GPU of their own
+        are placed by demand, the largest first; where none has room the least loaded one with memory is taken.
+
+        Raises:
+            ScenarioError: No GPU has the memory for a stream's models.
+        """
+        load, memory = {gpu.name: 0.0 for gpu in self.gpu}, {gpu.name: 0.0 for gpu in self.gpu}
+        rooms = {gpu.name: float(self.budgets_macs(self.seed, n).mean()) for n, gpu in enumerate(self.gpu)}
+        limits = {gpu.name: gpu.memory_bytes or float("inf") for gpu in self.gpu}
+        demands = [
+            float(self.requests(self.seed, k).mean()) * max(one.cost_macs for one in profile.inference)
+            for k, profile in enumerate(self.profiles)
+        ]
+        placed: dict[int, str] = {}
+        order = sorted(range(len(self.stream)), key=lambda k: (self.stream[k].gpu is None, -demands[k], k))
+        for k in order:
+            stream = self.stream[k]
+            names = [stream.gpu] if stream.gpu is not None else list(load)
+            fitting = [name for name in names if memory[name] + stream.memory_bytes <= limits[name]]
+            if not fitting:
+                most = max(limits[name] - memory[name] for name in names)
+                raise ScenarioError(
+                    f"stream {stream.name!r}",
+                    f"its models take {stream.memory_bytes:g} bytes, and {most:g} are left on "
+                    + (f"GPU {stream.gpu!r}" if stream.gpu else "the emptiest GPU"),
+                    "raise memory_bytes of a GPU, or place streams otherwise",
+                )
+            roomy = [name for name in fitting if load[name] + demands[k] <= rooms[name]]
+            name = roomy[0] if roomy else min(fitting, key=lambda one: load[one] / max(rooms[one], 1e-300))
+            placed[k], load[name] = name, load[name] + demands[k]
+            memory[name] += stream.memory_bytes
+        return tuple(placed[k] for k in range(len(self.stream)))
+
+    def resolved(self, folder: Path, seed: int, model: str) -> dict[str, Any]:
+        """Return the scenario as a plain table, with the choices of a command made.
+
+        Args:
+            folder: Where the table will be saved; its paths are relative to it.
+            seed: The seed chosen.
+            model: The accuracy model chosen.
+        """
+        table = self.model_dump(exclude_none=True, exclude_defaults=False)
+        table["seed"], table["accuracy"]["model"] = seed, model
+        owners = [(stream, "profile") for stream in table["stream"]]
+        owners += [(stream["requests"], key) for stream in table["stream"] for key in ("csv", "timestamps")]
+        owners += [(stream["service"], "csv") for stream in table["stream"]]
+        owners += [(gpu["budget"], "csv") for gpu in table["gpu"]]
+        for owner, key in owners:
+            if key in owner:
+                there = (self._folder / owner[key]).resolve()
+                owner[key] = Path(os.path.relpath(there, folder.resolve())).as_posix()
+        if not table["fault"]:
+            del table["fault"]
+        return {"format": 1, **table}
+
+    def requests(self, seed: int, stream: int = 0) -> Array:
+        """Return D(t) of a stream, shape (T,), faults left out."""
+        given = self.stream[stream].requests
+        if isinstance(given, FromCsv):
+            return self._column(self._folder / given.csv, Trace.load(self._folder / given.csv).requests)
+        if isinstance(given, FromTimestamps):
+            return self.timestamps(stream).counts(self.slot_s, self.slots).astype(np.float64)
+        if isinstance(given, ConstantRequests):
+            return np.full(self.slots, float(given.per_slot))
+        return generator(seed, "arrivals", stream).integers(given.low, given.high + 1, self.slots).astype(np.float64)
+
+    def timestamps(self, stream: int) -> Timestamps:
+        """Return the given times of arrival of a stream, in the scenario's time."""
+        given = self.stream[stream].requests
+        assert isinstance(given, FromTimestamps), "only such streams have times of arrival of their own"
+        return self._timestamps[given.timestamps].share(given.part - 1, given.parts).compressed(given.speedup)
+
+    @cached_property
+    def _timestamps(self) -> dict[str, Timestamps]:
+        files = {one.requests.timestamps for one in self.stream if isinstance(one.requests, FromTimestamps)}
+        return {name: Timestamps.load(self._folder / name) for name in files}
+
+    def service_factors(self, stream: int) -> Array:
+        """Return measured service times divided by their mean, shape (n,), for an "empirical" stream."""
+        service = self.stream[stream].service
+        assert service.csv is not None, "the stream checks this"
+        path = self._folder / service.csv
+        try:
+            values = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=1)
+        except OSError:
+            raise ScenarioError(str(path), "no such file", "check the path") from None
+        except ValueError as error:
+            raise ScenarioError(str(path), f"is not a column of numbers ({error})", "one time a line") from None
+        if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
+            raise ScenarioError(str(path), "holds something else than one column of times", "give times above 0")
+        return np.asarray(values / values.mean())
+
+    def budgets_macs(self, seed: int, gpu: int = 0) -> Array:
+        """Return C(t) of a GPU in MACs, shape (T,)."""
+        owner = self.gpu[gpu]
+        if isinstance(owner.budget, FromCsv):
+            path = self._folder / owner.budget.csv
+            return self._column(path, load_budgets(path, owner.name))
+        return owner.budget.fractions(self.slots, seed, gpu) * (owner.macs_per_s * self.slot_s)
+
+    def trace(self, seed: int) -> Trace:
+        """Return the requests, budgets and drift of a seed as a trace for the slot model, which knows one stream.
+
+        Raises:
+            ScenarioError: There are several streams or GPUs.
+        """
+        if len(self.stream) > 1 or len(self.gpu) > 1:
+            raise ScenarioError(
+                f"scenario {self.name!r}",
+                f"holds {len(self.stream)} streams and {len(self.gpu)} GPUs",
+                "the slot model takes one of each; use orric run",
+            )
+        drift = self.stream[0].drift
+        return Trace(
+            requests=self.requests(seed),
+            budget_macs=self.budgets_macs(seed),
+            stream=self.stream[0].name,
+            duration_s=np.full(self.slots, self.slot_s),
+            corruption=(drift.corruption,) * self.slots,
+            severity=tuple(drift.severity_by_slot(self.slots).tolist()),
+            source=f"scenario {self.name}",
+        )
+
+    def _column(self, path: Path, values: Array) -> Array:
+        if len(values) < self.slots:
+            raise ScenarioError(
+                str(path),
+                f"holds {len(values)} slots and the scenario asks for {self.slots}",
+                f"add rows, or set slots = {len(values)}",
+            )
+        return values[: self.slots]
+
+
+def load_scenario(path: str | Path) -> Scenario:
+    """Read a scenario from TOML, format 1.
+
+    Args:
+        path: The file; the paths in it are relative to it.
+
+    Returns:
+        The validated scenario.
+
+    Raises:
+        OrricError: With file, line, key, what was found and what is allowed.
+    """
+    return Scenario.load(path)
