@@ -34,6 +34,7 @@ class SplitBudget(Allocator):
         self._deciders = [copy.deepcopy(self._each) for _ in task.streams]
         for decider, stream, child in zip(self._deciders, task.streams, rng.spawn(len(task.streams)), strict=True):
             decider.reset(Task(task.horizon, (stream,), (stream.gpu,)), child)
+        self._numbers = {stream.name: k for k, stream in enumerate(task.streams)}
         self._costs = np.array([stream.inference[-1].cost_macs for stream in task.streams])
         self._places = np.array([task.gpus.index(stream.gpu) for stream in task.streams])
 
@@ -53,6 +54,4 @@ class SplitBudget(Allocator):
         )
 
     def observe(self, record: Observation) -> None:
-        for decider, stream in zip(self._deciders, self.task.streams, strict=True):
-            if stream.name == record.stream:
-                decider.observe(record)
+        self._deciders[self._numbers[record.stream]].observe(record)

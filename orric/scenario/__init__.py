@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -65,6 +64,9 @@ class Scenario(Section):
     stream: tuple[Stream, ...] = Field(min_length=1)
     fault: tuple[Fault, ...] = ()
     _folder: Path = PrivateAttr(default=Path())
+    # What was read, by name of the file.
+    _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+    _timestamps: dict[str, Timestamps] = PrivateAttr(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -171,11 +173,12 @@ class Scenario(Section):
         scenario.check(where)
         return scenario
 
-    @cached_property
+    @property
     def profiles(self) -> tuple[Profile, ...]:
         """The profile of every stream; streams of one file have one profile."""
-        loaded = {stream.profile: Profile.load(self._folder / stream.profile) for stream in self.stream}
-        return tuple(loaded[stream.profile] for stream in self.stream)
+        for name in {stream.profile for stream in self.stream} - set(self._profiles):
+            self._profiles[name] = Profile.load(self._folder / name)
+        return tuple(self._profiles[stream.profile] for stream in self.stream)
 
     @property
     def profile(self) -> Profile:
@@ -256,12 +259,9 @@ class Scenario(Section):
         """Return the given times of arrival of a stream, in the scenario's time."""
         given = self.stream[stream].requests
         assert isinstance(given, FromTimestamps), "only such streams have times of arrival of their own"
+        if given.timestamps not in self._timestamps:
+            self._timestamps[given.timestamps] = Timestamps.load(self._folder / given.timestamps)
         return self._timestamps[given.timestamps].share(given.part - 1, given.parts).compressed(given.speedup)
-
-    @cached_property
-    def _timestamps(self) -> dict[str, Timestamps]:
-        files = {one.requests.timestamps for one in self.stream if isinstance(one.requests, FromTimestamps)}
-        return {name: Timestamps.load(self._folder / name) for name in files}
 
     def service_factors(self, stream: int) -> Array:
         """Return measured service times divided by their mean, shape (n,), for an "empirical" stream."""

@@ -40,7 +40,7 @@ class Job:
     ) -> None:
         self.environment = environment
         self.slot, self.collected, self.retraining = slot, collected, retraining
-        self._stages, self._done = dict(stages), done
+        self._stages, self._done = {stage: work_s for stage, work_s in stages.items() if work_s > 0}, done
         self.whole_s, self.whole_macs = sum(stages.values()), requests * retraining.cost_macs
         self._told = 0.0
         # By stage, in seconds of the whole GPU.
