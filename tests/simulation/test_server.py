@@ -272,6 +272,8 @@ def test_a_simulation_that_stands_still_names_who_waits(profile_path: Path, monk
 
     monkeypatch.setattr(Job, "_run", stuck)
     monkeypatch.setattr(Job, "_expect", lambda job: None)
-    message = r"slot 1: nothing will happen any more; waiting: the clock, retraining of camera-0 \(slot 1, stage train\)"
+    message = (
+        r"slot 1: nothing will happen any more; waiting: the clock, retraining of camera-0 \(slot 1, stage train\)"
+    )
     with pytest.raises(orric.SimulationError, match=message):
         retraining(profile_path, 0.1875)
