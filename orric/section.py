@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
@@ -78,10 +80,11 @@ class Section(BaseModel, metaclass=_Reporting):
             raise cls.error(where, found, remedy) from None
 
 
-def read_text(path: str | Path, error: type[OrricError]) -> str:
-    """Read a text file; a missing or unreadable one raises `error` in one line."""
+@contextmanager
+def readable(path: str | Path, error: type[OrricError]) -> Iterator[None]:
+    """Let reading a file inside the block fail with `error` in one line."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        yield
     except FileNotFoundError:
         raise error(str(path), "no such file", "check the path") from None
     except NotADirectoryError:
@@ -92,6 +95,29 @@ def read_text(path: str | Path, error: type[OrricError]) -> str:
         raise error(str(path), "may not be read", "check its permissions") from None
     except UnicodeDecodeError:
         raise error(str(path), "is not UTF-8 text", "give a text file") from None
+    except OSError as problem:
+        raise error(str(path), f"cannot be read ({problem.strerror})", "check the path") from None
+
+
+def read_text(path: str | Path, error: type[OrricError]) -> str:
+    """Read a text file; a missing or unreadable one raises `error` in one line."""
+    with readable(path, error):
+        return Path(path).read_text(encoding="utf-8-sig")
+
+
+def write_text(path: str | Path, text: str, error: type[OrricError]) -> None:
+    """Write a text file that appears whole or not at all; one that cannot be written raises `error` in one line."""
+    # Renaming would put a file in the place of a link.
+    target = Path(path).resolve()
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(target)
+    except OSError as problem:
+        raise error(str(path), f"cannot be written ({problem.strerror})", "choose another file") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def line_of(text: str, location: tuple[int | str, ...]) -> int:

@@ -19,8 +19,10 @@ PACKAGE = ROOT / "orric"
 MAIN = [
     ["exceptions"],
     ["section"],
-    ["configuration"],
-    ["learning", "trace", "drift", "randomness", "workers"],
+    ["csv_rows", "configuration"],
+    ["learning", "trace", "timestamps", "drift", "randomness", "workers"],
+    ["interval_counts", "workload", "description"],
+    ["importers"],
     ["profile"],
     ["records"],
     ["objective"],
