@@ -104,6 +104,8 @@ def import_trace(
     if form is Form.timestamps and (slot_s, budget_macs) != (None, None):
         option = "--slot-s" if slot_s is not None else "--budget-macs"
         raise ScenarioError(option, "timestamps have no slots", "leave it out, or give --as slots")
+    if budget_macs is not None and not 0 <= budget_macs < math.inf:
+        raise ScenarioError("--budget-macs", f"found {budget_macs:g}", "give a finite number >= 0")
     _demand_positive("--speedup", speedup)
     _demand_positive("--slot-s", slot_s)
     number, parts = _part_of(part)
