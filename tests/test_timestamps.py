@@ -238,6 +238,16 @@ def test_spread_requests_give_the_counts_again(requests, interval_s, seed):
         assert again.arrival_s.tolist() == stamps.arrival_s.tolist()
 
 
+def test_rounding_carries_no_request_into_the_next_interval():
+    class Latest:
+        def random(self, number):
+            return np.full(number, np.nextafter(1.0, 0.0))
+
+    for interval_s in (0.1, 1.0, 60.0):
+        requests = [0] * 9 + [1, 0]
+        assert IntervalCounts(requests, interval_s).timestamps(Latest()).counts(interval_s, 11).tolist() == requests
+
+
 def test_evenly_spread_requests_are_equally_far_apart():
     assert IntervalCounts([4], 60.0).timestamps().arrival_s.tolist() == [7.5, 22.5, 37.5, 52.5]
 

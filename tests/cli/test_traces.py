@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -248,7 +249,6 @@ DRAWN = ("generate", "--kind", "uniform", "--slots", 3, "--budget-macs", "1:2", 
         (("import", *LLM_FILE, *TIMES, "--output", "link.csv"), "--output link.csv: is what is read from llm.csv"),
         (("import", *LLM_FILE, *TIMES, "--output", "."), "--output .: is a folder"),
         (("import", *LLM_FILE, *TIMES, "--output", "no/out.csv"), "its folder cannot be written"),
-        (("import", *LLM_FILE, *TIMES, "--output", "/dev/null"), "--output /dev/null: is no ordinary file"),
         (("import", *LLM_FILE, *TIMES, "--output", "x" * 300), "cannot be written"),
         ((*DRAWN, "--kind", "wild"), "Invalid value for '--kind'"),
         ((*DRAWN, "--slots", 0), "Invalid value for '--slots'"),
@@ -281,6 +281,14 @@ def test_unusable_input_gets_one_line_and_status_2_and_leaves_everything(orric, 
     assert err.count("\n") == 1
     assert told in err
     assert contents() == before
+
+
+def test_what_is_no_ordinary_file_is_not_replaced_by_one(orric):
+    os.mkfifo("pipe")
+    status, out, err = orric("trace", "import", *LLM_FILE, *TIMES, "--output", "pipe")
+    assert (status, out) == (2, "")
+    assert err == "orric: --output pipe: is no ordinary file; choose another with --output\n"
+    assert Path("pipe").is_fifo()
 
 
 def test_a_failing_write_leaves_the_earlier_file(orric, monkeypatch):
