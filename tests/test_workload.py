@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 import orric
 from orric.description import describe
+from orric.importers import azure_llm_2023
 from orric.workload import KINDS, generate
 
+from .builders import ROOT
+
+AZURE = ROOT.parent / "shared" / "data" / "azure_llm_2023"
 RANGE = st.tuples(st.integers(1, 1000), st.integers(0, 1000)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 BUDGETS = (1e9, 5e9)
 
@@ -113,3 +117,14 @@ def test_extremes_are_described_without_a_warning():
     assert describe(orric.Timestamps([5.0])).interarrival_cv is None
     assert describe(orric.Timestamps([5.0, 5.0])).interarrival_cv is None
     assert describe(orric.Timestamps([0.0, 1e308]), slot_s=1e307).interarrival_cv == 0.0
+
+
+@pytest.mark.parametrize("name", ["conversation", "code"])
+def test_the_guide_quotes_what_the_azure_traces_are_described_by(name):
+    path = AZURE / f"AzureLLMInferenceTrace_{name[:4]}.csv"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not at hand")
+    found = describe(azure_llm_2023(path))
+    figures = f"{found.peak_to_mean:.3f} | {found.dispersion:.3f} | {found.interarrival_cv:.3f}"
+    guide = (ROOT / "docs/guides/traces.md").read_text(encoding="utf-8")
+    assert f"| {name} | {found.total_requests:,.0f} | {figures} |" in guide

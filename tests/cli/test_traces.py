@@ -153,7 +153,7 @@ def test_import_tells_people_source_licence_and_speed_up(orric):
     )
     assert (status, err) == (0, "")
     assert [" ".join(line.split()) for line in out.splitlines()] == [
-        "requests: 2, 1 slots of 60 s, 2e+09 MACs each",
+        "requests: 2, 1 slot of 60 s, 2e+09 MACs each",
         "part: 1 of 2",
         "speed-up: 2",
         "source: Azure LLM inference trace 2023; Patel et al., Splitwise, ISCA 2024",
