@@ -246,7 +246,8 @@ def _print_import(answer: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(answer, allow_nan=False))
         return
     if answer["as"] == Form.slots:
-        amount = f"{answer['slots']:,} slot{'s' * (answer['slots'] > 1)} of {answer['slot_s']:g} s, {answer['budget_macs']:g} MACs each"
+        unit = "slot" if answer["slots"] == 1 else "slots"
+        amount = f"{answer['slots']:,} {unit} of {answer['slot_s']:g} s, {answer['budget_macs']:g} MACs each"
         written = "Trace"
     else:
         amount = f"from {answer['first_s']:.6g} s to {answer['last_s']:.6g} s"
