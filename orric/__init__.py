@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from orric.records import Observation, Result, SlotRecord
     from orric.scenario import Scenario, load_scenario
     from orric.slot_model import evaluate
+    from orric.timestamps import Timestamps
     from orric.trace import Trace
 
 __version__ = "0.1.0"
@@ -84,6 +85,7 @@ _HOMES = {
     "orric.competitive.ranges": ("TraceRange",),
     "orric.competitive.ratio": ("CompetitiveRatio", "competitive_ratio"),
     "orric.slot_model": ("evaluate",),
+    "orric.timestamps": ("Timestamps",),
     "orric.trace": ("Trace",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -95,8 +97,8 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "AllocatorError", "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError",
     "ProfileError", "ScenarioError", "SimulationError", "TraceError", "Exponential", "LearningCurve", "LearningExtent", "Logarithmic",
     "Power", "Tabulated", "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario",
-    "load_scenario", "simulate", "evaluate", "Trace", "Search", "WorstCase", "search_worst_case", "Bounds",
-    "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum", "TraceRange",
+    "load_scenario", "simulate", "evaluate", "Timestamps", "Trace", "Search", "WorstCase", "search_worst_case",
+    "Bounds", "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum", "TraceRange",
     "CompetitiveRatio", "competitive_ratio",
 ]  # fmt: skip
 

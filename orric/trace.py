@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from orric.csv_rows import read_rows
 from orric.exceptions import TraceError, nearest
-from orric.section import read_text
+from orric.section import write_text
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 REQUIRED = ("slot", "requests", "budget_macs")
@@ -109,21 +110,8 @@ class Trace:
         Raises:
             TraceError: With file, line and column of the first thing that is wrong.
         """
-        text = read_text(path, TraceError)
-        reader = csv.reader(io.StringIO(text))
-        try:
-            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-        except csv.Error as error:
-            raise TraceError(f"{path}:{reader.line_num}", f"is not CSV: {error}", "mend the line named") from None
-        if not rows:
-            raise TraceError(
-                str(path), "the file is empty", f"write the header {','.join(REQUIRED)} and one row per slot"
-            )
-        line, header = rows[0][0], [cell.strip() for cell in rows[0][1]]
-        if len(header) == 1 and set(";\t") & set(header[0]):
-            raise TraceError(
-                f"{path}:{line}", f"the header is one column, {header[0]!r}", "separate columns with commas"
-            )
+        rows = read_rows(path, wanted=",".join(REQUIRED), unit="slot")
+        line, header = next(rows)
         for name in header:
             if name not in REQUIRED + OPTIONAL:
                 raise TraceError(f"{path}:{line}", f"unknown column {name!r}", nearest(name, REQUIRED + OPTIONAL))
@@ -132,12 +120,8 @@ class Trace:
         missing = [name for name in REQUIRED if name not in header]
         if missing:
             raise TraceError(f"{path}:{line}", f"column {missing[0]!r} is missing", f"required: {','.join(REQUIRED)}")
-        if len(rows) == 1:
-            raise TraceError(f"{path}:{line}", "no slots follow the header", "write one row per slot")
         columns: dict[str, list[Any]] = {name: [] for name in header}
-        for expected, (line, row) in enumerate(rows[1:], start=1):
-            if len(row) != len(header):
-                raise TraceError(f"{path}:{line}", f"{len(row)} cells", f"the header has {len(header)} columns")
+        for expected, (line, row) in enumerate(rows, start=1):
             for name, cell in zip(header, row, strict=True):
                 columns[name].append(_parsed(cell.strip(), name, f"{path}:{line}: column {name!r}"))
             if columns["slot"][-1] != expected:
@@ -160,7 +144,7 @@ class Trace:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the trace as CSV, numbers in full precision."""
+        """Write the trace as CSV, numbers in full precision; the file appears whole or not at all."""
         optional = [name for name in OPTIONAL if name != "stream" and getattr(self, name) is not None]
         file = io.StringIO(newline="")
         writer = csv.writer(file, lineterminator="\n")
@@ -173,7 +157,7 @@ class Trace:
                 *(_shown(getattr(self, name)[slot]) for name in optional),
             ]
             writer.writerow(cells)
-        Path(path).write_text(file.getvalue(), encoding="utf-8", newline="")
+        write_text(path, file.getvalue(), TraceError)
 
 
 def _shown(value: Any) -> str:

@@ -19,9 +19,10 @@ PACKAGE = ROOT / "orric"
 MAIN = [
     ["exceptions"],
     ["section"],
-    ["configuration"],
-    ["learning", "trace", "drift", "randomness", "workers", "latency", "compiled"],
-    ["budgets"],
+    ["csv_rows", "configuration"],
+    ["learning", "trace", "timestamps", "drift", "randomness", "workers", "latency", "compiled"],
+    ["interval_counts", "workload", "description", "budgets"],
+    ["importers"],
     ["profile"],
     ["records"],
     ["objective"],

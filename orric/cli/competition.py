@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orric.cli.frame import (
+    FixedSeed,
     Jobs,
     Json,
     Overload,
     app,
     console_of_output,
+    demand_writable,
     interruptible,
     print_pairs,
     print_table,
     progress_bars,
+    span_of,
 )
 from orric.exceptions import CertificateError, OrricError, ScenarioError
 
@@ -37,7 +38,6 @@ ProfileFile = Annotated[Path, typer.Option("--profile", help="Profile file (TOML
 TraceFile = Annotated[Path, typer.Option("--trace", help="Trace file (CSV).")]
 Gap = Annotated[float, typer.Option("--gap", help="Relative width of the interval around the optimum.")]
 Overloaded = Annotated[Overload, typer.Option("--overload", help="What becomes of a slot in which no pair fits.")]
-FixedSeed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw.")]
 # Slots listed of those that lost most.
 MOST_LOSSES = 5
 # Of the interval around the optimum of one trace, and of each of many traces.
@@ -401,18 +401,6 @@ def _horizons(
         console.print(f"Figure: {output}", markup=False, soft_wrap=True)
 
 
-def span_of(option: str, text: str, whole: bool = False) -> tuple[float, float]:
-    """Read LOW:HIGH."""
-    number = r"\d+" if whole else r"[0-9.]+(?:[eE][+-]?\d+)?"
-    match = re.fullmatch(rf"({number}):({number})", text)
-    try:
-        if match:
-            return float(match[1]), float(match[2])
-    except ValueError:
-        pass
-    raise ScenarioError(option, f"found {text!r}", "give LOW:HIGH, e.g. 10:1000")
-
-
 def bounds_of(proved: Bounds) -> dict[str, Any]:
     """Return the bounds as JSON has them."""
     from dataclasses import asdict
@@ -463,22 +451,6 @@ def _demand_some(failures: dict[str, OrricError], names: list[str]) -> None:
         for error in others:
             print(f"orric: {error}", file=sys.stderr)
         raise last
-
-
-def demand_writable(path: Path, option: str, inputs: Sequence[Path] = ()) -> None:
-    """Refuse a file that cannot be written, or that is read, before there is any work to lose."""
-    import tempfile
-
-    for given in inputs:
-        if path.exists() and given.exists() and path.samefile(given):
-            raise ScenarioError(f"{option} {path}", f"is what is read from {given}", f"choose another with {option}")
-    try:
-        tempfile.TemporaryFile(dir=path.resolve().parent).close()
-    except OSError as error:
-        found = f"its folder cannot be written ({error.strerror})"
-        raise ScenarioError(f"{option} {path}", found, f"choose another with {option}") from None
-    if path.is_dir():
-        raise ScenarioError(f"{option} {path}", "is a folder", f"give a file with {option}")
 
 
 def _report_failures(failures: dict[str, OrricError]) -> None:

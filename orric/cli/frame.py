@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from orric import __version__
-from orric.exceptions import MissingExtraError, OrricError
+from orric.exceptions import MissingExtraError, OrricError, ScenarioError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +47,7 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw. [default: the scenario's]"),
 ]
+FixedSeed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of every random draw.")]
 
 
 class InterruptError(Exception):
@@ -105,6 +108,38 @@ def _orric(
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(2)
+
+
+def span_of(option: str, text: str, whole: bool = False) -> tuple[float, float]:
+    """Read LOW:HIGH."""
+    number = r"\d+" if whole else r"[0-9.]+(?:[eE][+-]?\d+)?"
+    match = re.fullmatch(rf"({number}):({number})", text)
+    try:
+        if match:
+            return float(match[1]), float(match[2])
+    except ValueError:
+        pass
+    raise ScenarioError(option, f"found {text!r}", "give LOW:HIGH, e.g. 10:1000")
+
+
+def demand_writable(path: Path, option: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a file that cannot be written, or that is read, before there is any work to lose."""
+    import tempfile
+
+    try:
+        for given in inputs:
+            if path.exists() and given.exists() and path.samefile(given):
+                found = f"is what is read from {given}"
+                raise ScenarioError(f"{option} {path}", found, f"choose another with {option}")
+        tempfile.TemporaryFile(dir=path.resolve().parent).close()
+    except OSError as error:
+        found = f"its folder cannot be written ({error.strerror})"
+        raise ScenarioError(f"{option} {path}", found, f"choose another with {option}") from None
+    if path.is_dir():
+        raise ScenarioError(f"{option} {path}", "is a folder", f"give a file with {option}")
+    # A device such as /dev/null would be replaced by a file.
+    if path.exists() and not path.is_file():
+        raise ScenarioError(f"{option} {path}", "is no ordinary file", f"choose another with {option}")
 
 
 def console_of_output() -> Console:

@@ -14,14 +14,21 @@ import typer
 from orric.cli.competition import (
     GAP,
     MOST_SLOTS,
-    FixedSeed,
     ProfileFile,
     bounds_of,
-    demand_writable,
     print_bounds,
+)
+from orric.cli.frame import (
+    FixedSeed,
+    InterruptError,
+    Jobs,
+    Json,
+    app,
+    console_of_output,
+    demand_writable,
+    progress_bars,
     span_of,
 )
-from orric.cli.frame import InterruptError, Jobs, Json, app, console_of_output, progress_bars
 from orric.exceptions import ScenarioError
 
 if TYPE_CHECKING:
