@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -39,14 +40,16 @@ class Failure:
     error: AllocatorError
 
 
-def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None, *, recorded: bool = False) -> Result:
+def simulate(
+    scenario: Scenario, allocator: Allocator, seed: int | None = None, *, record: bool | str | Path = False
+) -> Result:
     """Simulate one allocator in the event simulator.
 
     Args:
         scenario: The server, the stream and where accuracies come from.
         allocator: Decides every slot.
         seed: The scenario's own when left out.
-        recorded: Whether the result holds the times of every request, too.
+        record: Whether the result holds the times of every request, too; or a Parquet file to write them to.
 
     Returns:
         One record per slot and stream, one per slot and GPU, and the latencies, counted in buckets.
@@ -63,7 +66,8 @@ def simulate(scenario: Scenario, allocator: Allocator, seed: int | None = None, 
     """
     seed = scenario.seed if seed is None else seed
     accuracies = _accuracies(scenario, scenario.accuracy.model, seed)
-    return engine.simulate(scenario, allocator, accuracies, seed, recorded=recorded)
+    kept = Path(record) if isinstance(record, str) else record
+    return engine.simulate(scenario, allocator, accuracies, seed, record=kept)
 
 
 def lines(scenario: Scenario, model: Model) -> list[str]:
@@ -74,7 +78,7 @@ def lines(scenario: Scenario, model: Model) -> list[str]:
 
 
 def compare(
-    scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | None = None
+    scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | None = None, requests: Path | None = None
 ) -> Iterator[Result | Failure]:
     """Simulate every line of the scenario under each accuracy model, and yield each result when it is there.
 
@@ -86,6 +90,7 @@ def compare(
         models: "curve", "onnx" or both.
         seed: Seed of every random draw.
         jobs: Worker processes; as many as there are cores when left out.
+        requests: A folder for the times of every request, one Parquet file per line and accuracy model.
 
     Yields:
         The result of a line, or what its allocator did wrong.
@@ -94,19 +99,21 @@ def compare(
     if "onnx" in models:
         # Exported once here, so that the workers do not export the same models side by side.
         _accuracies(scenario, "onnx", seed)
-    for _, result in in_parallel(attempt_line, [(scenario, model, line, seed) for model, line in work], jobs):
+    for _, result in in_parallel(attempt_line, [(scenario, model, line, seed, requests) for model, line in work], jobs):
         yield result
 
 
-def attempt_line(scenario: Scenario, model: Model, line: str, seed: int) -> Result | Failure:
+def attempt_line(
+    scenario: Scenario, model: Model, line: str, seed: int, requests: Path | None = None
+) -> Result | Failure:
     """Simulate an allocator or reference line by name; return what the allocator did wrong in place of raising it."""
     try:
-        return simulate_line(scenario, model, line, seed)
+        return simulate_line(scenario, model, line, seed, requests)
     except AllocatorError as error:
         return Failure(line, model, error)
 
 
-def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Result:
+def simulate_line(scenario: Scenario, model: Model, line: str, seed: int, requests: Path | None = None) -> Result:
     """Simulate an allocator or reference line by name.
 
     The result goes by the name asked for, which may be an alias, or that under which another package registers it.
@@ -122,8 +129,11 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int) -> Res
         return replace(
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
+    record = False if requests is None else requests / f"{line}-{model}.parquet"
     try:
-        result = engine.simulate(scenario, make_allocator(line), _accuracies(scenario, model, seed), seed)
+        result = engine.simulate(
+            scenario, make_allocator(line), _accuracies(scenario, model, seed), seed, record=record
+        )
     except AllocatorError as error:
         raise error.renamed(line) from error
     return replace(result, allocator=line)

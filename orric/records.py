@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,10 +218,53 @@ class Result:
             dict(zip(keys, row, strict=True)) for row in zip(*(self.columns[k].tolist() for k in keys), strict=True)
         ]
 
+    @property
+    def streams(self) -> list[str]:
+        """Names of the streams, in the order of the rows of a slot."""
+        return list(dict.fromkeys(self.columns["stream"].tolist()))
+
+    @property
+    def budgets_macs(self) -> Array:
+        """C(t) of all GPUs together, shape (T,)."""
+        columns, count = self.columns, len(self.streams)
+        _, first = np.unique(columns["gpu"][:count], return_index=True)
+        total: Array = columns["budget_macs"].reshape(-1, count)[:, first].sum(axis=1)
+        return total
+
+    def pooled(self) -> Result:
+        """Return the result with one row per slot, all streams taken together; itself where there is one stream."""
+        count = len(self.streams)
+        if count == 1:
+            return self
+        rows = {name: values.reshape(-1, count) for name, values in self.columns.items()}
+        pooled = {name: values[:, 0] for name, values in rows.items()}
+        for name in (
+            "requests", "forecast", "retraining_macs", "inference_macs", "served", "shed", "waiting", "late", "correct",
+            "batches",
+        ):  # fmt: skip
+            pooled[name] = rows[name].sum(axis=1)
+        slots = len(pooled["slot"])
+        pooled["stream"], pooled["gpu"] = np.full(slots, "all"), np.full(slots, "all")
+        pooled["budget_macs"] = self.budgets_macs
+        for name in ("extent", "busy", "retrained"):
+            pooled[name] = rows[name].mean(axis=1)
+        for name in ("retraining", "inference"):
+            pooled[name] = np.array([", ".join(dict.fromkeys(names)) for names in rows[name].tolist()])
+        for name, unknown in (("corruption", ""), ("severity", -1)):
+            same = (rows[name] == rows[name][:, :1]).all(axis=1)
+            pooled[name] = np.where(same, rows[name][:, 0], unknown)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pooled["accuracy"] = pooled["correct"] / pooled["served"]
+        for name in ("latency_mean_s", "latency_p50_s", "latency_p99_s", "agreement"):
+            pooled[name] = np.full(slots, np.nan)
+        return replace(self, columns=pooled)
+
     def summary(self) -> dict[str, Any]:
         """Return the figures of the comparison table, by name, with units in the names."""
         columns, requests = self.columns, float(self.columns["requests"].sum())
-        last = columns["severity"] == columns["severity"][-1]
+        severity = columns["severity"].reshape(-1, len(self.streams))
+        last = (severity == severity[-1]).ravel()
+        budget = float(self.budgets_macs.sum())
         used = columns["retraining_macs"] + columns["inference_macs"]
         p50_s, p99_s = self.latency.quantiles([0.5, 0.99])
         return {
@@ -236,7 +279,7 @@ class Result:
             "served": float(columns["served"].sum()),
             "late": float(columns["late"].sum()),
             "shed": float(columns["shed"].sum()),
-            "budget_used": float(used.sum() / columns["budget_macs"].sum()) if columns["budget_macs"].any() else 0.0,
+            "budget_used": float(used.sum()) / budget if budget else 0.0,
             "retraining_part": float(columns["retraining_macs"].sum() / used.sum()) if used.any() else 0.0,
             "macs_per_request": float(used.sum() / requests),
         }

@@ -59,6 +59,9 @@ def run(
     accuracy: Annotated[
         AccuracyModel | None, typer.Option("--accuracy", help="Overrides the scenario's accuracy model.")
     ] = None,
+    requests: Annotated[
+        bool, typer.Option("--requests", help="Write the times of every request, too (Parquet, folder requests).")
+    ] = False,
     seed: Seed = None,
     jobs: Jobs = None,
     as_json: Json = False,
@@ -87,7 +90,9 @@ def run(
     remains = "nothing was written" + f", and the earlier result in {target} is kept" * target.exists()
     with result_folder(target) as partial, interruptible(remains), progress_bars() as progress:
         bar = progress.add_task("simulating", total=len(order))
-        for outcome in compare(loaded, models, chosen, jobs):
+        if requests:
+            (partial / "requests").mkdir()
+        for outcome in compare(loaded, models, chosen, jobs, partial / "requests" if requests else None):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
@@ -103,7 +108,7 @@ def run(
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
     else:
-        _print_comparison(results, summary["conclusion"], target)
+        _print_comparison([result.pooled() for result in results], summary["conclusion"], target)
     for message in failed.values():
         print(f"orric: {message}", file=sys.stderr)
     if failed:

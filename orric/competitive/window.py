@@ -19,8 +19,8 @@ from orric.competitive.problem import HAIR, OfflineProblem
 from orric.exceptions import extra
 
 with extra("sim"):
-    from orric.compiled import compiled
     from orric.competitive.relaxation import Tables, value_at
+    from orric.compiled import compiled
 
 Array = np.ndarray[Any, Any]
 STEPS = 600

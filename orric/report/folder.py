@@ -18,6 +18,7 @@ from orric.exceptions import ScenarioError, extra
 from orric.records import Result
 from orric.report.page import conclusion, page
 from orric.report.plots import figures
+from orric.report.server import server_figures
 from orric.scenario import Scenario
 
 MARK = "summary.json"
@@ -78,7 +79,7 @@ def write_results(
     command: str,
     failed: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write result.parquet, summary.json, scenario.toml, the figures and report.html into a folder.
+    """Write result.parquet, gpus.parquet, events.jsonl, summary.json, scenario.toml, the figures and report.html.
 
     Args:
         folder: Where to write, from `result_folder`.
@@ -98,7 +99,9 @@ def write_results(
     frame.to_parquet(folder / "result.parquet", index=False)
     resolved = scenario.resolved(target, seed, scenario.accuracy.model)
     (folder / "scenario.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
-    sentences = conclusion(results)
+    # The comparison is of the server as a whole.
+    pooled = [result.pooled() for result in results]
+    sentences = conclusion(pooled)
     summary = {
         "scenario": scenario.name,
         "seed": seed,
@@ -110,7 +113,16 @@ def write_results(
         "results": [{**result.summary(), "decisions_per_s": round(decisions_per_s(result))} for result in results],
     }
     (folder / MARK).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    drawn = figures(results)
+    drawn = {**figures(pooled), **server_figures(results)}
+    if any(result.gpu_columns for result in results):
+        gpus = [pandas.DataFrame({"allocator": r.allocator, **r.gpu_columns}) for r in results if r.gpu_columns]
+        pandas.concat(gpus, ignore_index=True).to_parquet(folder / "gpus.parquet", index=False)
+    events = [
+        {"allocator": result.allocator, "accuracy_model": result.accuracy_model, **vars(event)}
+        for result in results
+        for event in result.events
+    ]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
     description = {
@@ -118,17 +130,18 @@ def write_results(
         "seed": seed,
         "slots": scenario.slots,
         "slot length": f"{scenario.slot_s:g} s",
-        "profile": scenario.profile.name,
+        "profile": ", ".join(dict.fromkeys(profile.name for profile in scenario.profiles)),
+        "streams": ", ".join(f"{s.name} on {g}" for s, g in zip(scenario.stream, scenario.placement(), strict=True)),
         **{f"version of {name}": value for name, value in versions().items()},
         "decisions_per_s": {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results},
     }
-    (folder / "report.html").write_text(page(scenario.name, results, drawn, description, failed), encoding="utf-8")
+    (folder / "report.html").write_text(page(scenario.name, pooled, drawn, description, failed), encoding="utf-8")
     return summary
 
 
 def decisions_per_s(result: Result) -> float:
     """Return how many slots per second the allocator decided, as timed during the run."""
-    return len(result.columns["slot"]) / max(result.seconds_deciding, 1e-9)
+    return len(result.columns["slot"]) / len(result.streams) / max(result.seconds_deciding, 1e-9)
 
 
 def versions() -> dict[str, str]:

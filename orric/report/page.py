@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
 MODELS = {"onnx": "real models", "curve": "the learning curve"}
 _CAPTIONS = {
+    "latency_by_phase": (
+        "Latencies of the requests whose service began before the slot's retraining, while it ran, and after it was "
+        "done. Quantiles are right to half a percent."
+    ),
+    "gpu_use": (
+        "What each GPU's time was spent on. What is left of 100 % idled, or belonged to the budget that others use."
+    ),
     "accuracy_by_slot": (
         "Part of each slot's served requests that were classified correctly. Bands mark the steps of severity. "
         "Names at the right stand in the order of their accuracy over all requests, shed and waiting ones counted "

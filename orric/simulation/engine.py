@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 from orric.accuracy import AccuracyModel
@@ -22,7 +23,8 @@ from orric.scenario.fault import Fault
 from orric.simulation import faults
 from orric.simulation.gpu import GpuState
 from orric.simulation.pipeline import Job
-from orric.simulation.queueing import ROUNDING
+from orric.simulation.queueing import ROUNDING, Window
+from orric.simulation.request_log import RequestLog
 from orric.simulation.stream import AFTER, BEFORE, DURING, StreamState
 from orric.simulation.work import stages
 
@@ -36,7 +38,7 @@ def simulate(
     accuracies: Sequence[AccuracyModel],
     seed: int,
     profiles: Sequence[Profile] | None = None,
-    recorded: bool = False,
+    record: bool | Path = False,
 ) -> Result:
     """Simulate an edge server slot by slot and request by request.
 
@@ -50,7 +52,8 @@ def simulate(
         accuracies: Say how many of the served requests were right, one per stream.
         seed: Every random draw follows from it; the same seed gives the same result to the byte.
         profiles: Stand in for the scenario's own profiles.
-        recorded: Whether the result holds arrival, start and finish of every request.
+        record: Whether the result holds arrival, start and finish of every request; or a Parquet file to write them to
+            while they happen.
 
     Returns:
         One record per slot and stream, one per slot and GPU, latencies in buckets, and the log.
@@ -60,8 +63,18 @@ def simulate(
         AllocatorError: The allocator names an unknown configuration, exceeds the budget, raises or the like.
         SimulationError: Nothing happens any more before the last slot's end; the waiting processes are named.
     """
-    run = _Run(scenario, allocator, accuracies, seed, profiles or scenario.profiles, recorded)
-    run.run()
+    given = profiles or scenario.profiles
+    kept: dict[str, list[Window]] = {stream.name: [] for stream in scenario.stream}
+    if isinstance(record, Path):
+        with RequestLog(record, list(kept)) as log:
+            run = _Run(scenario, allocator, accuracies, seed, given, log.write)
+            run.run()
+    else:
+        run = _Run(
+            scenario, allocator, accuracies, seed, given,
+            (lambda stream, slot, window: kept[stream].append(window)) if record else None,
+        )  # fmt: skip
+        run.run()
     return Result(
         allocator=run.guard.name,
         engine="simulator",
@@ -71,7 +84,7 @@ def simulate(
         gpu_columns=columns_of(run.gpu_records, GpuRecord),
         latencies=run.latencies,
         events=tuple(run.log),
-        request_times={stream.name: stream.recorded for stream in run.streams} if recorded else {},
+        request_times=kept if record is True else {},
         seconds_deciding=run.seconds_deciding,
     )
 
@@ -86,7 +99,7 @@ class _Run:
         accuracies: Sequence[AccuracyModel],
         seed: int,
         profiles: Sequence[Profile],
-        recorded: bool,
+        record: Callable[[str, int, Window], None] | None,
     ) -> None:
         self.scenario, self.environment = scenario, simpy.Environment()
         self.faults = faults.schedule(scenario, seed)
@@ -95,7 +108,7 @@ class _Run:
         self.streams = [
             StreamState(
                 scenario, k, profiles[k], accuracies[k], seed, faults.bursts(scenario, self.faults, spec.name),
-                faults.skews_s(scenario, self.faults, spec.name), recorded, name,
+                faults.skews_s(scenario, self.faults, spec.name), record, name,
             )
             for k, spec in enumerate(scenario.stream)
         ]  # fmt: skip
@@ -103,6 +116,7 @@ class _Run:
             GpuState(
                 gpu, scenario.budgets_macs(seed, n), scenario.slot_s,
                 [stream for stream, there in zip(self.streams, placement, strict=True) if there == gpu.name],
+                scenario.spare == "inference",
             )
             for n, gpu in enumerate(scenario.gpu)
         ]  # fmt: skip
@@ -208,6 +222,7 @@ class _Run:
         del self.jobs[stream.name]
         agreement = stream.accuracy.retrain(job.collected, job.retraining.name)
         stream.change(now_s, phase=AFTER)
+        gpu.set_paces(now_s, self.jobs)
         if (stream.name, job.slot) in self.refusing:
             stream.accuracy.discard()
             self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap")

@@ -25,10 +25,14 @@ class GpuState:
         budgets_macs: C(t), shape (T,).
         slot_s: Length of a slot.
         streams: Those placed on it.
+        lends: Whether serving gets the share of retraining that is not under way.
     """
 
-    def __init__(self, spec: Gpu, budgets_macs: Array, slot_s: float, streams: list[StreamState]) -> None:
+    def __init__(
+        self, spec: Gpu, budgets_macs: Array, slot_s: float, streams: list[StreamState], lends: bool = False
+    ) -> None:
         self.spec, self.budgets_macs, self.slot_s, self.streams = spec, budgets_macs, slot_s, streams
+        self.lends = lends
         # Of every stream: the share of retraining and that of inference.
         self.shares: dict[str, tuple[float, float]] = {stream.name: (0.0, 0.0) for stream in streams}
         self.faults = 0
@@ -42,7 +46,14 @@ class GpuState:
 
     def set_paces(self, now_s: float, jobs: Mapping[str, Job]) -> None:
         """Let everybody go on at the pace that the shares give from now on."""
-        shares = [share for stream in self.streams for share in reversed(self.shares[stream.name])]
+        if not self.streams:
+            return
+        retraining_shares, serving_shares = (np.array(part) for part in zip(*self.shares.values(), strict=True))
+        idle = np.array([stream.name not in jobs for stream in self.streams])
+        if self.lends and serving_shares.sum() > 0:
+            serving_shares = serving_shares * (1 + retraining_shares[idle].sum() / serving_shares.sum())
+        retraining_shares = np.where(idle, 0.0, retraining_shares)
+        shares = np.stack([serving_shares, retraining_shares], axis=1).ravel().tolist()
         found = paces(self.spec.sharing, shares, now_s) if not self.faults else [STILL] * len(shares)
         for stream, serving, retraining in zip(self.streams, found[::2], found[1::2], strict=True):
             stream.change(now_s, serving)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ class StreamState:
         seed: Seed of the run.
         bursts: What faults multiply the requests of each slot by, shape (T,).
         skews_s: How much later than meant its requests arrive in each slot, shape (T,).
-        recorded: Whether to keep the times of every request.
+        record: Takes what happened to every request of a window, if anybody wants to know.
         allocator: Name of the allocator, for messages.
 
     Raises:
@@ -77,7 +77,7 @@ class StreamState:
         seed: int,
         bursts: Array,
         skews_s: Array,
-        recorded: bool,
+        record: Callable[[str, int, Window], None] | None,
         allocator: str,
     ) -> None:
         self.spec: Stream = scenario.stream[index]
@@ -110,7 +110,7 @@ class StreamState:
             # Work that ends with its slot, and the deadline with it, is not late by rounding.
             deadline_s=float("inf") if self.spec.deadline_s is None else self.spec.deadline_s * (1 + ROUNDING),
         )
-        self.queue = Queue(discipline, recorded)
+        self.queue, self._record = Queue(discipline, record is not None), record
         self._factors = scenario.service_factors(index) if self.spec.service.variability == "empirical" else None
         self._skews_s, self._skewed = skews_s, bool(skews_s.any())
         self._overdue = np.empty(0)
@@ -121,7 +121,6 @@ class StreamState:
         self.version, self.extent, self.extent_at_begin = -1, 0.0, 0.0
         self._credits: dict[int, tuple[float, int]] = {}
         self._present_s = self._left_s = 0.0
-        self.recorded: list[Window] = []
 
     def begin_slot(self, slot: int, refused: int) -> None:
         """Let a slot's requests be on their way.
@@ -226,8 +225,8 @@ class StreamState:
             self._left_s += float(window.latencies_s.sum())
             for version, count in window.served_by.items():
                 finished[version] = finished.get(version, 0) + count
-            if self.queue.recorded:
-                self.recorded.append(window)
+            if self._record is not None:
+                self._record(self.name, self.slot, window)
             self._begin_s = until_s
         self._rows = []
         self._credit(finished)

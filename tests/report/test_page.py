@@ -87,15 +87,12 @@ def awkward(results: list[Result], case: str) -> list[Result]:
         ]
     if case == "nothing served at all":
         nothing = {"served": np.zeros(slots), "correct": np.zeros(slots), "late": np.zeros(slots)}
-        return [
-            replace(changed(one, **nothing, accuracy=np.full(slots, np.nan)), latencies_s=np.empty(0))
-            for one in results
-        ]
+        return [replace(changed(one, **nothing, accuracy=np.full(slots, np.nan)), latencies={}) for one in results]
     if case == "one severity":
         return [changed(one, severity=np.full(slots, 3)) for one in results]
     if case == "unknown severity, no latencies":
         unknown = {"severity": np.full(slots, -1), "corruption": np.full(slots, "")}
-        return [replace(changed(one, **unknown), latencies_s=np.empty(0)) for one in results]
+        return [replace(changed(one, **unknown), latencies={}) for one in results]
     if case == "a severity per slot":
         return [changed(one, severity=np.arange(slots) % 6) for one in results]
     if case == "several corruptions":
@@ -240,7 +237,7 @@ def test_conclusion_names_the_winner_its_lead_and_its_price(orric_only):
     assert "of the budget on retraining" in whole
     assert "most frequent choice was retraining" in whole
     assert "at severity 5 (slots 41 to 50)" in whole
-    assert f"p99 latency of {np.quantile(orric_only.latencies_s, 0.99):.1f} s" in whole
+    assert f"p99 latency of {orric_only.latency.quantile(0.99):.1f} s" in whole
     assert f"{100 * orric_only.late.sum() / orric_only.served.sum():.1f} % of the served requests" in whole
 
 

@@ -209,7 +209,7 @@ def test_retraining_pays_once_its_share_is_enough(profile_path: Path) -> None:
 
 def test_inference_share_sets_the_speed(profile_path: Path) -> None:
     scenario = build_scenario(profile_path, slots=1, budget={"kind": "constant", "fraction": 1.0})
-    result = orric.simulate(scenario, Fixed("r0", "i1", inference_share=0.5), recorded=True)
+    result = orric.simulate(scenario, Fixed("r0", "i1", inference_share=0.5), record=True)
     # 2e6 MACs at half of 1e9 MACs/s: 4 ms each.
     np.testing.assert_allclose(latencies_of(result), 0.004 * np.arange(1, 501))
 
@@ -338,7 +338,7 @@ def test_measured_latency_sets_the_service_time(tmp_path: Path) -> None:
         budget={"kind": "constant", "fraction": 1.0},
         requests={"kind": "constant", "per_slot": 3},
     )
-    result = orric.simulate(scenario, Fixed("r0", "i0", inference_share=0.5), recorded=True)
+    result = orric.simulate(scenario, Fixed("r0", "i0", inference_share=0.5), record=True)
     # 3 ms on the measured device, twice that on this one of half its speed, twice again at half of it.
     np.testing.assert_allclose(latencies_of(result), [0.012, 0.024, 0.036])
 

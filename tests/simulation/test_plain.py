@@ -44,7 +44,7 @@ def timeline(
 
     Written down event by event, without SimPy and without anything of the simulator.
     """
-    stream, (gpu,) = scenario.stream[0], scenario.gpu
+    stream = scenario.stream[0]
     overruns, at_once = stream.retraining.overrun == "continue", stream.retraining.takeover == "completion"
     stalls = [
         ((slot - 1) * SLOT_S + fault.offset_s, (slot - 1) * SLOT_S + fault.offset_s + fault.duration_s)
@@ -167,7 +167,7 @@ def test_every_request_fares_as_in_the_plain_model(block: int, tmp_path: Path) -
     overrun = swapped = shed = late = 0
     for seed in range(block, SCENARIOS, 4):
         scenario, script, pause_s, work = draw(seed, tmp_path)
-        result = orric.simulate(scenario, Scripted(script), seed=seed, recorded=True)
+        result = orric.simulate(scenario, Scripted(script), seed=seed, record=True)
         expected, swaps = plain(scenario, script, pause_s, work, seed)
         (windows,) = result.request_times.values()
         numbers = np.concatenate([window.numbers for window in windows])

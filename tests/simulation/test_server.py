@@ -177,7 +177,7 @@ def test_overrunning_retraining_goes_on_with_the_next_slots_share(profile_path: 
     # 1.5 GPU-seconds at a tenth: 15 s, done in the second of two slots of 8 s; a new one begins in the third.
     assert result.retrained.tolist() == [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     assert result.extent.tolist() == pytest.approx([0, 0, 0.15, 0.1, 0.15, 0.12])
-    assert [event.what for event in result.events][0] == "retraining of slot 1 done in slot 2"
+    assert result.events[0].what == "retraining of slot 1 done in slot 2"
     lost = retraining(profile_path, 0.1)
     assert lost.retrained.tolist() == [0.0] * 6
     assert len(lost.events) == 6
@@ -201,6 +201,15 @@ def test_weights_that_take_over_at_completion_serve_the_rest_of_the_slot(tmp_pat
     phases = at_once.latencies["camera-0"]
     assert min(map(len, phases)) > 0
     assert phases[2].quantile(1.0) > phases[1].quantile(1.0)
+
+
+def test_serving_borrows_the_share_of_retraining_that_is_over(profile_path: Path) -> None:
+    given = {"arrivals": "deterministic", "requests": {"kind": "constant", "per_slot": 1800}, "slots": 2}
+    idle, spare = (retraining(profile_path, 0.4, spare=spare, **given) for spare in ("idle", "inference"))
+    # Slot 2: 5.4 GPU-seconds of retraining at 0.4 of the GPU do not end in it; in slot 1 there is nothing to learn.
+    assert idle.busy.tolist() == pytest.approx([0.45, 0.45], abs=1e-3)
+    assert spare.busy.tolist() == pytest.approx([0.25, 0.45], abs=1e-3)
+    assert spare.gpu_columns["serving"].tolist() == pytest.approx([0.225, 0.225], abs=1e-3)
 
 
 def test_a_stalled_gpu_serves_later_and_loses_nothing(profile_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Every request on disk: a Parquet file that is written window by window, so that memory does not grow with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from orric.exceptions import ScenarioError, extra
+from orric.simulation.queueing import Window
+
+with extra("sim"):
+    import pyarrow
+    import pyarrow.parquet
+
+SCHEMA = pyarrow.schema(
+    [
+        ("stream", pyarrow.dictionary(pyarrow.int32(), pyarrow.string())),
+        ("slot", pyarrow.int32()),
+        ("request", pyarrow.int64()),
+        ("version", pyarrow.int32()),
+        ("arrival_s", pyarrow.float64()),
+        ("start_s", pyarrow.float64()),
+        ("finish_s", pyarrow.float64()),
+    ]
+)
+# Rows of a group: what is held in memory.
+ROWS = 2**18
+
+
+class RequestLog:
+    """Writes requests as they are done: stream, slot of the completion, number, version of the student, times.
+
+    Requests that were shed have version -1 and no start and finish; those that still wait at the end are not written.
+
+    Args:
+        path: The file, which appears when the log is closed without an error.
+        streams: Names of all streams.
+    """
+
+    def __init__(self, path: Path, streams: list[str]) -> None:
+        self._path, self._partial = path, path.with_name(f".{path.name}.partial")
+        self._names, self._streams = pyarrow.array(streams), {name: k for k, name in enumerate(streams)}
+        self._parts: list[tuple[int, int, Window]] = []
+        self._rows = 0
+        try:
+            self._writer = pyarrow.parquet.ParquetWriter(self._partial, SCHEMA)
+        except OSError as error:
+            raise ScenarioError(
+                str(path), f"cannot be written ({error.strerror})", "choose another file for requests"
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        if kind is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink()
+
+    def write(self, stream: str, slot: int, window: Window) -> None:
+        """Add what was served or shed in a window."""
+        assert window.numbers is not None, "the queue records"
+        self._parts.append((self._streams[stream], slot, window))
+        self._rows += len(window.numbers)
+        if self._rows >= ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._parts:
+            return
+        counts = [len(window.numbers) for _, _, window in self._parts if window.numbers is not None]
+
+        def repeated(values: list[int]) -> Any:
+            return np.repeat(np.array(values, np.int32), counts)
+
+        numbers = np.concatenate([window.numbers for _, _, window in self._parts])
+        times = np.concatenate([window.times_s for _, _, window in self._parts])
+        streams = pyarrow.DictionaryArray.from_arrays(repeated([k for k, _, _ in self._parts]), self._names)
+        columns = [
+            streams, repeated([slot for _, slot, _ in self._parts]), numbers[:, 0], numbers[:, 1].astype(np.int32),
+            *(np.ascontiguousarray(times[:, n]) for n in range(3)),
+        ]  # fmt: skip
+        self._writer.write_table(pyarrow.table(columns, schema=SCHEMA))
+        self._parts, self._rows = [], 0
