@@ -24,27 +24,32 @@ USES = {
 MOST_STREAMS = 24
 
 
-def latency_by_phase(result: Result) -> Figure | None:
+def latency_by_phase(result: Result, without: Result | None = None) -> Figure | None:
     """Draw median and 99th percentile of every stream's latency before, during and after retraining in a slot.
 
-    None unless requests were served both during retraining and outside of it.
+    None unless requests were served while retraining ran.
+
+    Args:
+        result: Of the allocator shown.
+        without: Of an allocator that never retrains, to compare with.
     """
-    wholes = [LatencyHistogram.merged(phases[n] for phases in result.latencies.values()) for n in range(3)]
-    tails = [whole.quantile(0.99) for whole in wholes]
-    calm = LatencyHistogram.merged([wholes[0], wholes[2]])
-    if not len(calm) or not len(wholes[1]):
+    streams = [name for name, phases in result.latencies.items() if len(phases[1])][:MOST_STREAMS]
+    if not streams:
         return None
-    streams = list(result.latencies)[:MOST_STREAMS]
-    figure = figure_of(1.6 + 0.34 * len(streams))
+    shown = {phase: {name: result.latencies[name][n] for name in streams} for n, phase in enumerate(PHASES)}
+    if without is not None:
+        shown["without retraining"] = {name: LatencyHistogram.merged(without.latencies[name]) for name in streams}
+    figure = figure_of(1.6 + 0.42 * len(streams))
     axes = figure.add_subplot()
     handles: dict[str, Any] = {}
-    for row, stream in enumerate(streams):
-        for n, (phase, colour) in enumerate(PHASES.items()):
-            low, high = result.latencies[stream][n].quantiles(list(QUANTILES))
-            y = row + 0.22 * (n - 1)
-            axes.plot([low, high], [y, y], color=colour, linewidth=2.2)
+    colours = {**PHASES, "without retraining": "#222222"}
+    for n, (phase, histograms) in enumerate(shown.items()):
+        for row, stream in enumerate(streams):
+            low, high = histograms[stream].quantiles(list(QUANTILES))
+            y = row + 0.19 * (n - (len(shown) - 1) / 2)
+            axes.plot([low, high], [y, y], color=colours[phase], linewidth=2)
             for value, marker in zip((low, high), QUANTILES.values(), strict=True):
-                (dot,) = axes.plot([value], [y], color=colour, marker=marker, markersize=5)
+                (dot,) = axes.plot([value], [y], color=colours[phase], marker=marker, markersize=4.5)
             handles.setdefault(phase, dot)
     axes.set_yticks(range(len(streams)), streams)
     axes.invert_yaxis()
@@ -53,12 +58,17 @@ def latency_by_phase(result: Result) -> Figure | None:
     clean(axes)
     axes.grid(axis="x", color="#ececec", linewidth=0.8)
     axes.grid(axis="y", visible=False)
-    quiet = calm.quantile(0.99)
-    text = (
-        f"Under {spoken(result.allocator)} the 99th percentile is {tails[1]:.3g} s while retraining runs and "
-        f"{quiet:.3g} s otherwise, {tails[1] / quiet:.2g} times"
+    tails = {
+        phase: float(np.nanmedian([histogram.quantile(0.99) for histogram in histograms.values()]))
+        for phase, histograms in shown.items()
+        if any(map(len, histograms.values()))
+    }
+    other = next(
+        (phase for phase in ("without retraining", "before retraining", "after retraining") if phase in tails), ""
     )
-    title(figure, text, handles)
+    during = tails["during retraining"]
+    text = f"{spoken(result.allocator)}: the median stream's 99th percentile is {during:.2g} s during retraining"
+    title(figure, text + (f", {tails[other]:.2g} s {other.removesuffix(' retraining')} it" if other else ""), handles)
     return figure
 
 
@@ -108,5 +118,8 @@ def server_figures(results: Sequence[Result]) -> dict[str, Figure]:
     shown = [result for result in results if result.gpu_columns]
     if not shown:
         return {}
-    drawn = {"latency_by_phase": latency_by_phase(shown[0]), "gpu_use": gpu_use(shown[0])}
+    model = shown[0].accuracy_model
+    still = [one for one in shown if one.allocator == "inference-only" and one.accuracy_model == model]
+    without = still[0] if still and still[0] is not shown[0] else None
+    drawn = {"latency_by_phase": latency_by_phase(shown[0], without), "gpu_use": gpu_use(shown[0])}
     return {stem: figure for stem, figure in drawn.items() if figure is not None}

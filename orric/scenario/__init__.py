@@ -262,7 +262,7 @@ class Scenario(Section):
         assert isinstance(given, FromTimestamps), "only such streams have times of arrival of their own"
         if given.timestamps not in self._timestamps:
             self._timestamps[given.timestamps] = Timestamps.load(self._folder / given.timestamps)
-        return self._timestamps[given.timestamps].share(given.part - 1, given.parts).compressed(given.speedup)
+        return self._timestamps[given.timestamps].share(given.part, given.parts).compressed(given.speedup)
 
     def service_factors(self, stream: int) -> Array:
         """Return measured service times divided by their mean, shape (n,), for an "empirical" stream."""
