@@ -8,19 +8,19 @@ from typing import Literal
 
 import numpy as np
 
-from orric.accuracy import AccuracyModel, CurveAccuracy
+from orric.accuracy import AccuracyModel, CurveAccuracy, TableAccuracy
 from orric.allocators import make_allocator
 from orric.allocators.base import Allocator
 from orric.configuration import InferenceConfiguration
 from orric.exceptions import AllocatorError, ScenarioError
 from orric.learning import Tabulated
-from orric.profile import Profile
+from orric.profile import Profile, TableEntry
 from orric.records import Array, Result
 from orric.scenario import ConstantBudget, Scenario
 from orric.simulation import engine
 from orric.workers import in_parallel
 
-Model = Literal["curve", "onnx"]
+Model = Literal["curve", "table", "onnx"]
 WHOLE = ConstantBudget(kind="constant", fraction=1.0)
 
 
@@ -30,7 +30,7 @@ class Failure:
 
     Attributes:
         allocator: Name of the allocator or reference line.
-        accuracy_model: Under which accuracy model: "curve" or "onnx".
+        accuracy_model: Under which accuracy model: "curve", "table" or "onnx".
         error: What it did.
     """
 
@@ -81,7 +81,7 @@ def compare(
 
     Args:
         scenario: What to simulate.
-        models: "curve", "onnx" or both.
+        models: "curve", "table", "onnx" or several of them.
         seed: Seed of every random draw.
         jobs: Worker processes; as many as there are cores when left out.
 
@@ -135,15 +135,15 @@ def _accuracy(
     teacher: Profile | None = None,
 ) -> AccuracyModel:
     """Make the accuracy model of the scenario's student, or of the teacher, where its figures are given."""
-    drift = scenario.stream[0].drift
-    severities = drift.severity_by_slot(scenario.slots).tolist()
-    if model == "curve":
-        return CurveAccuracy(teacher or scenario.profile, [drift.corruption] * scenario.slots, severities)
+    drift = scenario.stream[0].drift.by_slot(scenario.slots, seed)
+    if model != "onnx":
+        read = CurveAccuracy if model == "curve" else TableAccuracy
+        return read(teacher or scenario.profile, drift.corruptions, drift.severities.tolist())
     from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 
     if teacher is not None:
-        return TeacherAccuracy(scenario.profile, drift.corruption, severities, seed)
-    return OnnxAccuracy(scenario.profile, drift.corruption, severities, seed, update)
+        return TeacherAccuracy(scenario.profile, drift, seed)
+    return OnnxAccuracy(scenario.profile, drift, seed, update)
 
 
 def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
@@ -166,6 +166,8 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
         entry.model_copy(update={"curve": _flat(entry.teacher_accuracy or teacher.accuracy)})
         for entry in profile.drift_curve
     ]
+    measured = {(entry.corruption, entry.severity) for entry in profile.table}
+    accuracies = {(entry.corruption, entry.severity): float(entry.curve(0.0)) for entry in flat}
     stand_in = Profile(
         name=profile.name,
         best_accuracy=max([teacher.accuracy, *(float(entry.curve(0.0)) for entry in flat)]),
@@ -174,6 +176,12 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
         inference=(serving,),
         curve=_flat(teacher.accuracy),
         drift_curve=tuple(flat),
+        table=tuple(
+            TableEntry(
+                corruption=c, severity=s, inference=serving.name, accuracy=accuracies.get((c, s), teacher.accuracy)
+            )
+            for c, s in sorted(measured)
+        ),
         device=profile.device,
     )
     accuracy = _accuracy(scenario, model, seed, teacher=stand_in)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PURPOSES = ("budget", "arrivals", "images", "retraining", "allocator", "adversary", "ensemble")
+PURPOSES = ("budget", "arrivals", "images", "retraining", "allocator", "adversary", "ensemble", "drift")
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:

@@ -108,7 +108,7 @@ class Result:
     Attributes:
         allocator: Name of the allocator or reference line.
         engine: "slot model" or "simulator".
-        accuracy_model: Where the accuracies come from: "curve" or "onnx".
+        accuracy_model: Where the accuracies come from: "curve", "table" or "onnx".
         seed: Seed of the run.
         columns: One array per field of `SlotRecord`, shape (T,).
         latencies_s: Time from arrival to completion of every served request, shape (n,); empty in the slot model.

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
+from orric.accuracy import TableAccuracy
 from orric.allocators import check_name
 from orric.allocators.base import StreamTask
-from orric.drift import Drift
+from orric.drift import AnyDrift, Steps
 from orric.exceptions import BudgetError, ProfileError, ScenarioError
 from orric.objective import feasible
 from orric.profile import Profile
@@ -24,9 +25,9 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class AccuracyChoice(Section):
-    """Where accuracies come from: the profile's learning "curve", or the real models run by "onnx" Runtime."""
+    """Where accuracies come from: the profile's "curve" or "table", or the real models run by "onnx" Runtime."""
 
-    model: Literal["curve", "onnx"] = "curve"
+    model: Literal["curve", "table", "onnx"] = "curve"
 
 
 class UniformBudget(Section):
@@ -131,7 +132,7 @@ class Stream(Section):
     requests: Requests
     arrivals: Literal["upload", "deterministic", "poisson"] = "upload"
     forecast: Literal["oracle", "last", "ewma"] = "oracle"
-    drift: Drift = Drift(corruption="none", severities=(0,))
+    drift: AnyDrift = Steps(corruption="none", severities=(0,))
     deadline_s: Positive | None = None
 
     @model_validator(mode="after")
@@ -212,12 +213,19 @@ class Scenario(Section):
                 f'is "onnx" but the profile {stream.profile} names no [models]',
                 'set model = "curve", or use a profile made by orric calibrate',
             )
+        corruptions, severities = zip(*sorted(stream.drift.pairs(self.slots)), strict=True)
         try:
-            profile.curves_for([stream.drift.corruption] * len(stream.drift.severities), stream.drift.severities)
+            profile.curves_for(corruptions, severities)
         except ProfileError as error:
             _, found, remedy = error.args
             raise ScenarioError(f"{where}: stream.1.drift", found, remedy) from None
-        if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model == "curve":
+        if self.accuracy.model == "table":
+            try:
+                TableAccuracy(profile, corruptions, severities)
+            except ProfileError as error:
+                _, found, remedy = error.args
+                raise ScenarioError(f"{where}: accuracy.model", found, remedy) from None
+        if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model != "onnx":
             raise ScenarioError(
                 f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'
             )
@@ -229,7 +237,7 @@ class Scenario(Section):
                 slot = int(unfit[0])
                 raise BudgetError(slot + 1, float(budgets[slot]), float(requests[slot] * cheapest))
 
-    def with_accuracy(self, model: Literal["curve", "onnx"], where: str) -> Self:
+    def with_accuracy(self, model: Literal["curve", "table", "onnx"], where: str) -> Self:
         """Return the scenario with another accuracy model, checked again."""
         scenario = self.model_copy(update={"accuracy": AccuracyChoice(model=model)})
         scenario.check(where)
@@ -281,14 +289,14 @@ class Scenario(Section):
 
     def trace(self, seed: int) -> Trace:
         """Return the requests, budgets and drift of a seed as a trace for the slot model."""
-        drift = self.stream[0].drift
+        drift = self.stream[0].drift.by_slot(self.slots, seed)
         return Trace(
             requests=self.requests(seed),
             budget_macs=self.budgets_macs(seed),
             stream=self.stream[0].name,
             duration_s=np.full(self.slots, self.slot_s),
-            corruption=(drift.corruption,) * self.slots,
-            severity=tuple(drift.severity_by_slot(self.slots).tolist()),
+            corruption=drift.corruptions,
+            severity=tuple(drift.severities.tolist()),
             source=f"scenario {self.name}",
         )
 

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "orric"
 MAIN = [
     ["exceptions"],
     ["section"],
-    ["configuration"],
-    ["learning", "trace", "drift", "randomness", "workers"],
+    ["configuration", "randomness"],
+    ["learning", "trace", "drift", "workers"],
     ["profile"],
     ["records"],
     ["objective"],

@@ -36,6 +36,7 @@ class AccuracyModel(StrEnum):
     """Where accuracies come from."""
 
     curve = "curve"
+    table = "table"
     onnx = "onnx"
 
 
@@ -78,7 +79,7 @@ def run(
     if accuracy is not None:
         loaded = loaded.with_accuracy(accuracy.value, str(scenario))
     chosen = loaded.seed if seed is None else seed
-    models: list[Any] = ["onnx", "curve"] if loaded.accuracy.model == "onnx" else ["curve"]
+    models: list[Any] = ["onnx", "curve"] if loaded.accuracy.model == "onnx" else [loaded.accuracy.model]
     order = [(model, line) for model in models for line in lines(loaded, model)]
     target = output or Path("results") / loaded.name
     command = shlex.join(["orric", *sys.argv[1:]])

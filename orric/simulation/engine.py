@@ -81,7 +81,7 @@ class _Run:
         self.requests = scenario.requests(seed)
         self.forecasts = forecasts(self.stream, self.requests)
         self.budgets_macs = scenario.budgets_macs(seed)
-        self.severities = self.stream.drift.severity_by_slot(scenario.slots)
+        self.drift = self.stream.drift.by_slot(scenario.slots, seed)
         parts = np.flatnonzero(self.requests % 1)
         if parts.size:
             raise ScenarioError(
@@ -145,8 +145,8 @@ class _Run:
                 SlotRecord(
                     slot=slot,
                     stream=self.stream.name,
-                    corruption=self.stream.drift.corruption,
-                    severity=int(self.severities[slot - 1]),
+                    corruption=self.drift.corruptions[slot - 1],
+                    severity=int(self.drift.severities[slot - 1]),
                     requests=requests,
                     forecast=forecast,
                     budget_macs=budget_macs,
