@@ -237,7 +237,7 @@ def test_images_of_a_slot_are_the_same_for_everyone() -> None:
 def test_classes_of_a_slot_follow_its_mix(profile: orric.Profile) -> None:
     """Real digits, slot by slot, within five standard errors; the corruption of each slot is its own."""
     shift = LabelShift(kind="ramp", mixes=((5, 3, 2, 0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 0, 2, 3, 5)))
-    drift = Steps(corruptions=("fog", "none"), severities=(4,), labels=shift).by_slot(5, 1)
+    drift = Steps(corruptions=("fog", "contrast"), severities=(4,), labels=shift).by_slot(5, 1)
     model, count = OnnxAccuracy(profile, drift, 1), 2000
     assert drift.label_mix is not None
     for slot, mix in enumerate(drift.label_mix, start=1):
@@ -245,7 +245,7 @@ def test_classes_of_a_slot_follow_its_mix(profile: orric.Profile) -> None:
         images, labels = model._waiting.pop()
         found = np.bincount(labels, minlength=10)
         assert (abs(found - count * mix) <= 5 * np.sqrt(count * mix * (1 - mix))).all()
-        expected = drifted(load_dataset("digits"), 1, slot, count, "fog" if slot <= 3 else "none", 4, mix)
+        expected = drifted(load_dataset("digits"), 1, slot, count, "fog" if slot <= 3 else "contrast", 4, mix)
         assert np.array_equal(images, expected[0])
         assert np.array_equal(labels, expected[1])
 
