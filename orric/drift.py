@@ -116,19 +116,25 @@ class Drift(Section):
             seed: Seed of the run; only random kinds draw from it.
             stream: Index of the stream, from 0; every stream drifts on its own.
         """
-        names, turns = np.array(self._names), self._turns(slots)
-        levels = self.levels(slots, generator(seed, "drift", stream))
-        clean = (names == "none")[turns]
+        turns = self._turns(slots)
         return DriftBySlot(
-            tuple(names[turns].tolist()),
-            np.where(clean, 0, levels).astype(np.int64),
+            tuple(np.array(self._names)[turns].tolist()),
+            self._severities(slots, turns, generator(seed, "drift", stream)),
             self.labels.by_slot(slots) if self.labels is not None else None,
         )
 
     def pairs(self, slots: int) -> set[tuple[str, int]]:
         """Return every pair of corruption and severity that a run may hold, whatever its seed."""
-        laid_out = self.by_slot(slots, 0)
-        return set(zip(laid_out.corruptions, laid_out.severities.tolist(), strict=True))
+        turns = self._turns(slots)
+        severities = self._severities(slots, turns, generator(0, "drift"))
+        # Told apart as numbers, because runs of millions of slots have few pairs.
+        levels = max(SEVERITIES) + 1
+        found = np.flatnonzero(np.bincount(turns * levels + severities)).tolist()
+        return {(self._names[code // levels], code % levels) for code in found}
+
+    def _severities(self, slots: int, turns: Integers, rng: np.random.Generator) -> Integers:
+        clean = np.array([name == "none" for name in self._names])[turns]
+        return np.where(clean, 0, self.levels(slots, rng)).astype(np.int64)
 
     @property
     def _names(self) -> tuple[str, ...]:

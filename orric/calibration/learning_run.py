@@ -113,10 +113,8 @@ def learning_runs(
 
     def told() -> Iterator[tuple[int, LearningRun]]:
         for number, (index, run) in enumerate(in_parallel(learning_run, calls, jobs), start=1):
-            progress(
-                f"retraining under {run.corruption}" if run.ratio != 0 else "measuring the frozen student",
-                number / len(work),
-            )
+            what = "measuring the frozen student" if run.ratio == 0 else "retraining"
+            progress(f"{what} under {run.corruption}" if run.corruption != CLEAN else what, number / len(work))
             yield index, run
 
     return [run for _, run in sorted(told(), key=lambda found: found[0])]
