@@ -1,7 +1,8 @@
-"""Where a simulated student's accuracy comes from: one protocol, two models.
+"""Where a simulated student's accuracy comes from: one protocol, three models.
 
-`CurveAccuracy` reads the profile's learning curve. The real loop (`orric.retraining.accuracy`) implements the
-same protocol with ONNX Runtime and real retraining; whoever starts a simulation hands one of them in.
+`CurveAccuracy` reads the profile's learning curve, `TableAccuracy` its accuracy table. The real loop
+(`orric.retraining.accuracy`) implements the same protocol with ONNX Runtime and real retraining; whoever starts a
+simulation hands one of them in.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from orric.configuration import undominated
+from orric.exceptions import ProfileError
 from orric.learning import LearningCurve
-from orric.profile import Profile
+from orric.profile import Profile, TableEntry
 
 
 class AccuracyModel(Protocol):
@@ -56,7 +59,29 @@ class AccuracyModel(Protocol):
         ...
 
 
-class CurveAccuracy:
+class _Unsampled:
+    """A model without samples and weights of its own."""
+
+    def arrive(self, slot: int, count: int) -> None:
+        """Nothing is kept of the samples."""
+
+    def shed(self, count: int) -> None:
+        """Nothing was kept of the samples."""
+
+    def collect(self, slot: int) -> None:
+        """Nothing was kept of the samples."""
+
+    def retrain(self, collected: int, retraining: str) -> float | None:
+        return None
+
+    def discard(self) -> None:
+        """There are no weights."""
+
+    def swap(self) -> None:
+        """There are no weights."""
+
+
+class CurveAccuracy(_Unsampled):
     """f_t(x_t) A^I_j, as in the slot model.
 
     Args:
@@ -71,23 +96,67 @@ class CurveAccuracy:
         self._profits = {configuration.name: configuration.profit for configuration in profile.inference}
         self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
 
-    def arrive(self, slot: int, count: int) -> None:
-        """A curve has no samples."""
-
-    def shed(self, count: int) -> None:
-        """A curve has no samples."""
-
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
         return float(self._curves[slot - 1](extent)) * self._profits[inference] * count
 
-    def retrain(self, collected: int, retraining: str) -> float | None:
-        return None
 
-    def collect(self, slot: int) -> None:
-        """A curve has no samples."""
+class TableAccuracy(_Unsampled):
+    """Accuracies measured for each drift and inference configuration, with the learning curve between them.
 
-    def discard(self) -> None:
-        """A curve has no weights."""
+    With the frozen student's accuracy a, the fully retrained one's b, and the curve f of the drift:
+    a + (b - a) (f(x) - f(0)) / (f(A^T_max) - f(0)); a where the curve is flat. Where b was not measured, the curve's
+    own ratio a f(x) / f(0), at most 1.
 
-    def swap(self) -> None:
-        """A curve has no weights."""
+    Args:
+        profile: With a table.
+        corruptions: Corruption of each slot.
+        severities: Severity of each slot.
+
+    Raises:
+        ProfileError: The table lacks a drift in a configuration that allocators may choose.
+    """
+
+    name = "table"
+
+    def __init__(self, profile: Profile, corruptions: Sequence[str], severities: Sequence[int]) -> None:
+        self._profile, self._most = profile.name, profile.most_profit
+        self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
+        # Clean images go by one name, whatever they would be without their corruption.
+        self._drifts = [
+            (corruption, severity) if severity and corruption != "none" else ("none", 0)
+            for corruption, severity in zip(corruptions, severities, strict=True)
+        ]
+        self._entries = {(entry.corruption, entry.severity, entry.inference): entry for entry in profile.table}
+        first = {drift: slot for slot, drift in reversed(list(enumerate(self._drifts, start=1)))}
+        for slot in sorted(first.values()):
+            for configuration in undominated(profile.inference):
+                self._entry(slot, configuration.name)
+
+    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
+        entry, curve = self._entry(slot, inference), self._curves[slot - 1]
+        start, now = float(curve(0.0)), float(curve(extent))
+        if entry.retrained is None:
+            return min(entry.accuracy * now / start, 1.0) * count
+        rise = float(curve(self._most)) - start
+        progress = (now - start) / rise if rise > 0 else 0.0
+        return (entry.accuracy + (entry.retrained - entry.accuracy) * progress) * count
+
+    def _entry(self, slot: int, inference: str) -> TableEntry:
+        corruption, severity = self._drifts[slot - 1]
+        where = f"slot {slot}"
+        entry = self._entries.get((corruption, severity, inference))
+        if entry is None:
+            raise ProfileError(
+                where,
+                f"profile {self._profile!r} has no [[table]] entry for {corruption!r} of severity {severity} and the "
+                f"inference configuration {inference!r}",
+                "measure it with orric calibrate --table-of, or choose another accuracy model",
+            )
+        if entry.retrained is None and not float(self._curves[slot - 1](0.0)) > 0:
+            raise ProfileError(
+                where,
+                f"profile {self._profile!r} has a curve for {corruption!r} of severity {severity} that does not start "
+                "above 0, so nothing can be in proportion to it",
+                f"add retrained to the [[table]] entry of {inference!r}",
+            )
+        return entry

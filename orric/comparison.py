@@ -9,19 +9,19 @@ from typing import Literal
 
 import numpy as np
 
-from orric.accuracy import AccuracyModel, CurveAccuracy
+from orric.accuracy import AccuracyModel, CurveAccuracy, TableAccuracy
 from orric.allocators import make_allocator
 from orric.allocators.base import Allocator
 from orric.configuration import InferenceConfiguration
 from orric.exceptions import AllocatorError, ScenarioError
 from orric.learning import Tabulated
-from orric.profile import Profile
+from orric.profile import Profile, TableEntry
 from orric.records import Array, Result
 from orric.scenario import ConstantBudget, Scenario
 from orric.simulation import engine
 from orric.workers import in_parallel
 
-Model = Literal["curve", "onnx"]
+Model = Literal["curve", "table", "onnx"]
 WHOLE = ConstantBudget(kind="constant", fraction=1.0)
 
 
@@ -31,7 +31,7 @@ class Failure:
 
     Attributes:
         allocator: Name of the allocator or reference line.
-        accuracy_model: Under which accuracy model: "curve" or "onnx".
+        accuracy_model: Under which accuracy model: "curve", "table" or "onnx".
         error: What it did.
     """
 
@@ -87,7 +87,7 @@ def compare(
 
     Args:
         scenario: What to simulate.
-        models: "curve", "onnx" or both.
+        models: "curve", "table", "onnx" or several of them.
         seed: Seed of every random draw.
         jobs: Worker processes; as many as there are cores when left out.
         requests: A folder for the times of every request, one Parquet file per line and accuracy model.
@@ -149,16 +149,16 @@ def _accuracies(
     """Make the accuracy model of every stream's student, or of the teachers, where their figures are given."""
     found: list[AccuracyModel] = []
     for k, (stream, profile) in enumerate(zip(scenario.stream, scenario.profiles, strict=True)):
-        drift = stream.drift
-        severities = drift.severity_by_slot(scenario.slots).tolist()
-        if model == "curve":
+        drift = stream.drift.by_slot(scenario.slots, seed, k)
+        if model != "onnx":
+            read = CurveAccuracy if model == "curve" else TableAccuracy
             own = teachers[k] if teachers is not None else profile
-            found.append(CurveAccuracy(own, [drift.corruption] * scenario.slots, severities))
+            found.append(read(own, drift.corruptions, drift.severities.tolist()))
             continue
         from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 
         kind = OnnxAccuracy if teachers is None else TeacherAccuracy
-        found.append(kind(profile, drift.corruption, severities, seed, update, k))
+        found.append(kind(profile, drift, seed, update, k))
     return found
 
 
@@ -193,6 +193,8 @@ def _teacher_of(profile: Profile) -> Profile:
         entry.model_copy(update={"curve": _flat(entry.teacher_accuracy or teacher.accuracy)})
         for entry in profile.drift_curve
     ]
+    measured = {(entry.corruption, entry.severity) for entry in profile.table}
+    accuracies = {(entry.corruption, entry.severity): float(entry.curve(0.0)) for entry in flat}
     return Profile(
         name=profile.name,
         best_accuracy=max([teacher.accuracy, *(float(entry.curve(0.0)) for entry in flat)]),
@@ -201,6 +203,12 @@ def _teacher_of(profile: Profile) -> Profile:
         inference=(serving,),
         curve=_flat(teacher.accuracy),
         drift_curve=tuple(flat),
+        table=tuple(
+            TableEntry(
+                corruption=c, severity=s, inference=serving.name, accuracy=accuracies.get((c, s), teacher.accuracy)
+            )
+            for c, s in sorted(measured)
+        ),
         device=profile.device,
     )
 

@@ -25,6 +25,34 @@ class DriftCurve(Section):
     teacher_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
 
 
+class TableEntry(Section):
+    """Measured accuracies of one inference configuration under one drift.
+
+    Attributes:
+        corruption: Name of the corruption, "none" for clean images.
+        severity: 1 to 5, 0 for clean images.
+        inference: Name of the inference configuration.
+        accuracy: Of the student before any retraining (x = 0), in (0, 1].
+        retrained: Of the student retrained as much as possible (x = A^T_max); None where it was not measured.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    corruption: Name
+    severity: Severity
+    inference: Name
+    accuracy: Annotated[float, Field(strict=True, gt=0, le=1)]
+    retrained: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _clean_is_named_so(self) -> TableEntry:
+        if (self.corruption == "none") != (self.severity == 0):
+            raise ValueError(
+                f"found corruption {self.corruption!r} with severity {self.severity}; "
+                'clean images have the corruption "none" and the severity 0, all others neither'
+            )
+        return self
+
+
 class TeacherFigures(Section):
     """The teacher's own figures, for the Teacher-Only reference line.
 
@@ -112,6 +140,7 @@ class Profile(Section):
         curve: f, seen by the engines only.
         memory: How past retraining adds up.
         drift_curve: f under particular drift, used by the engines instead of `curve` wherever images are not clean.
+        table: Measured accuracies by drift and inference configuration, for `accuracy = "table"`.
         teacher: Figures of the teacher, optional.
         device: The device behind the latencies; simulated GPUs of other speeds scale them. Optional.
         batch_latency: Latency of batches, for configurations for which it was measured; others take latency_s for each
@@ -133,6 +162,7 @@ class Profile(Section):
     curve: AnyCurve
     memory: LearningExtent = LearningExtent()
     drift_curve: tuple[DriftCurve, ...] = ()
+    table: tuple[TableEntry, ...] = ()
     teacher: TeacherFigures | None = None
     device: Device | None = None
     batch_latency: tuple[BatchLatency, ...] = ()
@@ -188,6 +218,22 @@ class Profile(Section):
                 if set(mapping) != known:
                     odd = min(set(mapping) ^ known)
                     raise ValueError(f"models.{kind} and the configurations differ in {odd!r}; name the same ones")
+        return self
+
+    @model_validator(mode="after")
+    def _table_is_consistent(self) -> Profile:
+        names, seen = [one.name for one in self.inference], set()
+        for number, entry in enumerate(self.table, start=1):
+            if entry.inference not in names:
+                found = f"entry {number} of table names the inference configuration {entry.inference!r}"
+                raise ValueError(f"{found}; {nearest(entry.inference, names)}")
+            key = (entry.corruption, entry.severity, entry.inference)
+            if key in seen:
+                found = (
+                    f"the table has {entry.inference!r} under {entry.corruption!r} of severity {entry.severity} twice"
+                )
+                raise ValueError(f"{found}; keep one of them")
+            seen.add(key)
         return self
 
     @property
@@ -257,7 +303,7 @@ class Profile(Section):
 
         target = Path(path)
         table = {"format": 1, **self.model_dump(exclude_none=True)}
-        for name in ("drift_curve", "batch_latency"):
+        for name in ("drift_curve", "table", "batch_latency"):
             if not table[name]:
                 del table[name]
         if self.swap == Swap():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-PURPOSES = ("budget", "arrivals", "images", "retraining", "allocator", "adversary", "ensemble", "service", "faults")
+PURPOSES = (
+    "budget", "arrivals", "images", "retraining", "allocator", "adversary", "ensemble", "drift", "service", "faults",
+)  # fmt: skip
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:

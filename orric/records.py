@@ -161,7 +161,7 @@ class Result:
     Attributes:
         allocator: Name of the allocator or reference line.
         engine: "slot model" or "simulator".
-        accuracy_model: Where the accuracies come from: "curve" or "onnx".
+        accuracy_model: Where the accuracies come from: "curve", "table" or "onnx".
         seed: Seed of the run.
         columns: One array per field of `SlotRecord`, shape (T x streams,), slot by slot.
         gpu_columns: One array per field of `GpuRecord`, shape (T x GPUs,), slot by slot; empty in the slot model.

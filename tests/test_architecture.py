@@ -19,8 +19,8 @@ PACKAGE = ROOT / "orric"
 MAIN = [
     ["exceptions"],
     ["section"],
-    ["csv_rows", "configuration"],
-    ["learning", "trace", "timestamps", "drift", "randomness", "workers", "latency", "compiled"],
+    ["csv_rows", "configuration", "randomness"],
+    ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled"],
     ["interval_counts", "workload", "description", "budgets"],
     ["importers"],
     ["profile"],

@@ -50,7 +50,7 @@ def test_real_reference_lines_are_what_they_say(small):
 
     teacher = simulate_line(small, "onnx", "teacher-only", 1)
     student, right = Student(small.profile), 0
-    severities = small.stream[0].drift.severity_by_slot(6)
+    severities = small.stream[0].drift.by_slot(6, 1).severities
     for slot in range(1, 7):
         images, labels = drifted(student.dataset, 1, slot, 20, "fog", int(severities[slot - 1]))
         right += int((student.label(images) == labels).sum())

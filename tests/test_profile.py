@@ -210,6 +210,72 @@ def test_models_must_name_every_configuration() -> None:
         build_profile(models=models)
 
 
+TABLE = """
+[[table]]
+corruption = "fog"
+severity = 3
+inference = "20px"
+accuracy = 0.5
+
+[[table]]
+corruption = "fog"
+severity = 3
+inference = "32px"
+accuracy = 0.6
+retrained = 0.8
+"""
+
+
+def test_a_table_is_read_and_written(tmp_path: Path) -> None:
+    path = tmp_path / "profile.toml"
+    path.write_text(SMALL + TABLE)
+    profile = orric.Profile.load(path)
+    assert [(one.inference, one.accuracy, one.retrained) for one in profile.table] == [
+        ("20px", 0.5, None),
+        ("32px", 0.6, 0.8),
+    ]
+    profile.save(tmp_path / "again.toml")
+    assert orric.Profile.load(tmp_path / "again.toml") == profile
+    path.write_text(SMALL)
+    orric.Profile.load(path).save(tmp_path / "again.toml")
+    assert "table" not in (tmp_path / "again.toml").read_text(), "older readers know no table"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("accuracy = 0.5", "accuracy = 0.0", 44, ["accuracy", "0.0"]),
+        ("accuracy = 0.5", "accuracy = 1.5", 44, ["accuracy", "1.5"]),
+        ("accuracy = 0.5", "accuracy = nan", 44, ["accuracy", "nan"]),
+        ("retrained = 0.8", "retrained = 0.0", 51, ["retrained", "0.0"]),
+        ("retrained = 0.8", "retrained = 1.01", 51, ["retrained", "1.01"]),
+        ("retrained = 0.8", "retraind = 0.8", 51, ["retraind", "did you mean 'retrained'"]),
+        ("accuracy = 0.5", "", None, ["'accuracy' is missing"]),
+        ('inference = "20px"', 'inference = "20p"', None, ["entry 1", "'20p'", "did you mean '20px'"]),
+        ('inference = "20px"', 'inference = "32px"', None, ["'32px'", "'fog'", "severity 3", "twice"]),
+        ('severity = 3\ninference = "20px"', 'severity = 6\ninference = "20px"', 42, ["severity", "6"]),
+        ('severity = 3\ninference = "20px"', 'severity = 0\ninference = "20px"', None, ["'fog'", "0", '"none"']),
+        ('"fog"\nseverity = 3\ninference = "20px"', '"none"\nseverity = 3\ninference = "20px"', None, ["'none'", "3"]),
+    ],
+)
+def test_a_bad_table_is_refused(tmp_path: Path, old: str, new: str, line: int | None, words: list[str]) -> None:
+    assert TABLE.count(old) == 1
+    path = tmp_path / "profile.toml"
+    path.write_text(SMALL + TABLE.replace(old, new))
+    message = refused(path, *words)
+    if line is not None:
+        assert message.startswith(f"{path}:{line}:")
+
+
+def test_the_shipped_table_holds_every_drift_in_every_configuration() -> None:
+    profile = orric.Profile.load(PROFILES / "digits.toml")
+    drifts = [("none", 0), *((entry.corruption, entry.severity) for entry in profile.drift_curve)]
+    assert {(one.corruption, one.severity, one.inference) for one in profile.table} == {
+        (*drift, one.name) for drift in drifts for one in profile.inference
+    }
+    assert all(one.retrained is not None for one in profile.table)
+
+
 def test_curve_of_the_drift_is_found() -> None:
     foggy = orric.Exponential(c=0.5, a=0.2, k=1.0)
     profile = build_profile(drift_curve=({"corruption": "fog", "severity": 2, "curve": foggy.model_dump()},))

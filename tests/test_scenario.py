@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 import orric
-from orric.drift import Drift
+from orric.drift import Steps
 
 from .builders import PROFILES, ROOT, build_scenario
 
@@ -227,12 +227,12 @@ def test_scenario_is_frozen(profile_path: Path) -> None:
     [((1, 3), 5, [1, 1, 1, 3, 3]), ((0,), 3, [0, 0, 0]), ((5, 4, 3), 2, [5, 4]), ((2, 2), 4, [2, 2, 2, 2])],
 )
 def test_drift_by_slot(severities: tuple[int, ...], slots: int, expected: list[int]) -> None:
-    assert Drift(corruption="fog", severities=severities).severity_by_slot(slots).tolist() == expected
+    assert Steps(corruption="fog", severities=severities).by_slot(slots, seed=1).severities.tolist() == expected
 
 
 def test_drift_without_severities_is_refused_at_once() -> None:
     with pytest.raises(orric.ScenarioError, match="severities"):
-        Drift(corruption="fog", severities=())
+        Steps(corruption="fog", severities=())
 
 
 @pytest.mark.parametrize("misspelled", ["fgo", "contrasts"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from orric.calibration.fitting import Fit, fit_curve
+from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Progress, learning_runs
 from orric.calibration.measurement import (
     accuracies_by_resolution,
     latencies_by_resolution,
@@ -19,21 +19,20 @@ from orric.calibration.measurement import (
     processor,
 )
 from orric.calibration.pretraining import RESOLUTIONS_PX
-from orric.drift import SEVERITIES, Drift
+from orric.calibration.table import table_of, table_provenance, table_work
+from orric.drift import SEVERITIES
 from orric.profile import DriftCurve, Models, Profile
-from orric.randomness import generator
-from orric.retraining.accuracy import OnnxAccuracy, drifted
+from orric.retraining.accuracy import drifted
 from orric.retraining.loop import Student
 from orric.retraining.models import exported, load_network, sha256
 from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import load_dataset
 from orric.vision.macs import count_macs
-from orric.workers import in_parallel
 
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 PROFIT_RATIOS = (0.2, 0.3, 0.5)
-FULL = "32px"
-Progress = Callable[[str, float], None]
+# What is measured at every resolution: profits and, at both ends, the accuracy table.
+MEASURED = (min(RATIOS), *PROFIT_RATIOS, max(RATIOS))
 
 
 @dataclass(frozen=True)
@@ -59,34 +58,13 @@ class Plan:
     jobs: int = 2
 
 
-@dataclass(frozen=True)
-class LearningRun:
-    """One real drifting stream with real retraining at the full resolution.
-
-    Attributes:
-        corruption: What the stream drifts through, severities 1 to 5.
-        ratio: Sampling ratio of every slot, or None for one drawn anew in each.
-        extents: x_t, shape (T,).
-        accuracies: Student's accuracy per slot, before that slot's retraining; shape (T,).
-        severities: Severity per slot, shape (T,).
-        by_resolution: Mean accuracy of the same slots at every resolution, or empty where it was not measured.
-    """
-
-    corruption: str
-    ratio: float | None
-    extents: np.ndarray[Any, np.dtype[np.float64]]
-    accuracies: np.ndarray[Any, np.dtype[np.float64]]
-    severities: np.ndarray[Any, np.dtype[np.int64]]
-    by_resolution: dict[int, float]
-
-
 def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: None) -> Profile:
     """Measure a student and a teacher into a profile.
 
     Through ONNX Runtime: accuracy and latency at every resolution. Analytically: MACs. By the real loop: the
     student's accuracy on drifting streams at every sampling ratio, to which the learning curve is fitted, one
-    for each corruption and severity and one over all. Streams with a ratio drawn anew in every slot, on a seed
-    that no curve was fitted to, validate the curves.
+    for each corruption and severity and one over all, and from which the accuracy table is taken. Streams with a
+    ratio drawn anew in every slot, on a seed that no curve was fitted to, validate the curves.
 
     Args:
         plan: What to measure.
@@ -139,9 +117,12 @@ def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: 
     draft = Profile(
         **table, best_accuracy=1.0, slope_floor=1e-6, curve={"form": "tabulated", "x": [0, 1], "y": [0.5, 0.5]}
     ).placed_in(output.parent)
-    # Sorted, so that the figures do not depend on which worker was quicker.
-    runs = [run for _, run in sorted(_learning_runs(draft, plan, progress), key=lambda found: found[0])]
-    drifting = {px: float(np.mean([run.by_resolution[px] for run in runs if run.by_resolution])) for px in resolutions}
+    every = learning_runs(draft, _work(plan), plan.slots, plan.per_slot, plan.jobs, progress)
+    runs = [run for run in every if run.corruption != CLEAN]
+    profiting = [run for run in runs if run.ratio in PROFIT_RATIOS]
+    drifting = {
+        px: float(np.mean([float(run.by_inference[f"{px}px"].mean()) for run in profiting])) for px in resolutions
+    }
     for row, px in zip(table["inference"], resolutions, strict=True):
         row["profit"] = _short(drifting[px] / max(drifting.values()))
     teacher_accuracies = _teacher_accuracies(draft, plan)
@@ -157,6 +138,7 @@ def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: 
             DriftCurve(corruption=c, severity=s, curve=fit.curve, teacher_accuracy=_short(teacher_accuracies[c, s]))
             for (c, s), fit in by_drift.items()
         ),
+        table=table_of(every, [f"{px}px" for px in resolutions], max(RATIOS)),
         teacher={
             "accuracy": _short(float(np.mean(list(teacher_accuracies.values())))),
             "cost_macs": teacher_macs,
@@ -190,48 +172,19 @@ def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: 
             "validation": "streams whose sampling ratio is drawn anew in every slot, on a seed that was not fitted",
             "validation_error_mean": _short(float(np.mean(list(errors.values())))),
             "validation_error_worst": _short(max(errors.values())),
+            "table": table_provenance(plan.seeds, plan.slots, plan.per_slot),
         },
     )
     return profile.placed_in(output.parent)
 
 
-def learning_run(
-    profile: Profile, corruption: str, ratio: float | None, seed: int, slots: int, per_slot: int
-) -> LearningRun:
-    """Run the real loop on one drifting stream: classify, then label, train and swap, slot by slot."""
-    assert profile.models is not None
-    severities = Drift(corruption=corruption).severity_by_slot(slots)
-    accuracy = OnnxAccuracy(profile, corruption, severities.tolist(), seed)
-    names = {value: name for name, value in profile.models.sampling_ratio.items()}
-    rng = generator(seed, "allocator", list(CORRUPTIONS).index(corruption))
-    ratios = np.full(slots, ratio) if ratio is not None else rng.choice(RATIOS, slots)
-    measured = np.empty(slots)
-    other: dict[int, list[float]] = {px: [] for px in RESOLUTIONS_PX} if ratio in PROFIT_RATIOS else {}
-    for slot in range(1, slots + 1):
-        accuracy.arrive(slot, per_slot)
-        measured[slot - 1] = accuracy.serve(slot, 0.0, FULL, per_slot) / per_slot
-        if other:
-            images, labels = drifted(
-                accuracy.student.dataset, seed, slot, per_slot, corruption, int(severities[slot - 1])
-            )
-            for px, found in other.items():
-                found.append(float((accuracy.student.classify(images, px) == labels).mean()))
-        if ratios[slot - 1] > 0:
-            accuracy.retrain(slot, names[float(ratios[slot - 1])])
-            accuracy.swap()
-    extents = profile.memory.extents(np.full(slots, float(per_slot)), ratios)[:-1]
-    by_resolution = {px: float(np.mean(found)) for px, found in other.items()}
-    return LearningRun(corruption, ratio, extents, measured, severities, by_resolution)
-
-
-def _learning_runs(profile: Profile, plan: Plan, progress: Progress) -> Iterator[tuple[int, LearningRun]]:
-    fitted = [(c, ratio, seed) for c in CORRUPTIONS for seed in plan.seeds for ratio in RATIOS]
-    validating = [(c, None, plan.seeds[-1] + 1) for c in CORRUPTIONS]
-    work: list[tuple[str, float | None, int]] = [*fitted, *validating]
-    calls = [(profile, *item, plan.slots, plan.per_slot) for item in work]
-    for number, (index, run) in enumerate(in_parallel(learning_run, calls, plan.jobs), start=1):
-        progress(f"retraining under {run.corruption}", number / len(work))
-        yield index, run
+def _work(plan: Plan) -> list[Assignment]:
+    """Return the learning runs of a calibration: to fit, to validate, and on clean images for the table."""
+    fitted = [
+        Assignment(c, ratio, seed, ratio in MEASURED) for c in CORRUPTIONS for seed in plan.seeds for ratio in RATIOS
+    ]
+    validating = [Assignment(c, None, plan.seeds[-1] + 1) for c in CORRUPTIONS]
+    return [*fitted, *validating, *table_work(max(RATIOS), plan.seeds, [CLEAN])]
 
 
 def _teacher_accuracies(profile: Profile, plan: Plan) -> dict[tuple[str, int], float]:

@@ -36,6 +36,7 @@ class AccuracyModel(StrEnum):
     """Where accuracies come from."""
 
     curve = "curve"
+    table = "table"
     onnx = "onnx"
 
 
@@ -81,7 +82,7 @@ def run(
     if accuracy is not None:
         loaded = loaded.with_accuracy(accuracy.value, str(scenario))
     chosen = loaded.seed if seed is None else seed
-    models: list[Any] = ["onnx", "curve"] if loaded.accuracy.model == "onnx" else ["curve"]
+    models: list[Any] = ["onnx", "curve"] if loaded.accuracy.model == "onnx" else [loaded.accuracy.model]
     order = [(model, line) for model in models for line in lines(loaded, model)]
     target = output or Path("results") / loaded.name
     command = shlex.join(["orric", *sys.argv[1:]])
@@ -161,7 +162,17 @@ def calibrate(
     models: Annotated[
         Path, typer.Option("--models", help="Folder of DATASET-student.safetensors and DATASET-teacher.safetensors.")
     ] = Path("traces/models"),
-    output: Annotated[Path | None, typer.Option("--output", help="Profile to write. [default: DATASET.toml]")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Profile to write. [default: DATASET.toml; with --table-of NAME-table.toml]"),
+    ] = None,
+    table_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--table-of",
+            help="Measure only the accuracy table of this profile's models and add it; all other figures stay.",
+        ),
+    ] = None,
     pretrain: Annotated[
         bool, typer.Option("--pretrain", help="Train the student and the teacher first, and write their weights.")
     ] = False,
@@ -171,17 +182,26 @@ def calibrate(
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
-    """Measure real ONNX models into a profile: accuracy, latency, cost, learning curve."""
+    """Measure real ONNX models into a profile: accuracy, latency, cost, learning curve, accuracy table."""
     import os
     import tempfile
 
     from orric.calibration.calibrate import Plan
     from orric.calibration.calibrate import calibrate as measure
     from orric.calibration.pretraining import pretrain_pair
+    from orric.calibration.table import with_table
+    from orric.profile import Profile
     from orric.vision.datasets import load_dataset
 
-    load_dataset(dataset)
-    target = output or Path(f"{dataset}.toml")
+    measured = None
+    if table_of is not None:
+        if pretrain:
+            found = "the table of a profile belongs to its models as they are"
+            raise ScenarioError("options --table-of and --pretrain", found, "give one of them")
+        measured = Profile.load(table_of)
+    else:
+        load_dataset(dataset)
+    target = output or Path(f"{dataset}.toml" if table_of is None else f"{table_of.stem}-table.toml")
     try:
         # Trying is the only sure way to know, and now is better than after minutes of work.
         tempfile.TemporaryFile(dir=target.resolve().parent).close()
@@ -197,32 +217,35 @@ def calibrate(
             bar = progress.add_task("training student and teacher", total=1.0)
             pretrain_pair(dataset, models, lambda part: progress.update(bar, completed=part))
         bar = progress.add_task("measuring", total=1.0)
-        plan = Plan(
-            dataset,
-            models / f"{dataset}-student.safetensors",
-            models / f"{dataset}-teacher.safetensors",
-            slots,
-            per_slot,
-            tuple(range(1, seeds + 1)),
-            jobs or os.cpu_count() or 1,
-        )
-        profile = measure(plan, target, lambda what, part: progress.update(bar, completed=part, description=what))
+        numbers, workers = tuple(range(1, seeds + 1)), jobs or os.cpu_count() or 1
+
+        def show(what: str, part: float) -> None:
+            progress.update(bar, completed=part, description=what)
+
+        if measured is not None:
+            profile = with_table(measured, str(table_of), target, numbers, slots, per_slot, workers, show)
+        else:
+            student, teacher = (models / f"{dataset}-{role}.safetensors" for role in ("student", "teacher"))
+            profile = measure(Plan(dataset, student, teacher, slots, per_slot, numbers, workers), target, show)
         profile.save(target)
-    facts = {
-        "profile": str(target),
-        "best_accuracy": profile.best_accuracy,
-        "slope_floor": profile.slope_floor,
-        "curve": profile.curve.model_dump(),
-        **{
-            key: profile.provenance[key]
-            for key in (
-                "curve_residual",
-                "drift_curve_residual_mean",
-                "validation_error_mean",
-                "validation_error_worst",
-            )
-        },
-    }
+    facts: dict[str, Any] = {"profile": str(target)}
+    if measured is not None:
+        facts |= {"table_entries": len(profile.table), "samples_per_entry": profile.provenance["table"]["samples"]}
+    else:
+        facts |= {
+            "best_accuracy": profile.best_accuracy,
+            "slope_floor": profile.slope_floor,
+            "curve": profile.curve.model_dump(),
+            **{
+                key: profile.provenance[key]
+                for key in (
+                    "curve_residual",
+                    "drift_curve_residual_mean",
+                    "validation_error_mean",
+                    "validation_error_worst",
+                )
+            },
+        }
     if as_json:
         print(json.dumps(facts))
         return

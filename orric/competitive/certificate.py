@@ -109,7 +109,7 @@ class Certificate:
 
 def profile_claim(profile: Any) -> Any:
     """Return what a certificate says of a profile: all that the optimum depends on, as JSON has it."""
-    return json.loads(json.dumps(profile.model_dump(mode="json", exclude_none=True, exclude={"provenance"})))
+    return json.loads(json.dumps(profile.model_dump(mode="json", exclude_none=True, exclude={"provenance", "table"})))
 
 
 def trace_claim(trace: Any) -> Any:

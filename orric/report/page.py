@@ -31,7 +31,7 @@ from orric.report.plots import as_svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MODELS = {"onnx": "real models", "curve": "the learning curve"}
+MODELS = {"onnx": "real models", "curve": "the learning curve", "table": "the measured table"}
 _CAPTIONS = {
     "latency_by_phase": (
         "Latencies of the requests whose service began before the slot's retraining, while it ran, and after it was "
@@ -163,7 +163,7 @@ def _verdict(shown: Sequence[Result], tied: Sequence[Result]) -> str:
     rivals, best = contenders(shown), tied[0]
     model = MODELS.get(best.accuracy_model, best.accuracy_model)
     found = f"{percent(best.mean_accuracy)} of all requests answered correctly"
-    opening = f"By {model}" if best.accuracy_model == "curve" else f"On {model}"
+    opening = f"On {model}" if best.accuracy_model == "onnx" else f"By {model}"
     if len(rivals) == 1:
         return f"{opening}, {spoken(best.allocator)} had {found}; no other allocator ran, so nothing ranks it."
     if len(tied) > 1:

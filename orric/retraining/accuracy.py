@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from orric.drift import Array, DriftBySlot
+from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student, Update
@@ -18,7 +19,14 @@ Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def drifted(
-    dataset: Dataset, seed: int, slot: int, count: int, corruption: str, severity: int, stream: int = 0
+    dataset: Dataset,
+    seed: int,
+    slot: int,
+    count: int,
+    corruption: str,
+    severity: int,
+    label_mix: Array | None = None,
+    stream: int = 0,
 ) -> tuple[Pixels, Labels]:
     """Return the samples that arrive in a slot: the same for every allocator of a seed.
 
@@ -29,13 +37,14 @@ def drifted(
         count: Number of samples.
         corruption: Name of the corruption.
         severity: 0 to 5.
+        label_mix: Part of each class, shape (classes,); left out, as in the data set.
         stream: Number of the stream, from 0.
 
     Returns:
         Images of shape (count, 32, 32, 3) and their true labels, shape (count,).
     """
     rng = generator(seed, "images", stream, slot)
-    images, labels = dataset.draw(count, rng)
+    images, labels = dataset.draw(count, rng, label_mix=label_mix)
     return corrupt(images, corruption, severity, rng), labels
 
 
@@ -44,43 +53,40 @@ class OnnxAccuracy:
 
     Args:
         profile: With [models].
-        corruption: Corruption of the stream.
-        severities: Severity of each slot.
+        drift: What the images of each slot look like, and of which classes they are.
         seed: Seed of the run.
         update: See `Student`.
         stream: Number of the stream, from 0.
+
+    Raises:
+        ScenarioError: The drift shifts the labels of another number of classes than the data set has.
     """
 
     name = "onnx"
 
     def __init__(
-        self,
-        profile: Profile,
-        corruption: str,
-        severities: Sequence[int],
-        seed: int,
-        update: Update = "weights",
-        stream: int = 0,
+        self, profile: Profile, drift: DriftBySlot, seed: int, update: Update = "weights", stream: int = 0
     ) -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         self.student = Student(profile, update)
         self._models = profile.models
-        self._corruption, self._severities, self._seed = corruption, severities, seed
-        self._stream = stream
+        self._drift, self._seed, self._stream = drift, seed, stream
+        classes = len(self.student.dataset.classes)
+        if drift.label_mix is not None and drift.label_mix.shape[1] != classes:
+            raise ScenarioError(
+                "stream.drift.labels",
+                f"a mix has {drift.label_mix.shape[1]} weights and {profile.models.dataset!r} has {classes} classes",
+                f"give {classes} weights in each mix",
+            )
         self._waiting: deque[tuple[Pixels, Labels]] = deque()
         self._collected: dict[int, Pixels] = {}
         self._kept: Pixels | None = None
 
     def arrive(self, slot: int, count: int) -> None:
-        images, labels = drifted(
-            self.student.dataset,
-            self._seed,
-            slot,
-            count,
-            self._corruption,
-            int(self._severities[slot - 1]),
-            self._stream,
-        )
+        drift, dataset = self._drift, self.student.dataset
+        mix = None if drift.label_mix is None else drift.label_mix[slot - 1]
+        corruption, severity = drift.corruptions[slot - 1], int(drift.severities[slot - 1])
+        images, labels = drifted(dataset, self._seed, slot, count, corruption, severity, mix, self._stream)
         self._waiting.append((images, labels))
         # Retraining reaches back to the slot before and no further.
         self._collected = {kept: self._collected[kept] for kept in self._collected if kept >= slot - 1}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, PrivateAttr, field_validator
 
+from orric.accuracy import TableAccuracy
 from orric.allocators import check_name
 from orric.allocators.base import StreamTask
 from orric.budgets import load_budgets
@@ -27,9 +28,9 @@ __all__ = ["AccuracyChoice", "ConstantBudget", "Fault", "Gpu", "Scenario", "Stre
 
 
 class AccuracyChoice(Section):
-    """Where accuracies come from: the profile's learning "curve", or the real models run by "onnx" Runtime."""
+    """Where accuracies come from: the profile's "curve" or "table", or the real models run by "onnx" Runtime."""
 
-    model: Literal["curve", "onnx"] = "curve"
+    model: Literal["curve", "table", "onnx"] = "curve"
 
 
 class Scenario(Section):
@@ -116,16 +117,23 @@ class Scenario(Section):
                     f'is "onnx" but the profile {stream.profile} names no [models]',
                     'set model = "curve", or use a profile made by orric calibrate',
                 )
+            corruptions, severities = zip(*sorted(stream.drift.pairs(self.slots)), strict=True)
             try:
-                profile.curves_for([stream.drift.corruption] * len(stream.drift.severities), stream.drift.severities)
+                profile.curves_for(corruptions, severities)
             except ProfileError as error:
                 _, found, remedy = error.args
                 raise ScenarioError(f"{where}: stream.{number}.drift", found, remedy) from None
+            if self.accuracy.model == "table":
+                try:
+                    TableAccuracy(profile, corruptions, severities)
+                except ProfileError as error:
+                    _, found, remedy = error.args
+                    raise ScenarioError(f"{where}: accuracy.model", found, remedy) from None
             if stream.gpu is not None and stream.gpu not in gpus:
                 raise ScenarioError(
                     f"{where}: stream.{number}.gpu", f"{stream.gpu!r} is unknown", nearest(stream.gpu, gpus)
                 )
-            if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model == "curve":
+            if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model != "onnx":
                 raise ScenarioError(
                     f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'
                 )
@@ -168,7 +176,7 @@ class Scenario(Section):
                 slot = int(unfit[0])
                 raise BudgetError(slot + 1, float(budgets[slot]), float(np.asarray(needed)[slot]))
 
-    def with_accuracy(self, model: Literal["curve", "onnx"], where: str) -> Self:
+    def with_accuracy(self, model: Literal["curve", "table", "onnx"], where: str) -> Self:
         """Return the scenario with another accuracy model, checked again."""
         scenario = self.model_copy(update={"accuracy": AccuracyChoice(model=model)})
         scenario.check(where)
@@ -299,14 +307,14 @@ class Scenario(Section):
                 f"holds {len(self.stream)} streams and {len(self.gpu)} GPUs",
                 "the slot model takes one of each; use orric run",
             )
-        drift = self.stream[0].drift
+        drift = self.stream[0].drift.by_slot(self.slots, seed)
         return Trace(
             requests=self.requests(seed),
             budget_macs=self.budgets_macs(seed),
             stream=self.stream[0].name,
             duration_s=np.full(self.slots, self.slot_s),
-            corruption=(drift.corruption,) * self.slots,
-            severity=tuple(drift.severity_by_slot(self.slots).tolist()),
+            corruption=drift.corruptions,
+            severity=tuple(drift.severities.tolist()),
             source=f"scenario {self.name}",
         )
 

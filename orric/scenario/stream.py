@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from orric.drift import Drift
+from orric.drift import AnyDrift, Steps
 from orric.scenario.gpu import FromCsv, kind_of
 from orric.section import Amount, Count, Name, Positive, Section
 
@@ -157,7 +157,7 @@ class Stream(Section):
     arrivals: Literal["upload", "deterministic", "poisson", "bursty", "timestamps"] = "upload"
     burst: Burst | None = None
     forecast: Literal["oracle", "last", "ewma"] = "oracle"
-    drift: Drift = Drift(corruption="none", severities=(0,))
+    drift: AnyDrift = Steps(corruption="none", severities=(0,))
     gpu: Name | None = None
     workers: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     batch: Batch = Batch()

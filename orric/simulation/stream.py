@@ -99,7 +99,7 @@ class StreamState:
             raise ScenarioError(f"{where}: fault", "a burst cannot multiply given times", "choose other arrivals")
         self.meant = np.floor(meant * bursts)
         self.forecasts = forecasts(self.spec, meant, self.meant)
-        self.severities = self.spec.drift.severity_by_slot(scenario.slots)
+        self.drift = self.spec.drift.by_slot(scenario.slots, seed, index)
         self.choice = Choice(profile, allocator)
         limit = self.spec.queue_limit
         discipline = Discipline(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from orric.drift import Array
 from orric.exceptions import ScenarioError, extra, nearest
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -40,7 +41,7 @@ class Dataset:
     streamed: np.ndarray[Any, np.dtype[np.intp]]
 
     def draw(
-        self, count: int, rng: np.random.Generator, part: str = "streamed"
+        self, count: int, rng: np.random.Generator, part: str = "streamed", label_mix: Array | None = None
     ) -> tuple[Pixels, np.ndarray[Any, np.dtype[np.int64]]]:
         """Draw images of one part with replacement, each shifted by up to two pixels each way.
 
@@ -50,12 +51,30 @@ class Dataset:
             count: How many.
             rng: Source of randomness.
             part: "pretraining", "held_out" or "streamed".
+            label_mix: Probability of each class, shape (classes,), on any scale; within a class every image is as
+                likely. Left out, every image is as likely as any other.
 
         Returns:
             Images of shape (count, 32, 32, 3) and labels of shape (count,).
+
+        Raises:
+            ScenarioError: No image of the part is of a class with a weight.
         """
-        chosen = rng.choice(getattr(self, part), size=count)
+        indices = getattr(self, part)
+        odds = None if label_mix is None else self._odds(indices, np.asarray(label_mix, float))
+        chosen = rng.choice(indices, size=count, p=odds)
         return shifted(self.images[chosen], rng), self.labels[chosen]
+
+    def _odds(self, indices: np.ndarray[Any, np.dtype[np.intp]], label_mix: Array) -> Array:
+        """Return the probability of each image, so that the classes come in the proportions of the mix."""
+        labels = self.labels[indices]
+        images = np.bincount(labels, minlength=len(self.classes))
+        missing = np.flatnonzero((images == 0) & (label_mix > 0))
+        if missing.size:
+            found = f"{self.name} has no image of the class {self.classes[missing[0]]!r} to draw"
+            raise ScenarioError("labels", found, "give that class the weight 0")
+        odds = label_mix[labels] / images[labels]
+        return np.asarray(odds / odds.sum())
 
 
 def shifted(images: Pixels, rng: np.random.Generator, reach: int = 2) -> Pixels:

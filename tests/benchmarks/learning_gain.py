@@ -14,6 +14,7 @@ import numpy as np
 
 import orric
 from orric.comparison import simulate_line
+from orric.drift import Steps
 from orric.workers import in_parallel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ LINES = ("orric", "inference-only", "batch-norm-only")
 def accuracy(corruption: str, line: str, seed: int) -> float:
     """Return the mean accuracy of one line in percent."""
     scenario = orric.load_scenario(ROOT / "simulations/quickstart.toml")
-    stream = scenario.stream[0].model_copy(update={"drift": orric.Drift(corruption=corruption)})
+    stream = scenario.stream[0].model_copy(update={"drift": Steps(corruption=corruption)})
     drifting = scenario.model_copy(update={"stream": (stream,)})
     return 100 * simulate_line(drifting, "onnx", line, seed).mean_accuracy
 

@@ -38,7 +38,10 @@ def test_a_small_calibration_gives_a_profile_that_reads_back(tmp_path):
     assert half.cost_macs == pytest.approx(0.5 * (count_macs(teacher, 32) + 4 * count_macs(student, 32)))
     assert max(one.profit for one in profile.inference) == 1.0
     assert all(one.latency_s > 0 for one in profile.inference)
+    assert len(profile.table) == (5 * 5 + 1) * 4
+    assert all(one.retrained is not None for one in profile.table)
     facts = profile.provenance
+    assert facts["table"]["samples"] == 40
     assert facts["student_sha256"] == sha256(STUDENT)
     assert {"processor", "date", "versions", "seeds", "curve_residual", "validation_error_mean"} <= set(facts)
 

@@ -119,6 +119,18 @@ def test_run_prints_one_json_object(orric, tmp_path):
     assert {row["allocator"] for row in answer["results"]} >= {"orric", "inference-only"}
 
 
+def test_a_run_by_the_measured_table_says_so(orric, tmp_path):
+    status, out, err = orric("run", QUICKSTART, "--accuracy", "table", "--output", tmp_path / "out", "--jobs", 1)
+    assert status == 0, err
+    assert "Accuracies from the measured table" in (tmp_path / "out/report.html").read_text()
+    assert "real models" not in out
+    assert 'model = "table"' in (tmp_path / "out/scenario.toml").read_text()
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["conclusion"][0].startswith("By the measured table, ")
+    assert {row["accuracy_model"] for row in summary["results"]} == {"table"}
+    assert {row["allocator"] for row in summary["results"]} >= {"orric", "teacher-only"}
+
+
 def test_the_resolved_scenario_can_be_run_again(orric, tmp_path):
     orric("run", TABLE3, "--output", tmp_path / "one", "--seed", 5, "--jobs", 1)
     status, _, err = orric("run", tmp_path / "one/scenario.toml", "--output", tmp_path / "two", "--jobs", 1)
@@ -369,6 +381,21 @@ def test_an_interrupted_run_keeps_the_earlier_result(orric, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_table_is_added_to_a_profile(orric, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+
+    def with_table(profile, where, output, *unused):
+        return profile.model_copy(update={"name": f"{profile.name} from {Path(where).name} to {output}"})
+
+    monkeypatch.setattr("orric.calibration.table.with_table", with_table)
+    monkeypatch.chdir(tmp_path)
+    digits = ROOT / "traces/profiles/digits.toml"
+    status, out, err = orric("calibrate", "--table-of", digits, "--json")
+    assert status == 0, err
+    assert json.loads(out) == {"profile": "digits-table.toml", "table_entries": 104, "samples_per_entry": 4000}
+    assert 'name = "digits from digits.toml to digits-table.toml"' in (tmp_path / "digits-table.toml").read_text()
+
+
 def test_an_interrupted_calibration_says_what_it_leaves(orric, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     target = tmp_path / "digits.toml"
@@ -470,7 +497,11 @@ def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
         (["run", TABLE3, "--sed", 3], "--seed"),
         (["run", TABLE3, "--seed", -1], "Invalid value for '--seed'"),
         (["run", TABLE3, "--seed", 2**63], f"{2**63 - 1}"),
-        (["run", TABLE3, "--accuracy", "cruve"], "'curve', 'onnx'"),
+        (["run", TABLE3, "--accuracy", "cruve"], "'curve', 'table', 'onnx'"),
+        (["run", TABLE3, "--accuracy", "table"], "no [[table]] entry for 'fog' of severity 1"),
+        (["calibrate", "--table-of", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["calibrate", "--table-of", FOG], "has no [models] to measure"),
+        (["calibrate", "--table-of", FOG, "--pretrain"], "give one of them"),
         (["run", TABLE3, "--jobs"], "see orric --help"),
         (["run", TABLE3, "--jobs", "two\nlines"], "see orric run --help"),
         (["evluate"], "'evluate'"),

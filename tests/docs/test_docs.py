@@ -358,11 +358,15 @@ def test_quoted_errors_are_those_of_the_profile() -> None:
 def test_every_key_of_the_formats_is_described() -> None:
     scenarios = (ROOT / "docs/guides/scenarios.md").read_text(encoding="utf-8")
     profiles = (ROOT / "docs/guides/profiles.md").read_text(encoding="utf-8")
+    from orric.drift import KINDS, LabelShift
+    from orric.profile import DriftCurve, TableEntry
     from orric.scenario import Gpu, Stream
 
-    for section in (orric.Scenario, Gpu, Stream, orric.Drift):
+    for section in (orric.Scenario, Gpu, Stream, *KINDS.values(), LabelShift):
         for key in section.model_fields:
             assert f"`{key}`" in scenarios, key
-    for section in (orric.Profile, orric.RetrainingConfiguration, orric.InferenceConfiguration, orric.LearningExtent):
+    measured = (DriftCurve, TableEntry)
+    configurations = (orric.RetrainingConfiguration, orric.InferenceConfiguration)
+    for section in (orric.Profile, *configurations, orric.LearningExtent, *measured):
         for key in section.model_fields:
             assert f"`{key}`" in profiles, key

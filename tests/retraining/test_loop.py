@@ -19,6 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import orric
+from orric.drift import DriftBySlot, LabelShift, Steps
 from orric.retraining import loop
 from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy, drifted
 from orric.retraining.loop import Student
@@ -51,6 +52,11 @@ def one_thread() -> Iterator[None]:
 def images_of(slot: int, count: int = 100, corruption: str = "contrast", severity: int = 5) -> tuple[Any, Any]:
     """Draw a slot's drifted images and their true labels."""
     return drifted(load_dataset("digits"), 1, slot, count, corruption, severity)
+
+
+def steady(corruption: str, severity: int, slots: int) -> DriftBySlot:
+    """Return a drift that stays what it is."""
+    return DriftBySlot((corruption,) * slots, np.full(slots, severity))
 
 
 def difference(student: Student, images: np.ndarray, resolution: int) -> float:
@@ -149,7 +155,7 @@ SLOTS = range(1, 6)
 
 def run_loop(profile: orric.Profile, update: str | None, corruption: str = "contrast") -> tuple[list[float], list[Any]]:
     """Serve a few slots, retrain on half of each, and return accuracies and agreements."""
-    model = OnnxAccuracy(profile, corruption, [5] * len(SLOTS), 1, update or "weights")
+    model = OnnxAccuracy(profile, steady(corruption, 5, len(SLOTS)), 1, update or "weights")
     accuracies, agreements = [], []
     for slot in SLOTS:
         model.arrive(slot, 100)
@@ -228,9 +234,25 @@ def test_images_of_a_slot_are_the_same_for_everyone() -> None:
     assert len(labels) == 100
 
 
+def test_classes_of_a_slot_follow_its_mix(profile: orric.Profile) -> None:
+    """Real digits, slot by slot, within five standard errors; the corruption of each slot is its own."""
+    shift = LabelShift(kind="ramp", mixes=((5, 3, 2, 0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 0, 2, 3, 5)))
+    drift = Steps(corruptions=("fog", "contrast"), severities=(4,), labels=shift).by_slot(5, 1)
+    model, count = OnnxAccuracy(profile, drift, 1), 2000
+    assert drift.label_mix is not None
+    for slot, mix in enumerate(drift.label_mix, start=1):
+        model.arrive(slot, count)
+        images, labels = model._waiting.pop()
+        found = np.bincount(labels, minlength=10)
+        assert (abs(found - count * mix) <= 5 * np.sqrt(count * mix * (1 - mix))).all()
+        expected = drifted(load_dataset("digits"), 1, slot, count, "fog" if slot <= 3 else "contrast", 4, mix)
+        assert np.array_equal(images, expected[0])
+        assert np.array_equal(labels, expected[1])
+
+
 def test_waiting_images_are_served_in_order(profile: orric.Profile) -> None:
     """Served in parts over slots, shed from the newest end: together what one pass gets right."""
-    model = OnnxAccuracy(profile, "none", [0, 0, 0], 1)
+    model = OnnxAccuracy(profile, steady("none", 0, 3), 1)
     model.arrive(1, 30)
     right = model.serve(1, 0.0, "32px", 12)
     model.arrive(2, 30)
@@ -243,7 +265,7 @@ def test_waiting_images_are_served_in_order(profile: orric.Profile) -> None:
 
 
 def test_teacher_serves_only_as_many_as_it_is_asked_to(profile: orric.Profile) -> None:
-    model = TeacherAccuracy(profile, "none", [0, 0], 1)
+    model = TeacherAccuracy(profile, steady("none", 0, 2), 1)
     model.arrive(1, 20)
     assert model.serve(1, 0.0, "32px", 5) <= 5
     model.arrive(2, 20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,48 @@ def test_draws_come_from_their_part_with_their_labels() -> None:
             ]
             assert label in found
     assert dataset.draw(0, np.random.default_rng(1))[0].shape == (0, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0] * 10, [8, 0, 0, 1, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0, 0, 3], range(10)]
+)
+def test_a_label_mix_sets_how_often_each_class_comes(weights) -> None:
+    """Counts are binomial, so five of their standard deviations off would be an error of the code."""
+    dataset, count = load_dataset("digits"), 20_000
+    parts = np.array(weights, float) / sum(weights)
+    images, labels = dataset.draw(count, np.random.default_rng(1), label_mix=np.array(weights, float))
+    assert images.shape == (count, 32, 32, 3)
+    found = np.bincount(labels, minlength=10)
+    assert (abs(found - count * parts) <= 5 * np.sqrt(count * parts * (1 - parts))).all()
+
+
+def test_within_a_class_every_image_is_as_likely() -> None:
+    dataset = load_dataset("digits")
+    only = np.flatnonzero(dataset.labels[dataset.streamed] == 3)
+    unshifted = {dataset.images[dataset.streamed[k], 8:24, 8:24].tobytes() for k in only}
+    images, _ = dataset.draw(40_000, np.random.default_rng(1), label_mix=np.eye(10)[3])
+    drawn = [image for image in (image[8:24, 8:24].tobytes() for image in images) if image in unshifted]
+    counts = np.unique(drawn, return_counts=True)[1]
+    expected = 40_000 / 25 / len(only)  # one of 25 shifts is none
+    assert len(counts) == len(only)
+    assert (abs(counts - expected) <= 5 * np.sqrt(expected)).all()
+
+
+def test_no_mix_draws_what_it_always_drew() -> None:
+    """Results of before label shift must come out again, byte for byte."""
+    dataset, rng = load_dataset("digits"), np.random.default_rng(1)
+    chosen = rng.choice(dataset.streamed, size=50)
+    images, labels = dataset.draw(50, np.random.default_rng(1))
+    assert np.array_equal(images, shifted(dataset.images[chosen], rng))
+    assert np.array_equal(labels, dataset.labels[chosen])
+
+
+def test_a_class_without_images_cannot_be_drawn() -> None:
+    dataset = load_dataset("digits")
+    lacking = replace(dataset, streamed=dataset.streamed[dataset.labels[dataset.streamed] != 7])
+    with pytest.raises(orric.ScenarioError, match="no image of the class '7'"):
+        lacking.draw(5, np.random.default_rng(1), label_mix=np.ones(10))
+    assert 7 not in lacking.draw(500, np.random.default_rng(1), label_mix=1.0 - np.eye(10)[7])[1]
 
 
 def test_shifts_reach_two_pixels_each_way_and_repeat_the_edge() -> None:

@@ -1,0 +1,107 @@
+"""The accuracy table: worked by hand from made-up runs, and measured from the real models in small."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import orric
+from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, learning_run
+from orric.calibration.table import fullest_ratio, table_of, table_work, with_table
+from orric.drift import SEVERITIES
+from orric.profile import Profile
+from orric.retraining.accuracy import drifted
+from orric.retraining.loop import Student
+from orric.vision.corruptions import CORRUPTIONS
+
+from ..builders import PROFILES, build_profile
+
+DIGITS = PROFILES / "digits.toml"
+
+
+def made_up(corruption: str, ratio: float, seed: int) -> LearningRun:
+    """Return a run of two slots per severity, right in a part that tells where it belongs."""
+    severities = np.repeat(SEVERITIES if corruption != CLEAN else (0,), 2)
+    rank = [CLEAN, *CORRUPTIONS].index(corruption)
+    parts = 0.1 + 0.05 * rank + 0.03 * severities + 0.2 * ratio + 0.01 * seed
+    parts[0] = 1.0  # must be left out
+    found = {"32px": parts, "20px": parts / 2}
+    return LearningRun(corruption, ratio, np.zeros(len(parts)), parts, severities, found)
+
+
+def test_table_of_made_up_runs():
+    work = table_work(1.0, (1, 3), [CLEAN, *CORRUPTIONS])
+    assert len(work) == 2 * 2 * 6
+    assert all(one.everywhere for one in work)
+    other = made_up("fog", 0.5, 1)
+    table = table_of([other, *(made_up(one.corruption, one.ratio, one.seed) for one in work)], ("32px", "20px"), 1.0)
+    assert len(table) == 26 * 2
+    found = {(one.corruption, one.severity, one.inference): (one.accuracy, one.retrained) for one in table}
+    # The mean over seeds 1 and 3 is what seed 2 would give.
+    assert found["none", 0, "32px"] == pytest.approx((0.12, 0.32))
+    assert found["gaussian_noise", 1, "32px"] == pytest.approx((0.2, 0.4))
+    assert found["fog", 5, "20px"] == pytest.approx((0.47 / 2, 0.67 / 2))
+
+
+def test_never_right_is_no_accuracy_of_0():
+    runs = [made_up(one.corruption, one.ratio, one.seed) for one in table_work(1.0, (1,), [CLEAN, *CORRUPTIONS])]
+    for run in runs:
+        run.by_inference["32px"][:] = 0.0
+    assert 0 < table_of(runs, ("32px",), 1.0)[0].accuracy < 1e-3
+
+
+def test_the_frozen_part_is_what_the_student_gets_right():
+    profile = Profile.load(DIGITS)
+    run = learning_run(profile, Assignment("fog", 0.0, 5, everywhere=True), 10, 30)
+    student = Student(profile)
+    for slot in (1, 4, 10):
+        severity = (slot + 1) // 2
+        images, labels = drifted(student.dataset, 5, slot, 30, "fog", severity)
+        assert run.severities[slot - 1] == severity
+        for name, px in profile.models.resolution_px.items():
+            assert run.by_inference[name][slot - 1] == pytest.approx((student.classify(images, px) == labels).mean())
+    assert np.array_equal(run.by_inference["32px"], run.accuracies)
+    assert not run.extents.any()
+    clean = learning_run(profile, Assignment(CLEAN, 1.0, 5, everywhere=True), 10, 30)
+    assert clean.severities.tolist() == [0, 0]
+    assert set(clean.by_inference) == set(profile.models.resolution_px)
+
+
+def test_adding_a_table_changes_nothing_else(tmp_path):
+    profile, told = Profile.load(DIGITS), []
+    target = tmp_path / "elsewhere" / "digits.toml"
+    target.parent.mkdir()
+    plain = profile.model_copy(update={"table": ()})
+    found = with_table(plain, "digits", target, (1,), 10, 20, 2, lambda what, part: told.append(part))
+    found.save(target)
+    again = Profile.load(target)
+    assert again == found
+    assert len(again.table) == 26 * 4
+    assert told[-1] == 1.0
+    for role in ("student", "teacher"):
+        assert (
+            again.beside(getattr(again.models, role)).resolve()
+            == profile.beside(getattr(profile.models, role)).resolve()
+        )
+    facts = again.provenance.pop("table")
+    assert (facts["samples"], facts["seeds"], facts["slots"]) == (40, [1], 10)
+    profile.provenance.pop("table")
+    kept = {"models", "table"}
+    assert again.model_dump(exclude=kept) == profile.model_dump(exclude=kept)
+    assert fullest_ratio(profile) == 1.0
+
+
+def test_models_that_were_not_measured_get_no_table(tmp_path):
+    with pytest.raises(orric.ProfileError, match=r"small.toml: has no \[models\]"):
+        with_table(build_profile(), "small.toml", tmp_path / "out.toml")
+    shutil.copytree(PROFILES.parent, tmp_path / "traces")
+    teacher = tmp_path / "traces/models/digits-teacher.safetensors"
+    shutil.copy(tmp_path / "traces/models/digits-student.safetensors", teacher)
+    path = tmp_path / "traces/profiles/digits.toml"
+    with pytest.raises(orric.ProfileError, match=r"the teacher's weights in .* are not those") as caught:
+        with_table(Profile.load(path), str(path), tmp_path / "out.toml")
+    assert "\n" not in str(caught.value)
