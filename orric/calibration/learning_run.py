@@ -77,7 +77,8 @@ def learning_run(profile: Profile, assignment: Assignment, slots: int, per_slot:
     else:
         ratios = np.full(slots, ratio)
     measured = np.empty(slots)
-    others = {name: np.empty(slots) for name in models.resolution_px} if assignment.everywhere else {}
+    everywhere = models.resolution_px if assignment.everywhere else {}
+    others = {name: np.empty(slots) for name in everywhere if name != fullest}
     for slot in range(1, slots + 1):
         accuracy.arrive(slot, per_slot)
         measured[slot - 1] = accuracy.serve(slot, 0.0, fullest, per_slot) / per_slot
@@ -90,7 +91,9 @@ def learning_run(profile: Profile, assignment: Assignment, slots: int, per_slot:
             accuracy.retrain(slot, names[float(ratios[slot - 1])])
             accuracy.swap()
     extents = profile.memory.extents(np.full(slots, float(per_slot)), ratios)[:-1]
-    return LearningRun(corruption, ratio, extents, measured, drift.severities, others)
+    # What was served at the fullest need not be classified again.
+    by_inference = {name: others.get(name, measured) for name in everywhere}
+    return LearningRun(corruption, ratio, extents, measured, drift.severities, by_inference)
 
 
 def learning_runs(
