@@ -13,7 +13,7 @@ import orric
 from orric.accuracy import CurveAccuracy, TableAccuracy
 from orric.comparison import compare, lines, simulate_line
 from orric.drift import LabelShift, RandomWalk, Steps
-from orric.scenario import UniformBudget
+from orric.scenario.gpu import UniformBudget
 
 from .builders import PROFILES, ROOT, build_profile, build_scenario, write_profile
 
@@ -148,14 +148,15 @@ def test_a_saved_scenario_with_a_table_is_read(scenario, tmp_path):
         orric.load_scenario(tmp_path / "scenario.toml")
 
 
-def test_lines_by_the_table_go_by_its_name():
+def test_lines_by_the_table_go_by_its_name(tmp_path):
     teacher = {"accuracy": 0.8, "cost_macs": 5e6}
     foggy = {**FOGGY, "teacher_accuracy": 0.75}
     profile = build_profile(drift_curve=(foggy,), table=EVERY, teacher=teacher)
     quick = orric.load_scenario(ROOT / "simulations/table3-fog.toml")
-    stream = quick.stream[0].model_copy(update={"drift": Steps(corruption="fog", severities=(2,))})
+    path = write_profile(profile, tmp_path / "profile.toml")
+    changes = {"profile": str(path), "drift": Steps(corruption="fog", severities=(2,))}
+    stream = quick.stream[0].model_copy(update=changes)
     made = quick.model_copy(update={"stream": (stream,), "allocators": ("orric", "inference-only")})
-    made.__dict__["profile"] = profile
     assert lines(made, "table") == ["orric", "inference-only", "teacher-only"]
     found = {one.allocator: one for one in compare(made, ["table"], 1, jobs=1)}
     assert {one.accuracy_model for one in found.values()} == {"table"}

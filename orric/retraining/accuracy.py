@@ -122,8 +122,8 @@ class OnnxAccuracy:
         self.student.discard()
 
     def retrain(self, collected: int, retraining: str) -> float | None:
-        assert self._kept is not None, "what is retrained on was collected"
-        images, self._kept = self._kept, None
+        # Whoever trains at once need not have had the samples kept.
+        images, self._kept = self._collected[collected] if self._kept is None else self._kept, None
         rng = generator(self._seed, "retraining", self._stream, collected)
         count = round(self._models.sampling_ratio[retraining] * len(images))
         return self.student.retrain(images[rng.permutation(len(images))[:count]], rng)
