@@ -35,6 +35,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/theorems.py
 	$(BIN)/python tests/benchmarks/adversary.py
 	$(BIN)/python tests/benchmarks/regimes.py
+	$(BIN)/python tests/benchmarks/simulation.py
+	$(BIN)/python tests/benchmarks/load.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -226,7 +226,7 @@ def _gap(best: Result, named: Mapping[str, Result]) -> str:
     if other is None or other is best or not (best.retraining_macs > 0).any():
         return ""
     groups, at = severity_groups(best), "at"
-    if len(groups) == 1:
+    if len(groups) == 1 or any("unknown" in name for name in groups):
         at = "in"
         half = np.arange(len(best.slot)) < len(best.slot) // 2
         groups = {"the first half": half, "the second half": ~half}
