@@ -106,8 +106,13 @@ def installed(monkeypatch):
 
     def register(**targets):
         points = [importlib.metadata.EntryPoint(name, target, "orric.allocators") for name, target in targets.items()]
-        found = {"orric.allocators": points}
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found.get(group, []))
+        others = importlib.metadata.entry_points
+
+        # Whoever else loads its plug-ins meanwhile finds them.
+        def entry_points(**wanted):
+            return points if wanted == {"group": "orric.allocators"} else others(**wanted)
+
+        monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
         allocators._installed.cache_clear()
 
     yield register
@@ -151,3 +156,17 @@ class ThirdParty(InferenceOnly):
     """An allocator that is registered elsewhere."""
 
     name = "third-party"
+
+
+def test_a_server_does_not_depend_on_the_number_of_workers() -> None:
+    scenario = orric.load_scenario(ROOT / "simulations/edge-server.toml")
+    one, two = (
+        sorted(compare(scenario, ["curve"], 3, jobs=jobs), key=lambda result: result.allocator) for jobs in (1, 2)
+    )
+    for first, second in zip(one, two, strict=True):
+        assert first.to_frame().equals(second.to_frame())
+        assert first.events == second.events
+        for name, values in first.gpu_columns.items():
+            assert values.tobytes() == second.gpu_columns[name].tobytes()
+        for name, phases in first.latencies.items():
+            assert [part.counts.tolist() for part in phases] == [p.counts.tolist() for p in second.latencies[name]]

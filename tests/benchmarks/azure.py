@@ -152,7 +152,8 @@ def main() -> None:
         print(
             f"\nload {one['load']:g}: time compressed {one['speedup']:.1f} times, {one['slots']} slots of "
             f"{SLOT_S:g} s, {one['requests']:,.0f} requests; retraining done in "
-            f"{one['retrained']:.0%} of the slots; accuracy {one['accuracy']:.2%}, {one['accuracy_without']:.2%} without retraining"
+            f"{one['retrained']:.0%} of the slots; accuracy {one['accuracy']:.2%}, "
+            f"{one['accuracy_without']:.2%} without retraining"
         )
         print(f"{'latency in ms':18}" + "".join(f"{phase:^27}" for phase in one["latencies_ms"]["all"]))
         print(f"{'stream':18}" + "".join(f"{column:>9}" for _ in one["latencies_ms"]["all"] for column in COLUMNS))
