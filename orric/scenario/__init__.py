@@ -319,13 +319,14 @@ class Scenario(Section):
         )
 
     def _column(self, path: Path, values: Array) -> Array:
-        if len(values) < self.slots:
+        if len(values) != self.slots:
+            remedy = "add rows" if len(values) < self.slots else "cut the file"
             raise ScenarioError(
                 str(path),
                 f"holds {len(values)} slots and the scenario asks for {self.slots}",
-                f"add rows, or set slots = {len(values)}",
+                f"{remedy}, or set slots = {len(values)}",
             )
-        return values[: self.slots]
+        return values
 
 
 def load_scenario(path: str | Path) -> Scenario:

@@ -131,10 +131,39 @@ def test_every_gpu_has_its_budgets_in_one_file(profile_path: Path, tmp_path: Pat
         load_budgets(path, "gpu1")
 
 
-def test_a_trace_shorter_than_the_scenario_is_refused(profile_path: Path, tmp_path: Path) -> None:
-    orric.Trace(requests=[1, 2], budget_macs=[1e9, 1e9]).save(tmp_path / "short.csv")
-    with pytest.raises(orric.ScenarioError, match="holds 2 slots and the scenario asks for 8"):
-        server(profile_path, requests={"csv": str(tmp_path / "short.csv")}).placement()
+@pytest.mark.parametrize(("slots", "remedy"), [(2, "add rows"), (9, "cut the file")])
+def test_a_trace_of_another_length_than_the_scenario_is_refused(
+    profile_path: Path, tmp_path: Path, slots: int, remedy: str
+) -> None:
+    orric.Trace(requests=[1] * slots, budget_macs=[1e9] * slots).save(tmp_path / "other.csv")
+    message = f"holds {slots} slots and the scenario asks for 8; {remedy}, or set slots = {slots}"
+    for changes in (
+        {"requests": {"csv": str(tmp_path / "other.csv")}},
+        {"budget": {"csv": str(tmp_path / "other.csv")}},
+    ):
+        with pytest.raises(orric.ScenarioError, match=message):
+            server(profile_path, **changes).check("server.toml")
+
+
+def test_a_request_that_is_lost_or_stays_too_long_is_noticed(profile_path: Path, monkeypatch: Any) -> None:
+    from orric.simulation.queueing import Queue
+
+    advance = Queue.advance
+
+    def lossy(queue: Queue, *given: Any) -> Any:
+        window = advance(queue, *given)
+        window.served_by = {version: count - 1 for version, count in window.served_by.items()}
+        return window
+
+    def slow(queue: Queue, *given: Any) -> Any:
+        window = advance(queue, *given)
+        window.latencies_s = window.latencies_s * 1.01
+        return window
+
+    for fault, told in ((lossy, "requests came and"), (slow, "their number says")):
+        monkeypatch.setattr(Queue, "advance", fault)
+        with pytest.raises(orric.SimulationError, match=told):
+            orric.simulate(server(profile_path), orric.Orric())
 
 
 def test_measured_service_times_are_drawn_around_their_mean(profile_path: Path, tmp_path: Path) -> None:

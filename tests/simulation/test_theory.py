@@ -41,8 +41,8 @@ def check(batch_means: np.ndarray, theory: float) -> None:
     assert half < 0.08 * theory
 
 
-def m_d_c_wait(load: float, workers: int) -> float:
-    """Return the mean wait of M/D/c, service 1, by Crommelin's chain of the number present a service time apart."""
+def m_d_c(load: float, workers: int) -> tuple[float, float]:
+    """Return mean wait and probability of a wait of M/D/c, service 1, by Crommelin's chain a service time apart."""
     rate, most = load * workers, 40 * workers + 200
     jumps = stats.poisson.pmf(np.arange(most + 1), rate)
     chain = np.zeros((most + 1, most + 1))
@@ -53,7 +53,8 @@ def m_d_c_wait(load: float, workers: int) -> float:
     system = np.vstack([(chain.T - np.eye(most + 1)), np.ones(most + 1)])
     present = np.linalg.lstsq(system, np.append(np.zeros(most + 1), 1.0), rcond=None)[0]
     queued = (np.maximum(np.arange(most + 1) - workers, 0) * present).sum()
-    return float(queued / rate)
+    # Arrivals of a Poisson process find what there is on average.
+    return float(queued / rate), float(1 - present[:workers].sum())
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8, 0.9])
@@ -85,14 +86,18 @@ def test_m_d_1(load: float) -> None:
 
 @pytest.mark.parametrize(("load", "workers"), [(0.5, 2), (0.8, 2), (0.8, 4), (0.9, 8)])
 def test_m_d_c(load: float, workers: int) -> None:
-    """Crommelin's stationary number present gives the mean wait by Little's law."""
+    """Crommelin's stationary number present gives the mean wait by Little's law, and who waits at all."""
     found, _ = waits(load, workers, False, 3)
-    batches = np.array_split(found, BATCHES)
-    check(np.array([batch.mean() for batch in batches]), m_d_c_wait(load, workers))
+    batches, (mean, waiting) = np.array_split(found, BATCHES), m_d_c(load, workers)
+    check(np.array([batch.mean() for batch in batches]), mean)
+    check(np.array([(batch > 1e-9).mean() for batch in batches]), waiting)
 
 
-def m_m_1_present(load: float, speeds: tuple[float, float], times: tuple[float, float], most: int = 400) -> float:
-    """Return the mean number present after two times of different speeds, from an empty start (forward equations)."""
+def m_m_1_present(load: float, speeds: tuple[float, float], times: tuple[float, float], most: int = 400) -> np.ndarray:
+    """Return how likely each number present is after two times of different speeds, from an empty start.
+
+    By the forward equations.
+    """
     present = np.zeros(most + 1)
     present[0] = 1.0
     for speed, time in zip(speeds, times, strict=True):
@@ -108,7 +113,7 @@ def m_m_1_present(load: float, speeds: tuple[float, float], times: tuple[float, 
             down[0] += speed / total * vector[0]
             vector = up + down
         present = mixed
-    return float((np.arange(most + 1) * present).sum())
+    return present
 
 
 def test_m_m_1_with_a_change_of_speed() -> None:
@@ -123,4 +128,7 @@ def test_m_m_1_with_a_change_of_speed() -> None:
         queue = Queue()
         queue.advance(0.0, stretches, labels, arrivals, 0.0, 1.0, rng.standard_exponential(len(arrivals)))
         present[run] = queue.waiting
-    check(np.array([batch.mean() for batch in np.array_split(present, BATCHES)]), m_m_1_present(load, speeds, times))
+    theory, batches = m_m_1_present(load, speeds, times), np.array_split(present, BATCHES)
+    check(np.array([batch.mean() for batch in batches]), float((np.arange(len(theory)) * theory).sum()))
+    for number in (0, 3, 8):
+        check(np.array([(batch > number).mean() for batch in batches]), float(theory[number + 1 :].sum()))
