@@ -19,6 +19,7 @@ from orric.profile import Profile, TableEntry
 from orric.records import Array, Result
 from orric.scenario import ConstantBudget, Scenario
 from orric.simulation import engine
+from orric.simulation.faults import bursts, schedule
 from orric.workers import in_parallel
 
 Model = Literal["curve", "table", "onnx"]
@@ -121,15 +122,15 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int, reques
     Raises:
         AllocatorError: The allocator misbehaves.
     """
+    record = False if requests is None else requests / f"{line}-{model}.parquet"
     if line == "teacher-only":
-        return _teacher_only(scenario, model, seed)
+        return _teacher_only(scenario, model, seed, record)
     if line == "batch-norm-only":
         accuracies = _accuracies(scenario, model, seed, update="statistics")
-        result = engine.simulate(scenario, make_allocator("orric"), accuracies, seed)
+        result = engine.simulate(scenario, make_allocator("orric"), accuracies, seed, record=record)
         return replace(
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
-    record = False if requests is None else requests / f"{line}-{model}.parquet"
     try:
         result = engine.simulate(
             scenario, make_allocator(line), _accuracies(scenario, model, seed), seed, record=record
@@ -162,18 +163,26 @@ def _accuracies(
     return found
 
 
-def _teacher_only(scenario: Scenario, model: Model, seed: int) -> Result:
+def _teacher_only(scenario: Scenario, model: Model, seed: int, record: bool | Path) -> Result:
     """Serve by the teachers on whole GPUs, whatever the budgets: a line to compare with, not an allocator."""
     placement, stand_ins = scenario.placement(), [_teacher_of(profile) for profile in scenario.profiles]
-    gpus = []
+    gpus, faults = [], schedule(scenario, seed)
     for gpu in scenario.gpu:
         there = [k for k, name in enumerate(placement) if name == gpu.name]
-        needs = [scenario.requests(seed, k) * stand_ins[k].inference[0].cost_macs for k in there]
+        needs = [
+            scenario.requests(seed, k)
+            * bursts(scenario, faults, scenario.stream[k].name)
+            * stand_ins[k].inference[0].cost_macs
+            for k in there
+        ]
         most = float(sum(needs, np.zeros(1)).max()) / scenario.slot_s
         gpus.append(gpu.model_copy(update={"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}))
-    unrestricted = scenario.model_copy(update={"gpu": tuple(gpus), "spare": "inference"})
+    streams = [one.model_copy(update={"gpu": name}) for one, name in zip(scenario.stream, placement, strict=True)]
+    unrestricted = scenario.model_copy(update={"gpu": tuple(gpus), "stream": tuple(streams), "spare": "inference"})
     accuracies = _accuracies(scenario, model, seed, teachers=stand_ins)
-    result = engine.simulate(unrestricted, make_allocator("inference-only"), accuracies, seed, profiles=stand_ins)
+    result = engine.simulate(
+        unrestricted, make_allocator("inference-only"), accuracies, seed, profiles=stand_ins, record=record
+    )
     # Its use is told against the budget that it ignores.
     budgets = {gpu.name: scenario.budgets_macs(seed, n) for n, gpu in enumerate(scenario.gpu)}
     told = zip(result.columns["slot"].tolist(), result.columns["gpu"].tolist(), strict=True)

@@ -197,7 +197,8 @@ class Result:
     @property
     def mean_accuracy(self) -> float:
         """Long-term accuracy: (P) divided by all requests; shed and waiting ones count as wrong."""
-        return self.value / float(self.columns["requests"].sum())
+        # Where every request arrives after the end there is nothing to divide by.
+        return self.value / (float(self.columns["requests"].sum()) or 1.0)
 
     @property
     def latency(self) -> LatencyHistogram:
@@ -281,7 +282,7 @@ class Result:
             "shed": float(columns["shed"].sum()),
             "budget_used": float(used.sum()) / budget if budget else 0.0,
             "retraining_part": float(columns["retraining_macs"].sum() / used.sum()) if used.any() else 0.0,
-            "macs_per_request": float(used.sum() / requests),
+            "macs_per_request": float(used.sum() / (requests or 1.0)),
         }
 
     def to_frame(self) -> pandas.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from orric.records import Observation
 
 
 class SplitBudget(Allocator):
-    """Give every stream the part of its GPU's budget that it has of the demand, and let one allocator decide each.
+    """Give every stream its part of its GPU's budget, and let one allocator decide each.
 
-    The demand of a stream is what its requests cost at its dearest inference configuration. Every stream is an
+    That is what its requests cost at the cheapest pair, and of what then is left the part that it has of the demand:
+    what its requests cost at its dearest inference configuration. Every stream is an
     instance of (P) of its own under the budgets it gets, and the allocator's competitive ratio holds for each; none is
     proved for all of them together.
 
@@ -36,22 +38,31 @@ class SplitBudget(Allocator):
             decider.reset(Task(task.horizon, (stream,), (stream.gpu,)), child)
         self._numbers = {stream.name: k for k, stream in enumerate(task.streams)}
         self._costs = np.array([stream.inference[-1].cost_macs for stream in task.streams])
+        self._cheapest = np.array([stream.cheapest_macs for stream in task.streams])
         self._places = np.array([task.gpus.index(stream.gpu) for stream in task.streams])
+        self._gpus = len(task.gpus)
+        self._alone = np.bincount(self._places, minlength=self._gpus)[self._places] == 1
 
     def decide(self, slot: Slot) -> Allocation:
-        demands = np.array(slot.requests) * self._costs
-        totals = np.bincount(self._places, demands, len(slot.budgets_macs))[self._places]
+        requests, budgets = np.array(slot.requests), np.array(slot.budgets_macs)
+        least, demands = requests * self._cheapest, requests * self._costs
+        rest = np.maximum(budgets - self._summed(least), 0.0)
+        totals = self._summed(demands)[self._places]
         parts = np.divide(demands, totals, out=np.zeros(len(demands)), where=totals > 0)
         # A little less, so that rounding never makes the parts more than the whole.
-        parts = np.where(parts < 1, parts * (1 - 1e-12), 1.0)
-        budgets = (np.array(slot.budgets_macs)[self._places] * parts).tolist()
+        given = least + rest[self._places] * parts * (1 - 1e-12)
+        given = np.where(self._alone, budgets[self._places], given).tolist()
         answers = [
-            decider.decide(Slot(slot.index, (budget,), (requests,)))
-            for decider, budget, requests in zip(self._deciders, budgets, slot.requests, strict=True)
+            decider.decide(Slot(slot.index, (budget,), (number,)))
+            for decider, budget, number in zip(self._deciders, given, slot.requests, strict=True)
         ]
         return Allocation(
             tuple(replace(answer.streams[0]) for answer in answers), "; ".join(answer.reason for answer in answers[:3])
         )
+
+    def _summed(self, values: Any) -> Any:
+        """Add up over the streams of each GPU."""
+        return np.bincount(self._places, values, self._gpus)
 
     def observe(self, record: Observation) -> None:
         self._deciders[self._numbers[record.stream]].observe(record)

@@ -18,7 +18,7 @@ from orric.objective import feasible
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.scenario.fault import OF_GPU, Fault
-from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu
+from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, TimeSlice
 from orric.scenario.stream import ConstantRequests, FromTimestamps, Stream
 from orric.section import Name, Positive, Section
 from orric.timestamps import Timestamps
@@ -136,6 +136,13 @@ class Scenario(Section):
             if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model != "onnx":
                 raise ScenarioError(
                     f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'
+                )
+        for number, gpu in enumerate(self.gpu, start=1):
+            if isinstance(gpu.sharing, TimeSlice) and gpu.sharing.round_s > self.slot_s:
+                raise ScenarioError(
+                    f"{where}: gpu.{number}.sharing.round_s",
+                    f"found {gpu.sharing.round_s:g}, and a slot has {self.slot_s:g} s",
+                    "let many rounds go into a slot",
                 )
         for number, fault in enumerate(self.fault, start=1):
             kind, name, known = "stream", fault.stream, streams

@@ -133,7 +133,7 @@ class _Run:
         self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
         self.jobs: dict[str, Job] = {}
         self.finished: dict[str, tuple[float, float | None]] = {}
-        self.swaps: dict[str, bool] = {}
+        self.swaps: dict[str, Job] = {}
         self.worked_macs: dict[str, float] = {}
         self.refusing: set[tuple[str, int]] = set()
         self.records: list[SlotRecord] = []
@@ -172,13 +172,12 @@ class _Run:
             decided, reason, refused = self._decide(slot)
             self._begin(slot, begin_s, decided, refused)
             for fault in self.faults.get(slot, ()):
-                if fault.kind != "burst":
-                    environment.process(self._fail(fault, slot))
+                environment.process(self._fail(fault, slot))
             yield environment.timeout(max(end_s - environment.now, 0.0))
             for job in list(self.jobs.values()):
                 # A share that is exactly enough may end an instant late by rounding.
-                if job.process.is_alive and job.expected_s <= end_s + ROUNDING * scenario.slot_s:
-                    yield job.process
+                if job.expected_s <= end_s + ROUNDING * scenario.slot_s:
+                    job.complete()
             self._end(slot, end_s, decided, reason, waiting)
 
     def _begin(self, slot: int, begin_s: float, decided: Sequence[StreamAllocation], refused: Sequence[int]) -> None:
@@ -198,7 +197,7 @@ class _Run:
                 # What costs nothing is done at once.
                 stream.gained[slot - 1] = retraining.profit
                 self.finished[stream.name] = (1.0, None)
-            elif stream.stages_begin(retraining):
+            elif stream.has_samples:
                 forecast = float(stream.forecasts[slot - 1])
                 work = stages(stream.profile, retraining, forecast, gpu.spec)
                 if sum(work.values()) > 0 and gpu.shares[stream.name][0] > 0:
@@ -223,22 +222,27 @@ class _Run:
         agreement = stream.accuracy.retrain(job.collected, job.retraining.name)
         stream.change(now_s, phase=AFTER)
         gpu.set_paces(now_s, self.jobs)
-        if (stream.name, job.slot) in self.refusing:
-            stream.accuracy.discard()
-            self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap")
-            self.finished[stream.name] = (0.0, agreement)
-            return
-        stream.gained[job.slot - 1] = job.retraining.profit
         self.finished[stream.name] = (1.0, agreement)
         if job.slot < self.slot:
             self._tell(stream.name, f"retraining of slot {job.slot} done in slot {self.slot}")
-        if stream.spec.retraining.takeover == "completion" and now_s < self.slot * self.scenario.slot_s:
+        if stream.spec.retraining.takeover == "completion" and now_s < (self.slot - ROUNDING) * self.scenario.slot_s:
             stream.flush(now_s)
-            stream.accuracy.swap()
-            stream.new_version(self.slot if job.slot == self.slot else self.slot - 1)
-            stream.pause(now_s, now_s + stream.profile.swap.pause_s)
+            if self._takes_over(stream, job):
+                stream.new_version(self.slot if job.slot == self.slot else self.slot - 1)
+                stream.pause(now_s, now_s + stream.profile.swap.pause_s)
         else:
-            self.swaps[stream.name] = True
+            self.swaps[stream.name] = job
+
+    def _takes_over(self, stream: StreamState, job: Job) -> bool:
+        """Let new weights serve from now on, unless they are corrupt; say whether they do."""
+        if (stream.name, job.slot) in self.refusing:
+            stream.accuracy.discard()
+            self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap")
+            self.finished[stream.name] = (0.0, self.finished[stream.name][1])
+            return False
+        stream.gained[job.slot - 1] = job.retraining.profit
+        stream.accuracy.swap()
+        return True
 
     def _end(
         self,
@@ -260,16 +264,15 @@ class _Run:
                     self._progress(stream, job)
             stream.flush(end_s)
             stream.check_conservation(before)
+            swap = self.swaps.pop(stream.name, None)
+            if swap is not None and self._takes_over(stream, swap) and stream.profile.swap.pause_s:
+                stream.paused_until_s = end_s + stream.profile.swap.pause_s
             part, agreement = self.finished.get(stream.name, (0.0, None))
             record = self._record(slot, stream, allocation, reason, part, agreement)
             self.records.append(record)
             for phase, histogram in enumerate(self.latencies[stream.name]):
                 histogram.counts += stream.now.counts[phase]
                 histogram.total_s += float(stream.now.latencies_s[phase])
-            if self.swaps.pop(stream.name, False):
-                stream.accuracy.swap()
-                if stream.profile.swap.pause_s:
-                    stream.paused_until_s = end_s + stream.profile.swap.pause_s
             observations.append(
                 Observation(
                     slot, stream.name, record.requests, record.served, record.late, record.shed, part, agreement
@@ -357,7 +360,9 @@ class _Run:
             gpu.recover(float(self.environment.now), self.jobs)
             return
         stream = next(stream for stream in self.streams if stream.name == fault.stream)
-        if fault.kind == "clock-skew":
+        if fault.kind == "burst":
+            self._tell(stream.name, f"{fault.factor:g} times the requests in this slot")
+        elif fault.kind == "clock-skew":
             self._tell(stream.name, f"its clock is {fault.skew_s:g} s off from now on")
         elif fault.kind == "corrupt-weights":
             self.refusing.add((stream.name, slot))
@@ -365,6 +370,8 @@ class _Run:
             self.jobs[stream.name].account(now_s)
             self._lose(stream, self.jobs[stream.name], "crashed")
             stream.change(now_s, phase=BEFORE)
+        else:
+            self._tell(stream.name, "a crash found no retraining")
 
     def _decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int]]:
         """Ask the allocator; return its decisions, its reason, and how many requests of each stream must be shed."""
@@ -456,17 +463,16 @@ class _Run:
                 serving = requests * inference.cost_macs / whole
                 free.append(k)
             gpu.shares[self.streams[k].name] = share, serving
-        names = {self.streams[k].name for k in free}
+        # In the order of the streams: sums must not depend on that of a set.
+        names = [self.streams[k].name for k in free]
         fixed = sum(
             retraining + (0.0 if name in names else serving) for name, (retraining, serving) in gpu.shares.items()
         )
         wanted = sum(gpu.shares[name][1] for name in names)
         left = max(budget_macs / whole - fixed, 0.0)
-        for name in names:
-            retraining_share, serving = gpu.shares[name]
-            if self.scenario.spare == "inference" and left > wanted:
-                serving = left * serving / wanted if len(names) > 1 and wanted > 0 else left
-            elif wanted > left:
-                # An overloaded slot asks for more than there is.
-                serving = serving * left / wanted if len(names) > 1 else left
-            gpu.shares[name] = retraining_share, serving
+        # An overloaded slot asks for more than there is.
+        if wanted > left or self.scenario.spare == "inference":
+            for name in names:
+                retraining_share, serving = gpu.shares[name]
+                part = serving / wanted if wanted > 0 else 1 / len(names)
+                gpu.shares[name] = retraining_share, left if len(names) == 1 else left * part

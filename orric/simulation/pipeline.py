@@ -96,7 +96,12 @@ class Job:
     def stop(self) -> None:
         """Give it up."""
         if self.process.is_alive:
-            self.process.interrupt("given up")
+            self.process.interrupt("over")
+
+    def complete(self) -> None:
+        """Be done now: but for rounding it is."""
+        self.stop()
+        self._finish()
 
     def _run(self) -> Generator[simpy.Event, Any, None]:
         try:
@@ -111,6 +116,9 @@ class Job:
                     break
         except simpy.Interrupt:
             return
+        self._finish()
+
+    def _finish(self) -> None:
         for stage, left_s in self._stages.items():
             # Shares in use do not change within a pace, so what was left tells the use.
             self.used_s[stage] += left_s * (self.pace.usage / self.pace.speed if self.pace.speed else 0.0)

@@ -451,6 +451,21 @@ class Queue:
             times_s=rows[:done] if self.recorded else None,
         )
 
+    def refuse(self, arrivals: Array) -> Window:
+        """Number requests that were shed before they came to the queue.
+
+        Args:
+            arrivals: When they arrived, shape (n,).
+        """
+        count = len(arrivals)
+        numbers = np.full((count, 2), -1, np.int64)
+        numbers[:, 0] = self._arrived + np.arange(count)
+        self._arrived += count
+        times_s = np.full((count, 3), np.nan)
+        times_s[:, 0] = arrivals
+        counts = np.zeros((PHASES, BUCKETS), np.int64)
+        return Window(counts, np.zeros(PHASES), {}, 0, count, 0, 0.0, 0.0, 0.0, numbers, times_s)
+
     def _make_room(self, count: int, varied: bool) -> None:
         """Move the waiting requests to the front, and let `count` more fit behind them."""
         head, tail = self._span

@@ -41,6 +41,8 @@ class RequestLog:
     """
 
     def __init__(self, path: Path, streams: list[str]) -> None:
+        if not path.name or path.is_dir():
+            raise ScenarioError(f"{str(path)!r}", "is a folder", "give a file for requests")
         self._path, self._partial = path, path.with_name(f".{path.name}.partial")
         self._names, self._streams = pyarrow.array(streams), {name: k for k, name in enumerate(streams)}
         self._parts: list[tuple[int, int, Window]] = []

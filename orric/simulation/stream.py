@@ -9,7 +9,7 @@ import numpy as np
 
 from orric.accuracy import AccuracyModel
 from orric.allocators.choice import Choice
-from orric.configuration import InferenceConfiguration, RetrainingConfiguration
+from orric.configuration import InferenceConfiguration
 from orric.exceptions import ScenarioError, SimulationError
 from orric.latency import BUCKETS
 from orric.profile import Profile
@@ -140,8 +140,10 @@ class StreamState:
             times, self._overdue = times[:inside], times[inside:]
             count, windows = len(times), arrivals.timestamps(times, begin_s, end_s)
         self.arrived[slot - 1] = count
+        # Of those who are late by their clock some are not there to be refused.
+        refused = min(refused, count)
         self._left, self._pending = count - refused, windows
-        self._window: tuple[float, Array] | None = None
+        self._window: tuple[float, Array, Array] | None = None
         self.now.shed = refused
         self.accuracy.arrive(slot, count)
         self.accuracy.shed(refused)
@@ -198,10 +200,10 @@ class StreamState:
 
     def flush(self, now_s: float) -> None:
         """Serve up to a time, under one version; the next version begins then."""
-        self._close(now_s)
         ends = self.slot * self.slot_s
         last = now_s >= ends - ROUNDING * self.slot_s
         now_s = ends if last else now_s
+        self._close(now_s)
         finished: dict[int, int] = {}
         place = 0
         for until_s, times in self._take(now_s):
@@ -251,17 +253,18 @@ class StreamState:
         """Yield windows of arrivals up to a time; what lies beyond stays for the next call."""
         while self._begin_s < until_s:
             if self._window is None:
-                self._window = next(self._pending, (self.slot * self.slot_s, np.empty(0)))
-                times = self._window[1]
-                self._window = (self._window[0], times[: self._left])
+                end_s, times = next(self._pending, (self.slot * self.slot_s, np.empty(0)))
+                self._window = (end_s, times[: self._left], times[self._left :])
                 self._left -= len(self._window[1])
-            end_s, times = self._window
+            end_s, times, refused = self._window
             if end_s <= until_s:
                 self._window = None
                 yield end_s, times
+                if self._record is not None and len(refused):
+                    self._record(self.name, self.slot, self.queue.refuse(refused))
             else:
                 inside = int(np.searchsorted(times, until_s))
-                self._window = (end_s, times[inside:])
+                self._window = (end_s, times[inside:], refused)
                 yield until_s, times[:inside]
 
     def _factors_of(self, count: int) -> Array | None:
@@ -312,11 +315,12 @@ class StreamState:
     @property
     def collected(self) -> int:
         """The slot whose samples retraining can use: uploads are there when the slot starts, others one slot later."""
-        return self.slot if self.spec.arrivals == "upload" else self.slot - 1
+        return self.slot if self.spec.arrivals == "upload" and not self._skewed else self.slot - 1
 
-    def stages_begin(self, retraining: RetrainingConfiguration) -> bool:
-        """Say whether there is anything to retrain on."""
-        return retraining.cost_macs > 0 and self.collected > 0
+    @property
+    def has_samples(self) -> bool:
+        """Whether there is anything to retrain on."""
+        return self.collected > 0 and self.arrived[self.collected - 1] > 0
 
 
 def forecasts(stream: Stream, meant: Array, arrived: Array) -> Array:

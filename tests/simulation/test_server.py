@@ -273,14 +273,17 @@ def test_energy_is_that_of_the_shares_at_work(profile_path: Path) -> None:
 
 
 def test_a_simulation_that_stands_still_names_who_waits(profile_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orric.simulation.pipeline import Job
+    from orric.simulation.engine import _Run
 
-    def stuck(job: Job) -> Any:
-        job.expected_s = 0.0
-        yield job.environment.event()
+    begin = _Run._begin
 
-    monkeypatch.setattr(Job, "_run", stuck)
-    monkeypatch.setattr(Job, "_expect", lambda job: None)
+    def stuck(run: _Run, *given: Any) -> Any:
+        begin(run, *given)
+        # Nothing is due any more, neither the slot's end nor the job's.
+        run.environment._queue.clear()
+
+    monkeypatch.setattr(_Run, "_begin", stuck)
+    monkeypatch.setattr("simpy.Environment.timeout", lambda environment, *given: environment.event())
     message = (
         r"slot 1: nothing will happen any more; waiting: the clock, retraining of camera-0 \(slot 1, stage train\)"
     )
