@@ -17,7 +17,6 @@ import pytest
 from rich.console import Console
 
 from orric.allocators import _installed
-from orric.cli import main
 from orric.cli.experiments import DISPENSABLE
 from orric.report.page import columns_with
 
@@ -26,20 +25,6 @@ FOG = ROOT / "traces/profiles/cifar10c-fog.toml"
 QUICKSTART = ROOT / "simulations/quickstart.toml"
 TABLE3 = ROOT / "simulations/table3-fog.toml"
 TRACE = "slot,requests,budget_macs\n1,1000,7.94e9\n2,1000,8.637e10\n"
-
-
-@pytest.fixture
-def orric(monkeypatch, capsys):
-    """Run the command line in this process; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["orric", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

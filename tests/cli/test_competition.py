@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +12,11 @@ import pytest
 from rich.console import Console
 
 import orric as package
-from orric.cli import main
 
 from ..builders import build_profile, random_trace
 
 TOP = ("theorem2", "theorem3", "theorem4", "corollary1_slots", "crossing_slots")
 QUICK = ("--slots", 3, "--restarts", 2, "--evaluations", 60, "--jobs", 1)
-
-
-@pytest.fixture
-def orric(monkeypatch, capsys):
-    """Run the command line in this process; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["orric", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(SystemExit) as stop:
-            main()
-        signal.signal(signal.SIGTERM, before)
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import orric as package
-from orric.cli import main
 from orric.cli.traces import Kind
 from orric.importers import IMPORTERS
 from orric.workload import KINDS
@@ -30,22 +27,6 @@ FUNCTIONS = """HashOwner,HashApp,HashFunction,Trigger,1,2,3,4
 o,a,f1,http,3,0,1,0
 o,a,f2,timer,1,1,1,1
 """
-
-
-@pytest.fixture
-def orric(monkeypatch, capsys):
-    """Run the command line in this process; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["orric", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(SystemExit) as stop:
-            main()
-        signal.signal(signal.SIGTERM, before)
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(autouse=True)

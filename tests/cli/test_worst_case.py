@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import orric as package
-from orric.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "traces/profiles/digits.toml"
@@ -20,19 +19,10 @@ TIGHT = ROOT / "traces/workloads/tight.csv"
 WORST = ROOT / "traces/workloads/worst-orric-digits.csv"
 
 
-@pytest.fixture
-def orric(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process and a folder of its own; return exit status, output and errors."""
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Enter a folder of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["orric", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def about(profile=DIGITS, trace=TIGHT):
