@@ -14,6 +14,7 @@ from orric.configuration import undominated
 from orric.exceptions import ProfileError
 from orric.learning import LearningCurve
 from orric.profile import Profile, TableEntry
+from orric.randomness import generator
 
 
 class AccuracyModel(Protocol):
@@ -37,12 +38,17 @@ class AccuracyModel(Protocol):
         """
         ...
 
-    def retrain(self, collected: int, retraining: str) -> float | None:
+    def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
         """Label samples that arrived in the slot `collected` and train on them; the weights wait for `swap`.
+
+        Args:
+            collected: The slot, from 1.
+            retraining: Name of the retraining configuration.
+            extent: The student's learning extent before this training.
 
         Returns:
             The part of the labelled samples on which the student, before training, agreed with the teacher;
-            None where nothing is really labelled.
+            None where no sample was labelled.
         """
         ...
 
@@ -60,22 +66,66 @@ class AccuracyModel(Protocol):
 
 
 class _Unsampled:
-    """A model without samples and weights of its own."""
+    """A model without samples and weights of its own.
+
+    What a real server would measure of its student is drawn: of the labelled samples, each agrees with the teacher
+    with the probability that both are right, taken as independent. (That both are wrong in the same way, which
+    happens, is left out.)
+
+    Args:
+        profile: Says how many samples are labelled, and how often the teacher is right.
+        corruptions: Corruption of each slot.
+        severities: Severity of each slot.
+        seed: Seed of the run; left out, an agreement is the probability itself.
+        stream: Number of the stream, from 0.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        corruptions: Sequence[str | None],
+        severities: Sequence[int | None],
+        seed: int | None = None,
+        stream: int = 0,
+    ) -> None:
+        self._told, self._seed, self._stream = profile, seed, stream
+        self._drift = list(zip(corruptions, severities, strict=True))
+        self._best = undominated(profile.inference)[-1].name
+        self._counts: dict[int, int] = {}
+        self._kept: int | None = None
 
     def arrive(self, slot: int, count: int) -> None:
-        """Nothing is kept of the samples."""
+        """Nothing is kept of the samples but their number, as far back as retraining reaches."""
+        self._counts = {kept: self._counts[kept] for kept in self._counts if kept >= slot - 1}
+        self._counts[slot] = count
 
     def shed(self, count: int) -> None:
         """Nothing was kept of the samples."""
 
     def collect(self, slot: int) -> None:
-        """Nothing was kept of the samples."""
+        """Remember how many samples there are, as real models keep them, until the retraining is over."""
+        self._kept = self._counts[slot]
 
-    def retrain(self, collected: int, retraining: str) -> float | None:
-        return None
+    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
+        """Return the expected number of right ones."""
+        raise NotImplementedError
+
+    def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
+        # Whoever trains at once need not have had the samples kept.
+        count, self._kept = self._counts[collected] if self._kept is None else self._kept, None
+        labelled = round(self._told.sampling_ratio(retraining) * count)
+        if not labelled:
+            return None
+        right = self.serve(collected, extent, self._best, 1)
+        chance = min(right * self._told.teacher_accuracy(*self._drift[collected - 1]), 1.0)
+        if self._seed is None:
+            return chance
+        drawn = generator(self._seed, "agreement", self._stream, collected).binomial(labelled, chance)
+        return float(drawn / labelled)
 
     def discard(self) -> None:
-        """There are no weights."""
+        """Forget the samples; there are no weights."""
+        self._kept = None
 
     def swap(self) -> None:
         """There are no weights."""
@@ -88,11 +138,21 @@ class CurveAccuracy(_Unsampled):
         profile: Profits and curves.
         corruptions: Corruption of each slot.
         severities: Severity of each slot.
+        seed: Seed of the run, for agreements with the teacher; left out, they are as expected.
+        stream: Number of the stream, from 0.
     """
 
     name = "curve"
 
-    def __init__(self, profile: Profile, corruptions: Sequence[str | None], severities: Sequence[int | None]) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        corruptions: Sequence[str | None],
+        severities: Sequence[int | None],
+        seed: int | None = None,
+        stream: int = 0,
+    ) -> None:
+        super().__init__(profile, corruptions, severities, seed, stream)
         self._profits = {configuration.name: configuration.profit for configuration in profile.inference}
         self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
 
@@ -111,6 +171,8 @@ class TableAccuracy(_Unsampled):
         profile: With a table.
         corruptions: Corruption of each slot.
         severities: Severity of each slot.
+        seed: Seed of the run, for agreements with the teacher; left out, they are as expected.
+        stream: Number of the stream, from 0.
 
     Raises:
         ProfileError: The table lacks a drift in a configuration that allocators may choose.
@@ -118,7 +180,15 @@ class TableAccuracy(_Unsampled):
 
     name = "table"
 
-    def __init__(self, profile: Profile, corruptions: Sequence[str], severities: Sequence[int]) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        corruptions: Sequence[str],
+        severities: Sequence[int],
+        seed: int | None = None,
+        stream: int = 0,
+    ) -> None:
+        super().__init__(profile, corruptions, severities, seed, stream)
         self._profile, self._most = profile.name, profile.most_profit
         self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
         # Clean images go by one name, whatever they would be without their corruption.

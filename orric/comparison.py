@@ -154,7 +154,7 @@ def _accuracies(
         if model != "onnx":
             read = CurveAccuracy if model == "curve" else TableAccuracy
             own = teachers[k] if teachers is not None else profile
-            found.append(read(own, drift.corruptions, drift.severities.tolist()))
+            found.append(read(own, drift.corruptions, drift.severities.tolist(), seed, k))
             continue
         from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,17 @@ def feasible(requests: Any, retraining_cost_macs: Any, inference_cost_macs: Any,
     True
     """
     return requests * (retraining_cost_macs + inference_cost_macs) <= budget_macs
+
+
+def feasible_together(requests: Any, retraining_cost_macs: Any, inference_cost_macs: Any, budget_macs: float) -> bool:
+    """Say whether sum_k D_k(t) (C^T_k + C^I_k) <= C(t), the budget that several streams share; arrays of shape (K,).
+
+    The sum is rounded once, so it does not depend on the order; for one stream this is `feasible`.
+
+    >>> feasible_together(np.array([1000, 500]), np.array([0.0, 2e6]), np.array([8e6, 8e6]), 13e9)
+    True
+    """
+    return math.fsum((requests * (retraining_cost_macs + inference_cost_macs)).tolist()) <= budget_macs
 
 
 def servable(requests: Any, inference_cost_macs: Any, budget_macs: Any) -> Array:

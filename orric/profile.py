@@ -241,6 +241,22 @@ class Profile(Section):
         """A^T_max, after dominated configurations are removed."""
         return undominated(self.retraining)[-1].profit
 
+    def sampling_ratio(self, retraining: str) -> float:
+        """Return the part of a slot's samples that a retraining configuration labels.
+
+        Where no [models] say it, its profit stands for it, as in the ORRIC paper.
+        """
+        if self.models is not None:
+            return self.models.sampling_ratio[retraining]
+        return min(next(one.profit for one in self.retraining if one.name == retraining), 1.0)
+
+    def teacher_accuracy(self, corruption: str | None, severity: int | None) -> float:
+        """Return how often the teacher is right under a corruption and severity; always, where nothing is known."""
+        for entry in self.drift_curve:
+            if entry.corruption == corruption and entry.severity == severity and entry.teacher_accuracy is not None:
+                return entry.teacher_accuracy
+        return 1.0 if self.teacher is None else self.teacher.accuracy
+
     def curve_for(self, corruption: str | None, severity: int | None) -> LearningCurve:
         """Return the curve under a corruption and severity, or the general one where none was measured."""
         for entry in self.drift_curve:

@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from orric.allocators.base import Allocator, Slot, StreamTask, Task
+from orric.allocators.base import Allocator, Array, Slot, StreamTask, Task
 from orric.allocators.choice import Choice
 from orric.allocators.guard import Guard
 from orric.configuration import Allocation, StreamAllocation
 from orric.exceptions import BudgetError
+from orric.learning import LearningCurve
 from orric.objective import feasible, long_term_accuracy, servable
 from orric.profile import Profile
 from orric.randomness import generator
@@ -61,8 +62,10 @@ def evaluate(
         raise BudgetError(slot + 1, float(trace.budget_macs[slot]), float(trace.requests[slot] * cheapest))
     # Shedding cannot depend on the decision: a slot in which nothing fits has one defined outcome.
     served = servable(trace.requests, task.streams[0].inference[0].cost_macs, trace.budget_macs)
+    corruptions, severities = _drift(trace)
+    curves = profile.curves_for(corruptions, severities)
     begun = time.perf_counter()
-    allocations = _decide(guard, trace, served)
+    allocations = _decide(guard, profile, trace, fitting, served, curves)
     seconds = time.perf_counter() - begun
 
     overloaded = StreamAllocation(task.streams[0].retraining[0].name, task.streams[0].inference[0].name)
@@ -76,9 +79,6 @@ def evaluate(
     retraining_profit, retraining_cost, inference_profit, inference_cost = np.array(figures).T[:, chosen]
     given = (slots, trace.requests, retraining_cost, inference_cost, trace.budget_macs)
     choice.check_budget(*(values[fitting] for values in given))
-    corruptions: Sequence[str | None] = trace.corruption or [None] * trace.slots
-    severities: Sequence[int | None] = trace.severity or [None] * trace.slots
-    curves = profile.curves_for(corruptions, severities)
     correct, extents = long_term_accuracy(
         trace.requests, served, retraining_profit, inference_profit, curves, profile.memory
     )
@@ -117,11 +117,28 @@ def evaluate(
     return Result(guard.name, "slot model", "curve", seed, columns, seconds_deciding=seconds)
 
 
-def _decide(guard: Guard, trace: Trace, served: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[Allocation]:
+def _decide(
+    guard: Guard, profile: Profile, trace: Trace, fitting: Array, served: Array, curves: Sequence[LearningCurve]
+) -> list[Allocation]:
+    """Ask for every slot's allocation, and tell between them what a server would have seen."""
     if guard.decides_at_once:
         return guard.decide_all(trace.requests, trace.budget_macs)
-    allocations, given = [], zip(trace.requests.tolist(), trace.budget_macs.tolist(), served.tolist(), strict=True)
+    corruptions, severities = _drift(trace)
+    choice, allocations, gained = Choice(profile, guard.name), [], np.zeros(trace.slots)
+    given = zip(trace.requests.tolist(), trace.budget_macs.tolist(), served.tolist(), strict=True)
     for slot, (requests, budget_macs, number) in enumerate(given, start=1):
         allocations.append(guard.decide(Slot(slot, (budget_macs,), (requests,))))
-        guard.observe(Observation(slot, trace.stream, requests, number, 0.0, requests - number, 1.0, None))
+        agreement = None
+        retraining, _ = choice.pair(slot, allocations[-1].streams[0])
+        if fitting[slot - 1]:
+            gained[slot - 1] = retraining.profit
+            if requests and profile.sampling_ratio(retraining.name) > 0:
+                extent = profile.memory.extents(trace.requests[: slot - 1], gained[: slot - 1])[-1]
+                teacher = profile.teacher_accuracy(corruptions[slot - 1], severities[slot - 1])
+                agreement = min(float(curves[slot - 1](extent)) * teacher, 1.0)
+        guard.observe(Observation(slot, trace.stream, requests, number, 0.0, requests - number, 1.0, agreement))
     return allocations
+
+
+def _drift(trace: Trace) -> tuple[Sequence[str | None], Sequence[int | None]]:
+    return trace.corruption or [None] * trace.slots, trace.severity or [None] * trace.slots

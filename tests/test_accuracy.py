@@ -50,7 +50,33 @@ def test_table_by_hand(inference, extent, expected):
     model = TableAccuracy(tabled(*EVERY), ["fog"], [2])
     assert model.serve(1, extent, inference, 1) == pytest.approx(expected, abs=1e-12)
     assert model.serve(1, extent, inference, 40) == pytest.approx(40 * expected, abs=1e-10)
-    assert model.retrain(1, "r1") is None
+
+
+def test_agreement_is_that_of_a_teacher_who_is_right_independently():
+    """Of the labelled samples, part f(x) times the teacher's accuracy agrees; with a seed, as chance has it."""
+    profile = build_profile(drift_curve=(FOGGY, FLAT), teacher={"accuracy": 0.9, "cost_macs": 1e6})
+    expected = CurveAccuracy(profile, ["fog"] * 2, [2] * 2)
+    drawn = [CurveAccuracy(profile, ["fog"] * 2, [2] * 2, seed, 3) for seed in range(400)]
+    for model in (expected, *drawn):
+        model.arrive(1, 1000)
+    chance = float(profile.curve_for("fog", 2)(0.5)) * 0.9
+    assert expected.retrain(1, "r1", 0.5) == pytest.approx(chance, abs=1e-12)
+    assert expected.retrain(1, "r0", 0.5) is None  # nothing is labelled
+    found = [model.retrain(1, "r1", 0.5) for model in drawn]
+    assert np.mean(found) == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 100 / 400) ** 0.5)
+    assert np.std(found) == pytest.approx((chance * (1 - chance) / 100) ** 0.5, rel=0.2)
+
+
+def test_samples_collected_long_ago_can_still_be_labelled():
+    model = CurveAccuracy(build_profile(), ["none"] * 9, [0] * 9)
+    model.arrive(1, 50)
+    model.collect(1)
+    for slot in range(2, 7):
+        model.arrive(slot, 70)
+    assert model.retrain(1, "r3", 0.0) is not None
+    model.collect(6)
+    model.discard()
+    assert model.retrain(5, "r3", 0.0) is not None
 
 
 def test_retraining_that_hurts_is_believed():

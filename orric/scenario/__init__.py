@@ -14,7 +14,7 @@ from orric.allocators import check_name
 from orric.allocators.base import StreamTask
 from orric.budgets import load_budgets
 from orric.exceptions import BudgetError, ProfileError, ScenarioError, nearest
-from orric.objective import feasible
+from orric.objective import feasible_together
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.scenario.fault import OF_GPU, Fault
@@ -173,15 +173,13 @@ class Scenario(Section):
             if not there:
                 continue
             budgets = self.budgets_macs(self.seed, number)
-            cheapest = [StreamTask.of(self.profiles[k], 1.0, 1.0).cheapest_macs for k in there]
-            needed = sum(self.requests(self.seed, k) * cost for k, cost in zip(there, cheapest, strict=True))
-            if len(there) == 1:
-                unfit = np.flatnonzero(~feasible(self.requests(self.seed, there[0]), 0.0, cheapest[0], budgets))
-            else:
-                unfit = np.flatnonzero(needed > budgets)
-            if unfit.size:
-                slot = int(unfit[0])
-                raise BudgetError(slot + 1, float(budgets[slot]), float(np.asarray(needed)[slot]))
+            cheapest = np.array([StreamTask.of(self.profiles[k], 1.0, 1.0).cheapest_macs for k in there])
+            asked = np.stack([self.requests(self.seed, k) for k in there], axis=1)
+            needed = asked @ cheapest
+            # Only where rounding might decide is every term of the sum looked at.
+            for slot in np.flatnonzero(needed * (1 + 1e-9) > budgets).tolist():
+                if not feasible_together(asked[slot], 0.0, cheapest, float(budgets[slot])):
+                    raise BudgetError(slot + 1, float(budgets[slot]), float(needed[slot]))
 
     def with_accuracy(self, model: Literal["curve", "table", "onnx"], where: str) -> Self:
         """Return the scenario with another accuracy model, checked again."""

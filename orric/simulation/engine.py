@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orric.accuracy import AccuracyModel
 from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
 from orric.allocators.guard import Guard
@@ -14,7 +16,7 @@ from orric.allocators.split import SplitBudget
 from orric.configuration import StreamAllocation
 from orric.exceptions import AllocatorError, BudgetError, SimulationError, extra
 from orric.latency import LatencyHistogram
-from orric.objective import feasible, servable
+from orric.objective import feasible_together, servable
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Event, GpuRecord, Observation, Result, SlotRecord, columns_of
@@ -219,7 +221,7 @@ class _Run:
         gpu.spent(job)
         self._progress(stream, job)
         del self.jobs[stream.name]
-        agreement = stream.accuracy.retrain(job.collected, job.retraining.name)
+        agreement = stream.accuracy.retrain(job.collected, job.retraining.name, stream.extent)
         stream.change(now_s, phase=AFTER)
         gpu.set_paces(now_s, self.jobs)
         self.finished[stream.name] = (1.0, agreement)
@@ -384,23 +386,17 @@ class _Run:
         for gpu, budget_macs in zip(self.gpus, budgets, strict=True):
             there = [self.streams.index(stream) for stream in gpu.streams]
             cheapest = [self.task.streams[k].cheapest_macs for k in there]
-            if len(there) == 1:
-                fits = feasible(forecasts[there[0]], 0.0, cheapest[0], budget_macs)
-            else:
-                needed = sum(forecasts[k] * cost for k, cost in zip(there, cheapest, strict=True))
-                fits = needed <= budget_macs
-            if fits:
+            asked = np.array([forecasts[k] for k in there])
+            if feasible_together(asked, 0.0, np.array(cheapest), budget_macs):
                 self._check(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
             elif self.scenario.overload == "error":
-                raise BudgetError(
-                    slot, budget_macs, sum(forecasts[k] * cost for k, cost in zip(there, cheapest, strict=True))
-                )
+                raise BudgetError(slot, budget_macs, float(asked @ cheapest))
             else:
                 reason = "overloaded: cheapest inference, the rest shed"
                 for k in there:
                     task, part = self.task.streams[k], 1.0
                     if len(there) > 1:
-                        part = forecasts[k] * task.cheapest_macs / needed
+                        part = forecasts[k] * task.cheapest_macs / float(asked @ cheapest)
                     decided[k] = StreamAllocation(task.retraining[0].name, task.inference[0].name)
                     arrived = self.streams[k].meant[slot - 1]
                     refused[k] = int(arrived - servable(arrived, task.inference[0].cost_macs, budget_macs * part))
@@ -411,13 +407,13 @@ class _Run:
         self, slot: int, gpu: GpuState, chosen: list[tuple[int, StreamAllocation, float]], budget_macs: float
     ) -> None:
         """Refuse configurations or shares beyond a GPU's budget."""
-        spent = total = 0.0
+        total, costs = 0.0, []
         for k, one, requests in chosen:
             stream = self.streams[k]
             retraining, inference = stream.choice.pair(slot, one)
             if len(chosen) == 1:
                 stream.choice.check_budget(slot, requests, retraining.cost_macs, inference.cost_macs, budget_macs)
-            spent += requests * (retraining.cost_macs + inference.cost_macs)
+            costs.append((requests, retraining.cost_macs, inference.cost_macs))
             if one.gpu is not None and one.gpu != gpu.spec.name:
                 raise AllocatorError(
                     self.guard.name,
@@ -432,7 +428,9 @@ class _Run:
                 if share is not None and not 0 <= share <= 1:
                     raise AllocatorError(self.guard.name, slot, f"gives the share {share:g}", "give shares from 0 to 1")
                 total += requests * cost / gpu.whole_macs if share is None else share
-        if len(chosen) > 1 and spent > budget_macs * (1 + ROUNDING):
+        asked, labelling, serving = np.array(costs).T if costs else np.empty((3, 0))
+        if not feasible_together(asked, labelling, serving, budget_macs):
+            spent = float((asked * (labelling + serving)).sum())
             raise AllocatorError(
                 self.guard.name,
                 slot,
