@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from orric.allocators.base import Allocator
 from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
 from orric.allocators.guard import BEFORE, blamed
+from orric.allocators.joint import ExactJointOrric, JointOrric
 from orric.allocators.orric import FocusShift, Orric
 from orric.exceptions import AllocatorError, OrricError, ScenarioError, nearest
 
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
 ALLOCATORS: dict[str, type[Allocator]] = {
     allocator.name: allocator
-    for allocator in (Orric, InferenceOnly, InferenceGreedy, RetrainingGreedy, KnowledgeDistillation, FocusShift)
+    for allocator in (
+        Orric,
+        JointOrric,
+        ExactJointOrric,
+        InferenceOnly,
+        InferenceGreedy,
+        RetrainingGreedy,
+        KnowledgeDistillation,
+        FocusShift,
+    )
 }
 ALIASES = {"student-only": "inference-only"}
 # Lines to draw beside allocators, which decide nothing themselves.

@@ -49,16 +49,19 @@ def future_weights(horizon: int, memory: LearningExtent) -> Array:
     return weights
 
 
+def retraining_scale(task: StreamTask) -> float:
+    """Return V_t / h_t = L D_min A^I_min / D_max, what a unit of learning extent is worth at the least."""
+    return task.slope_floor * (task.least_requests * task.inference[0].profit / task.most_requests)
+
+
 def slot_weights(task: StreamTask, horizon: int) -> tuple[Array, Array]:
     """Return ORRIC's V_t and W_t for t = 1..T (INFOCOM 2024, Algorithm 1), shape (T,) each.
 
     V_t = L (D_min A^I_min / D_max) h_t; W_1 = F - L A^T_max and W_t = F for t > 1, with F the best accuracy.
     """
-    least_profit = task.inference[0].profit
-    scale = task.slope_floor * (task.least_requests * least_profit / task.most_requests)
     inference_weights = np.full(horizon, task.best_accuracy)
     inference_weights[0] -= task.slope_floor * task.retraining[-1].profit
-    return scale * future_weights(horizon, task.memory), inference_weights
+    return retraining_scale(task) * future_weights(horizon, task.memory), inference_weights
 
 
 def staircase(
