@@ -227,9 +227,13 @@ class Result:
     @property
     def budgets_macs(self) -> Array:
         """C(t) of all GPUs together, shape (T,)."""
-        columns, count = self.columns, len(self.streams)
-        _, first = np.unique(columns["gpu"][:count], return_index=True)
-        total: Array = columns["budget_macs"].reshape(-1, count)[:, first].sum(axis=1)
+        count = len(self.streams)
+        gpus, budgets = (self.columns[name].reshape(-1, count) for name in ("gpu", "budget_macs"))
+        total: Array = np.zeros(len(gpus))
+        for name in np.unique(gpus):
+            # Streams may move, so a GPU's budget stands in other rows in other slots, or in none.
+            there = gpus == name
+            total += np.where(there.any(axis=1), budgets[np.arange(len(gpus)), there.argmax(axis=1)], 0.0)
         return total
 
     def pooled(self) -> Result:

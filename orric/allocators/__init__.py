@@ -15,6 +15,7 @@ from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDis
 from orric.allocators.guard import BEFORE, blamed
 from orric.allocators.joint import ExactJointOrric, JointOrric
 from orric.allocators.orric import FocusShift, Orric
+from orric.allocators.placing import PlacingOrric
 from orric.exceptions import AllocatorError, OrricError, ScenarioError, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
         Orric,
         JointOrric,
         ExactJointOrric,
+        PlacingOrric,
         InferenceOnly,
         InferenceGreedy,
         RetrainingGreedy,

@@ -40,6 +40,7 @@ class StreamTask:
         most_requests: D_max.
         memory: How past retraining adds up.
         gpu: Name of the GPU that it is placed on.
+        memory_bytes: What its models take of a GPU's memory.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StreamTask:
     most_requests: float
     memory: LearningExtent = UNIFORM
     gpu: str = "gpu0"
+    memory_bytes: float = 0.0
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class StreamTask:
         most_requests: float,
         name: str = "stream-1",
         gpu: str = "gpu0",
+        memory_bytes: float = 0.0,
     ) -> StreamTask:
         """Take from a profile what an allocator may know."""
         return cls(
@@ -72,6 +75,7 @@ class StreamTask:
             most_requests=most_requests,
             memory=profile.memory,
             gpu=gpu,
+            memory_bytes=memory_bytes,
         )
 
     @property
@@ -88,11 +92,13 @@ class Task:
         horizon: T, the number of slots.
         streams: One entry per stream.
         gpus: Names of the GPUs.
+        memories_bytes: Room for models on every GPU; empty where none is limited.
     """
 
     horizon: int
     streams: tuple[StreamTask, ...]
     gpus: tuple[str, ...] = ("gpu0",)
+    memories_bytes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

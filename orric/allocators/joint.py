@@ -9,7 +9,7 @@ import numpy as np
 
 from orric.allocators.base import Allocator, Array, Slot, StreamTask, Task
 from orric.allocators.knapsack import Classes, Selection
-from orric.allocators.orric import future_weights, retraining_scale
+from orric.allocators.orric import Orric, future_weights, retraining_scale
 from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
 from orric.exceptions import ScenarioError
 from orric.learning import LearningExtent
@@ -24,8 +24,8 @@ class JointOrric(Allocator):
 
     In every slot and on every GPU it maximises sum_k D_k (V_t^k A^T_i(k) + W_t^k A^I_j(k)) under
     sum_k D_k (C^T_i(k) + C^I_j(k)) <= C(t): a multiple-choice knapsack of 2 K classes, solved to within `gap` of the
-    best. ORRIC's guarantee holds for all streams together, times (1 - gap). With one stream it decides as `Orric`
-    does, but for ties. Streams stay on their GPUs.
+    best. ORRIC's guarantee holds for all streams together, times (1 - gap). One stream alone is decided as by `Orric`.
+    Streams stay on their GPUs.
 
     O(K (M + N)) per slot, with a merge of slopes that are sorted once; see `Classes.select`.
 
@@ -52,13 +52,20 @@ class JointOrric(Allocator):
         super().reset(task, rng)
         self.gaps = ()
         places = np.array([task.gpus.index(stream.gpu) for stream in task.streams])
-        self._answers = _Answers(task.streams)
+        self._answers = Answers(task.streams)
+        # One stream alone is ORRIC's own problem, solved by its staircase in microseconds.
+        self._alone = Orric() if len(task.streams) == 1 and len(task.gpus) == 1 else None
+        if self._alone is not None:
+            self._alone.reset(task, rng)
         self._groups = [
             (gpu, StreamsTogether(task.streams, np.flatnonzero(places == gpu), task.horizon))
             for gpu in sorted(set(places.tolist()))
         ]
 
     def decide(self, slot: Slot) -> Allocation:
+        if self._alone is not None:
+            self.gaps = (0.0,)
+            return self._alone.decide(slot)
         requests = np.array(slot.requests)
         retraining, inference = np.zeros(len(requests), np.intp), np.zeros(len(requests), np.intp)
         gaps, unfit = [0.0] * len(slot.budgets_macs), []
@@ -149,8 +156,15 @@ class StreamsTogether:
         half = len(requests)
         return feasible_together(requests, costs[:half], costs[half:], budget_macs)
 
+    def costs(self, found: Selection) -> Array:
+        """Return what the pairs of a selection cost per request, shape (n,)."""
+        costs = self._classes.chosen_costs(found.items)
+        half = len(self.streams)
+        total: Array = costs[:half] + costs[half:]
+        return total
 
-class _Answers:
+
+class Answers:
     """Every allocation that a stream may get, made once: an answer is a lookup.
 
     Args:

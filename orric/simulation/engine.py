@@ -127,9 +127,16 @@ class _Run:
         for stream, there in zip(self.streams, placement, strict=True):
             positive = stream.meant[stream.meant > 0]
             tasks.append(
-                StreamTask.of(stream.profile, float(positive.min()), float(positive.max()), stream.name, there)
-            )
-        self.task = Task(scenario.slots, tuple(tasks), tuple(gpu.name for gpu in scenario.gpu))
+                StreamTask.of(
+                    stream.profile, float(positive.min()), float(positive.max()), stream.name, there,
+                    stream.spec.memory_bytes,
+                )
+            )  # fmt: skip
+        memories = [float("inf") if gpu.memory_bytes is None else gpu.memory_bytes for gpu in scenario.gpu]
+        self.task = Task(
+            scenario.slots, tuple(tasks), tuple(gpu.name for gpu in scenario.gpu),
+            tuple(memories) if min(memories) < float("inf") else (),
+        )  # fmt: skip
         if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
             allocator = SplitBudget(allocator)
         self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
@@ -383,11 +390,13 @@ class _Run:
         allocation = self.guard.decide(Slot(slot, budgets, tuple(forecasts)))
         self.seconds_deciding += time.perf_counter() - begun
         decided, refused, reason = list(allocation.streams), [0] * len(self.streams), allocation.reason
+        moved = self._move(slot, decided)
         for gpu, budget_macs in zip(self.gpus, budgets, strict=True):
             there = [self.streams.index(stream) for stream in gpu.streams]
             cheapest = [self.task.streams[k].cheapest_macs for k in there]
             asked = np.array([forecasts[k] for k in there])
-            if feasible_together(asked, 0.0, np.array(cheapest), budget_macs):
+            # Whoever moves streams to where they do not fit has exceeded the budget.
+            if moved & set(there) or feasible_together(asked, 0.0, np.array(cheapest), budget_macs):
                 self._check(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
             elif self.scenario.overload == "error":
                 raise BudgetError(slot, budget_macs, float(asked @ cheapest))
@@ -403,6 +412,39 @@ class _Run:
             self._share(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
         return decided, reason, refused
 
+    def _move(self, slot: int, decided: Sequence[StreamAllocation]) -> set[int]:
+        """Move streams to the GPUs that the allocator names, or back home; return the indices of those not at home.
+
+        A stream that moves stands still while its weights are loaded, as for new ones; retraining in progress goes on.
+        """
+        away = set()
+        for k, (stream, one) in enumerate(zip(self.streams, decided, strict=True)):
+            home, old = self.task.streams[k].gpu, self.gpu_of[stream.name]
+            name = one.gpu or home
+            if name != home:
+                away.add(k)
+            if name == old.spec.name:
+                continue
+            new = next(gpu for gpu in self.gpus if gpu.spec.name == name)
+            old.lose(stream)
+            new.take(stream)
+            self.gpu_of[stream.name] = new
+            if stream.name in self.jobs:
+                self.jobs[stream.name].scale(old.spec.macs_per_s / new.spec.macs_per_s)
+            pause_s = stream.profile.swap.pause_s
+            stream.paused_until_s = max(stream.paused_until_s, (slot - 1) * self.scenario.slot_s + pause_s)
+            self._tell(stream.name, f"moved to {name}")
+        for gpu in self.gpus if away else ():
+            used, room = sum(stream.spec.memory_bytes for stream in gpu.streams), gpu.spec.memory_bytes
+            if room is not None and used > room:
+                raise AllocatorError(
+                    self.guard.name,
+                    slot,
+                    f"moves models of {used:g} bytes to GPU {gpu.spec.name!r}, which has room for {room:g}",
+                    "heed memories_bytes of the task",
+                )
+        return away
+
     def _check(
         self, slot: int, gpu: GpuState, chosen: list[tuple[int, StreamAllocation, float]], budget_macs: float
     ) -> None:
@@ -414,13 +456,6 @@ class _Run:
             if len(chosen) == 1:
                 stream.choice.check_budget(slot, requests, retraining.cost_macs, inference.cost_macs, budget_macs)
             costs.append((requests, retraining.cost_macs, inference.cost_macs))
-            if one.gpu is not None and one.gpu != gpu.spec.name:
-                raise AllocatorError(
-                    self.guard.name,
-                    slot,
-                    f"moves stream {stream.name!r} to GPU {one.gpu!r}",
-                    f"it is placed on {gpu.spec.name!r} for the whole run",
-                )
             for share, cost in (
                 (one.retraining_share, retraining.cost_macs),
                 (one.inference_share, inference.cost_macs),

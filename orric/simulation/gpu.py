@@ -44,6 +44,17 @@ class GpuState:
         """What it can do in a slot."""
         return self.spec.macs_per_s * self.slot_s
 
+    def take(self, stream: StreamState) -> None:
+        """Take a stream in, in the order of the streams: sums must not depend on who came last."""
+        self.streams.append(stream)
+        self.streams.sort(key=lambda one: one.index)
+        self.shares = {one.name: self.shares.get(one.name, (0.0, 0.0)) for one in self.streams}
+
+    def lose(self, stream: StreamState) -> None:
+        """Let a stream go."""
+        self.streams.remove(stream)
+        del self.shares[stream.name]
+
     def set_paces(self, now_s: float, jobs: Mapping[str, Job]) -> None:
         """Let everybody go on at the pace that the shares give from now on."""
         if not self.streams:

@@ -68,6 +68,12 @@ class Job:
         changed, self._changed = self._changed, self.environment.event()
         changed.succeed()
 
+    def scale(self, factor: float) -> None:
+        """Let what is left take so many times as long: it goes on elsewhere."""
+        self._stages = {stage: left_s * factor for stage, left_s in self._stages.items()}
+        self.whole_s *= factor
+        self.pace = STILL
+
     def account(self, now_s: float) -> None:
         """Write down what was done until now."""
         while self._stages and now_s > self._since_s:
