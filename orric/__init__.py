@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from orric.allocators import ALLOCATORS, make_allocator
     from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
+    from orric.allocators.joint import ExactJointOrric, JointOrric
     from orric.allocators.orric import FocusShift, Orric
+    from orric.allocators.placing import PlacingOrric
     from orric.comparison import simulate
     from orric.competitive.adversary import Search, WorstCase, search_worst_case
-    from orric.competitive.bounds import Bounds, bounds
+    from orric.competitive.bounds import Bounds, bounds, joint_bound
     from orric.competitive.certificate import Certificate, verify
     from orric.competitive.exact import exact_optimum
     from orric.competitive.optimum import OfflineOptimum, offline_optimum
@@ -49,7 +51,9 @@ _HOMES = {
     "orric.allocators": ("ALLOCATORS", "make_allocator"),
     "orric.allocators.base": ("Allocator", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
     "orric.allocators.greedy": ("InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy"),
+    "orric.allocators.joint": ("ExactJointOrric", "JointOrric"),
     "orric.allocators.orric": ("FocusShift", "Orric"),
+    "orric.allocators.placing": ("PlacingOrric",),
     "orric.configuration": ("Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation"),
     "orric.drift": ("Drift",),
     "orric.exceptions": (
@@ -78,7 +82,7 @@ _HOMES = {
     "orric.scenario": ("Scenario", "load_scenario"),
     "orric.comparison": ("simulate",),
     "orric.competitive.adversary": ("Search", "WorstCase", "search_worst_case"),
-    "orric.competitive.bounds": ("Bounds", "bounds"),
+    "orric.competitive.bounds": ("Bounds", "bounds", "joint_bound"),
     "orric.competitive.certificate": ("Certificate", "verify"),
     "orric.competitive.exact": ("exact_optimum",),
     "orric.competitive.optimum": ("OfflineOptimum", "offline_optimum"),
@@ -98,7 +102,8 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "ProfileError", "ScenarioError", "SimulationError", "TraceError", "Exponential", "LearningCurve", "LearningExtent",
     "Logarithmic", "Power", "Tabulated", "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario",
     "load_scenario", "simulate", "evaluate", "Timestamps", "Trace", "Search", "WorstCase", "search_worst_case",
-    "Bounds", "bounds", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum", "TraceRange",
+    "Bounds", "bounds", "joint_bound", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum",
+    "TraceRange", "ExactJointOrric", "JointOrric", "PlacingOrric",
     "CompetitiveRatio", "competitive_ratio",
 ]  # fmt: skip
 

@@ -6,9 +6,11 @@ change with time; the proof is in the documentation (background, competitive rat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orric.configuration import undominated
+from orric.exceptions import ScenarioError
 from orric.learning import TimeVarying
 from orric.profile import Profile
 from orric.trace import Trace
@@ -134,3 +136,30 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
         slots=slots,
         doubts=tuple(doubts),
     )
+
+
+def joint_bound(streams: Sequence[Bounds], gap: float = 0.0) -> float:
+    """Return what joint ORRIC reaches at least of the optimum of K streams that share their budgets.
+
+    (1 - gap) (1 + alpha) min_k f_k(0) / F_k, where alpha is the mean of the streams' alpha_k, weighted by
+    F_k A^I_max D_max. For one stream it is Theorem 4. The proof is in the documentation (background, competitive
+    ratios); it needs that streams stay on their GPUs in the optimum, too, and requests in every slot.
+
+    Args:
+        streams: The bounds of every stream, of traces of the same number of slots.
+        gap: The largest gap of any slot's decision, in [0, 1): (bound - value) / bound.
+
+    Returns:
+        A lower bound of the competitive ratio, in (0, 1].
+
+    Raises:
+        ScenarioError: There are no streams, their numbers of slots differ, or the gap is not in [0, 1).
+    """
+    if not streams or len({one.slots for one in streams}) > 1:
+        found = f"found {len(streams)} streams of {sorted({one.slots for one in streams})} slots"
+        raise ScenarioError("joint_bound", found, "give streams of one number of slots")
+    if not 0 <= gap < 1:
+        raise ScenarioError("joint_bound: gap", f"found {gap:g}", "give a gap in [0, 1)")
+    weights = [one.best_accuracy * one.most_inference_profit * one.most_requests for one in streams]
+    alpha = sum(one.alpha * weight for one, weight in zip(streams, weights, strict=True)) / sum(weights)
+    return (1 - gap) * (1 + alpha) * min(one.theorem2 for one in streams)

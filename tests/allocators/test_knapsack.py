@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from orric.allocators import knapsack
 from orric.allocators.knapsack import Classes, hull
 
 
@@ -85,6 +86,22 @@ def test_exact_mode_equals_brute_force_on_5000_instances(block):
         exact += near.value < best * (1 - 1e-9)
     # The fast mode is put to the test only where it is not exact by luck.
     assert exact > 10
+
+
+def test_bound_holds_where_states_are_dropped(monkeypatch):
+    rng = np.random.default_rng(1)
+    short = 0
+    for _ in range(300):
+        one = Instance.random(rng, 8, whole=True)
+        budget = one.least + (one.most - one.least) * float(rng.uniform(0, 1))
+        best = one.classes.select(one.weights, one.sizes, budget).value
+        with monkeypatch.context() as patched:
+            patched.setattr(knapsack, "STATES", 2)
+            found = one.classes.select(one.weights, one.sizes, budget, gap=1e-9)
+        one.check(found, budget)
+        assert found.bound >= best * (1 - 1e-12)
+        short += found.value < best * (1 - 1e-9)
+    assert short > 3
 
 
 @pytest.mark.parametrize("tail", [None, 1.2])
