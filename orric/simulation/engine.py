@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from orric.accuracy import AccuracyModel
-from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
+from orric.allocators.base import Allocator, SingleStreamAllocator, StreamTask, Task
 from orric.allocators.guard import Guard
 from orric.allocators.split import SplitBudget
 from orric.configuration import StreamAllocation
-from orric.exceptions import AllocatorError, BudgetError, SimulationError, extra
+from orric.exceptions import SimulationError, extra
 from orric.latency import LatencyHistogram
-from orric.objective import feasible_together, servable
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Event, GpuRecord, Observation, Result, SlotRecord, columns_of
 from orric.scenario import Scenario
 from orric.scenario.fault import Fault
 from orric.simulation import faults
+from orric.simulation.decision import Decisions
 from orric.simulation.gpu import GpuState
 from orric.simulation.pipeline import Job
 from orric.simulation.queueing import ROUNDING, Window
@@ -87,7 +84,7 @@ def simulate(
         latencies=run.latencies,
         events=tuple(run.log),
         request_times=kept if record is True else {},
-        seconds_deciding=run.seconds_deciding,
+        seconds_deciding=run.decisions.seconds,
     )
 
 
@@ -122,7 +119,6 @@ class _Run:
             )
             for n, gpu in enumerate(scenario.gpu)
         ]  # fmt: skip
-        self.gpu_of = {stream.name: gpu for gpu in self.gpus for stream in gpu.streams}
         tasks = []
         for stream, there in zip(self.streams, placement, strict=True):
             positive = stream.meant[stream.meant > 0]
@@ -141,6 +137,7 @@ class _Run:
             allocator = SplitBudget(allocator)
         self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
         self.jobs: dict[str, Job] = {}
+        self.decisions = Decisions(scenario, self.guard, self.task, self.streams, self.gpus, self.jobs, self._tell)
         self.finished: dict[str, tuple[float, float | None]] = {}
         self.swaps: dict[str, Job] = {}
         self.worked_macs: dict[str, float] = {}
@@ -149,7 +146,6 @@ class _Run:
         self.gpu_records: list[GpuRecord] = []
         self.log: list[Event] = []
         self.latencies = {stream.name: [LatencyHistogram() for _ in range(3)] for stream in self.streams}
-        self.seconds_deciding = 0.0
         self.slot = 0
 
     def run(self) -> None:
@@ -178,7 +174,7 @@ class _Run:
             # Measured from the origin: adding slot lengths one by one would drift.
             begin_s, end_s = (slot - 1) * scenario.slot_s, slot * scenario.slot_s
             waiting = [stream.queue.waiting for stream in self.streams]
-            decided, reason, refused = self._decide(slot)
+            decided, reason, refused = self.decisions.decide(slot)
             self._begin(slot, begin_s, decided, refused)
             for fault in self.faults.get(slot, ()):
                 environment.process(self._fail(fault, slot))
@@ -194,7 +190,7 @@ class _Run:
         self.finished, self.worked_macs = {}, {}
         for stream, allocation, count in zip(self.streams, decided, refused, strict=True):
             retraining, inference = stream.choice.pair(slot, allocation)
-            gpu = self.gpu_of[stream.name]
+            gpu = self.decisions.gpu_of[stream.name]
             stream.begin_slot(slot, count)
             stream.serve_with(inference, self.scenario, self.scenario.gpu.index(gpu.spec))
             stream.new_version(slot - 1)
@@ -224,7 +220,7 @@ class _Run:
     def _done(self, stream: StreamState, job: Job) -> None:
         """Take note of finished retraining; let its weights take over, if that is when they do."""
         now_s = min(self.environment.now, self.slot * self.scenario.slot_s)
-        gpu = self.gpu_of[stream.name]
+        gpu = self.decisions.gpu_of[stream.name]
         gpu.spent(job)
         self._progress(stream, job)
         del self.jobs[stream.name]
@@ -303,7 +299,7 @@ class _Run:
     ) -> SlotRecord:
         now, served = stream.now, stream.now.served
         retraining, inference = stream.choice.pair(slot, allocation)
-        gpu = self.gpu_of[stream.name]
+        gpu = self.decisions.gpu_of[stream.name]
         latencies = LatencyHistogram(now.counts.sum(axis=0), float(now.latencies_s.sum()))
         p50_s, p99_s = latencies.quantiles([0.5, 0.99])
         return SlotRecord(
@@ -345,7 +341,7 @@ class _Run:
         """Stop retraining; its work is lost."""
         job.stop()
         self._progress(stream, job)
-        self.gpu_of[stream.name].spent(job)
+        self.decisions.gpu_of[stream.name].spent(job)
         del self.jobs[stream.name]
         stream.accuracy.discard()
         self._tell(stream.name, f"retraining of slot {job.slot} {why} in stage {job.stage}")
@@ -381,131 +377,3 @@ class _Run:
             stream.change(now_s, phase=BEFORE)
         else:
             self._tell(stream.name, "a crash found no retraining")
-
-    def _decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int]]:
-        """Ask the allocator; return its decisions, its reason, and how many requests of each stream must be shed."""
-        forecasts = [float(stream.forecasts[slot - 1]) for stream in self.streams]
-        budgets = tuple(float(gpu.budgets_macs[slot - 1]) for gpu in self.gpus)
-        begun = time.perf_counter()
-        allocation = self.guard.decide(Slot(slot, budgets, tuple(forecasts)))
-        self.seconds_deciding += time.perf_counter() - begun
-        decided, refused, reason = list(allocation.streams), [0] * len(self.streams), allocation.reason
-        moved = self._move(slot, decided)
-        for gpu, budget_macs in zip(self.gpus, budgets, strict=True):
-            there = [self.streams.index(stream) for stream in gpu.streams]
-            cheapest = [self.task.streams[k].cheapest_macs for k in there]
-            asked = np.array([forecasts[k] for k in there])
-            # Whoever moves streams to where they do not fit has exceeded the budget.
-            if moved & set(there) or feasible_together(asked, 0.0, np.array(cheapest), budget_macs):
-                self._check(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
-            elif self.scenario.overload == "error":
-                raise BudgetError(slot, budget_macs, float(asked @ cheapest))
-            else:
-                reason = "overloaded: cheapest inference, the rest shed"
-                for k in there:
-                    task, part = self.task.streams[k], 1.0
-                    if len(there) > 1:
-                        part = forecasts[k] * task.cheapest_macs / float(asked @ cheapest)
-                    decided[k] = StreamAllocation(task.retraining[0].name, task.inference[0].name)
-                    arrived = self.streams[k].meant[slot - 1]
-                    refused[k] = int(arrived - servable(arrived, task.inference[0].cost_macs, budget_macs * part))
-            self._share(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
-        return decided, reason, refused
-
-    def _move(self, slot: int, decided: Sequence[StreamAllocation]) -> set[int]:
-        """Move streams to the GPUs that the allocator names, or back home; return the indices of those not at home.
-
-        A stream that moves stands still while its weights are loaded, as for new ones; retraining in progress goes on.
-        """
-        away = set()
-        for k, (stream, one) in enumerate(zip(self.streams, decided, strict=True)):
-            home, old = self.task.streams[k].gpu, self.gpu_of[stream.name]
-            name = one.gpu or home
-            if name != home:
-                away.add(k)
-            if name == old.spec.name:
-                continue
-            new = next(gpu for gpu in self.gpus if gpu.spec.name == name)
-            old.lose(stream)
-            new.take(stream)
-            self.gpu_of[stream.name] = new
-            if stream.name in self.jobs:
-                self.jobs[stream.name].scale(old.spec.macs_per_s / new.spec.macs_per_s)
-            pause_s = stream.profile.swap.pause_s
-            stream.paused_until_s = max(stream.paused_until_s, (slot - 1) * self.scenario.slot_s + pause_s)
-            self._tell(stream.name, f"moved to {name}")
-        for gpu in self.gpus if away else ():
-            used, room = sum(stream.spec.memory_bytes for stream in gpu.streams), gpu.spec.memory_bytes
-            if room is not None and used > room:
-                raise AllocatorError(
-                    self.guard.name,
-                    slot,
-                    f"moves models of {used:g} bytes to GPU {gpu.spec.name!r}, which has room for {room:g}",
-                    "heed memories_bytes of the task",
-                )
-        return away
-
-    def _check(
-        self, slot: int, gpu: GpuState, chosen: list[tuple[int, StreamAllocation, float]], budget_macs: float
-    ) -> None:
-        """Refuse configurations or shares beyond a GPU's budget."""
-        total, costs = 0.0, []
-        for k, one, requests in chosen:
-            stream = self.streams[k]
-            retraining, inference = stream.choice.pair(slot, one)
-            if len(chosen) == 1:
-                stream.choice.check_budget(slot, requests, retraining.cost_macs, inference.cost_macs, budget_macs)
-            costs.append((requests, retraining.cost_macs, inference.cost_macs))
-            for share, cost in (
-                (one.retraining_share, retraining.cost_macs),
-                (one.inference_share, inference.cost_macs),
-            ):
-                if share is not None and not 0 <= share <= 1:
-                    raise AllocatorError(self.guard.name, slot, f"gives the share {share:g}", "give shares from 0 to 1")
-                total += requests * cost / gpu.whole_macs if share is None else share
-        asked, labelling, serving = np.array(costs).T if costs else np.empty((3, 0))
-        if not feasible_together(asked, labelling, serving, budget_macs):
-            spent = float((asked * (labelling + serving)).sum())
-            raise AllocatorError(
-                self.guard.name,
-                slot,
-                f"exceeds the budget of {budget_macs:g} MACs of GPU {gpu.spec.name!r} by pairs that cost {spent:g}",
-                "an allocation must fit",
-            )
-        if total > budget_macs / gpu.whole_macs * (1 + ROUNDING):
-            raise AllocatorError(
-                self.guard.name,
-                slot,
-                f"gives shares that sum to {total:g}, beyond the budget of {budget_macs / gpu.whole_macs:g} of the GPU",
-                "an allocation must fit",
-            )
-
-    def _share(
-        self, slot: int, gpu: GpuState, chosen: list[tuple[int, StreamAllocation, float]], budget_macs: float
-    ) -> None:
-        """Set every stream's shares: as given, else what its configurations cost of the whole GPU.
-
-        What the budget then leaves over idles or speeds up inference, in proportion to its shares.
-        """
-        whole, free = gpu.whole_macs, []
-        for k, one, requests in chosen:
-            retraining, inference = self.streams[k].choice.pair(slot, one)
-            share = requests * retraining.cost_macs / whole if one.retraining_share is None else one.retraining_share
-            serving = one.inference_share
-            if serving is None:
-                serving = requests * inference.cost_macs / whole
-                free.append(k)
-            gpu.shares[self.streams[k].name] = share, serving
-        # In the order of the streams: sums must not depend on that of a set.
-        names = [self.streams[k].name for k in free]
-        fixed = sum(
-            retraining + (0.0 if name in names else serving) for name, (retraining, serving) in gpu.shares.items()
-        )
-        wanted = sum(gpu.shares[name][1] for name in names)
-        left = max(budget_macs / whole - fixed, 0.0)
-        # An overloaded slot asks for more than there is.
-        if wanted > left or self.scenario.spare == "inference":
-            for name in names:
-                retraining_share, serving = gpu.shares[name]
-                part = serving / wanted if wanted > 0 else 1 / len(names)
-                gpu.shares[name] = retraining_share, left if len(names) == 1 else left * part
