@@ -76,6 +76,7 @@ class StreamAllocation:
         inference_share: Share of the GPU for serving, in (0, 1]; None means what the configuration costs.
         retraining_share: Share of the GPU for retraining, in [0, 1]; None means what the configuration costs.
         gpu: Name of the GPU, or None for the one the stream is placed on.
+        cloud: Whether the stream is retrained in the cloud, where that costs nothing of the budget.
     """
 
     retraining: str
@@ -83,6 +84,7 @@ class StreamAllocation:
     inference_share: float | None = None
     retraining_share: float | None = None
     gpu: str | None = None
+    cloud: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orric.allocators.base import Allocator
+from orric.allocators.cloud import CloudRetraining
 from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
 from orric.allocators.guard import BEFORE, blamed
 from orric.allocators.joint import ExactJointOrric, JointOrric
@@ -28,6 +29,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
         JointOrric,
         ExactJointOrric,
         PlacingOrric,
+        CloudRetraining,
         InferenceOnly,
         InferenceGreedy,
         RetrainingGreedy,

@@ -93,12 +93,14 @@ class Task:
         streams: One entry per stream.
         gpus: Names of the GPUs.
         memories_bytes: Room for models on every GPU; empty where none is limited.
+        cloud: Whether retraining may be sent to a cloud.
     """
 
     horizon: int
     streams: tuple[StreamTask, ...]
     gpus: tuple[str, ...] = ("gpu0",)
     memories_bytes: tuple[float, ...] = ()
+    cloud: bool = False
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,8 @@ class Guard:
             for share in (one.retraining_share, one.inference_share):
                 if share is not None and not isinstance(share, _NUMBER):
                     return f"gives {_shown(share)} as a share", "give a number from 0 to 1, or None"
+            if one.cloud and not self._task.cloud:
+                return "retrains in the cloud, and there is none", "heed cloud of the task"
             if one.gpu is not None and one.gpu not in self._task.gpus:
                 return f"names the unknown GPU {one.gpu!r}", nearest(str(one.gpu), self._task.gpus)
         return None

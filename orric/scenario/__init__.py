@@ -17,6 +17,7 @@ from orric.exceptions import BudgetError, ProfileError, ScenarioError, nearest
 from orric.objective import feasible_together
 from orric.profile import Profile
 from orric.randomness import generator
+from orric.scenario.cloud import Cloud
 from orric.scenario.fault import OF_GPU, Fault
 from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, TimeSlice
 from orric.scenario.stream import ConstantRequests, FromTimestamps, Stream
@@ -24,7 +25,7 @@ from orric.section import Name, Positive, Section
 from orric.timestamps import Timestamps
 from orric.trace import Trace
 
-__all__ = ["AccuracyChoice", "ConstantBudget", "Fault", "Gpu", "Scenario", "Stream", "load_scenario"]
+__all__ = ["AccuracyChoice", "Cloud", "ConstantBudget", "Fault", "Gpu", "Scenario", "Stream", "load_scenario"]
 
 
 class AccuracyChoice(Section):
@@ -51,6 +52,7 @@ class Scenario(Section):
         gpu: The GPUs.
         stream: The streams.
         fault: What goes wrong.
+        cloud: Where retraining may be sent, if anywhere.
     """
 
     name: Name
@@ -65,6 +67,7 @@ class Scenario(Section):
     gpu: tuple[Gpu, ...] = Field(min_length=1)
     stream: tuple[Stream, ...] = Field(min_length=1)
     fault: tuple[Fault, ...] = ()
+    cloud: Cloud | None = None
     _folder: Path = PrivateAttr(default=Path())
     # What was read, by name of the file.
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)

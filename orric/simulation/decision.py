@@ -13,8 +13,8 @@ from orric.configuration import StreamAllocation
 from orric.exceptions import AllocatorError, BudgetError
 from orric.objective import feasible_together, servable
 from orric.scenario import Scenario
+from orric.simulation.cloud import AnyJob
 from orric.simulation.gpu import GpuState
-from orric.simulation.pipeline import Job
 from orric.simulation.queueing import ROUNDING
 from orric.simulation.stream import StreamState
 
@@ -39,7 +39,7 @@ class Decisions:
         task: Task,
         streams: Sequence[StreamState],
         gpus: Sequence[GpuState],
-        jobs: Mapping[str, Job],
+        jobs: Mapping[str, AnyJob],
         tell: Callable[[str, str], None],
     ) -> None:
         self.overload, self.spare, self.slot_s = scenario.overload, scenario.spare, scenario.slot_s
@@ -119,11 +119,13 @@ class Decisions:
         for k, one, requests in chosen:
             stream = self.streams[k]
             retraining, inference = stream.choice.pair(slot, one)
+            # What is retrained in the cloud costs nothing here.
+            labelling_macs = 0.0 if one.cloud else retraining.cost_macs
             if len(chosen) == 1:
-                stream.choice.check_budget(slot, requests, retraining.cost_macs, inference.cost_macs, budget_macs)
-            costs.append((requests, retraining.cost_macs, inference.cost_macs))
+                stream.choice.check_budget(slot, requests, labelling_macs, inference.cost_macs, budget_macs)
+            costs.append((requests, labelling_macs, inference.cost_macs))
             for share, cost in (
-                (one.retraining_share, retraining.cost_macs),
+                (one.retraining_share, labelling_macs),
                 (one.inference_share, inference.cost_macs),
             ):
                 if share is not None and not 0 <= share <= 1:
@@ -156,7 +158,9 @@ class Decisions:
         whole, free = gpu.whole_macs, []
         for k, one, requests in chosen:
             retraining, inference = self.streams[k].choice.pair(slot, one)
-            share = requests * retraining.cost_macs / whole if one.retraining_share is None else one.retraining_share
+            share = one.retraining_share
+            if share is None:
+                share = 0.0 if one.cloud else requests * retraining.cost_macs / whole
             serving = one.inference_share
             if serving is None:
                 serving = requests * inference.cost_macs / whole

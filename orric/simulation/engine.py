@@ -19,6 +19,7 @@ from orric.records import Event, GpuRecord, Observation, Result, SlotRecord, col
 from orric.scenario import Scenario
 from orric.scenario.fault import Fault
 from orric.simulation import faults
+from orric.simulation.cloud import AnyJob, CloudJob, Link
 from orric.simulation.decision import Decisions
 from orric.simulation.gpu import GpuState
 from orric.simulation.pipeline import Job
@@ -131,15 +132,16 @@ class _Run:
         memories = [float("inf") if gpu.memory_bytes is None else gpu.memory_bytes for gpu in scenario.gpu]
         self.task = Task(
             scenario.slots, tuple(tasks), tuple(gpu.name for gpu in scenario.gpu),
-            tuple(memories) if min(memories) < float("inf") else (),
+            tuple(memories) if min(memories) < float("inf") else (), scenario.cloud is not None,
         )  # fmt: skip
         if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
             allocator = SplitBudget(allocator)
         self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
-        self.jobs: dict[str, Job] = {}
+        self.link = Link(self.environment)
+        self.jobs: dict[str, AnyJob] = {}
         self.decisions = Decisions(scenario, self.guard, self.task, self.streams, self.gpus, self.jobs, self._tell)
         self.finished: dict[str, tuple[float, float | None]] = {}
-        self.swaps: dict[str, Job] = {}
+        self.swaps: dict[str, AnyJob] = {}
         self.worked_macs: dict[str, float] = {}
         self.refusing: set[tuple[str, int]] = set()
         self.records: list[SlotRecord] = []
@@ -188,11 +190,12 @@ class _Run:
     def _begin(self, slot: int, begin_s: float, decided: Sequence[StreamAllocation], refused: Sequence[int]) -> None:
         """Let requests be on their way, retraining begin, and everything go on at its new pace."""
         self.finished, self.worked_macs = {}, {}
+        scenario = self.scenario
         for stream, allocation, count in zip(self.streams, decided, refused, strict=True):
             retraining, inference = stream.choice.pair(slot, allocation)
             gpu = self.decisions.gpu_of[stream.name]
             stream.begin_slot(slot, count)
-            stream.serve_with(inference, self.scenario, self.scenario.gpu.index(gpu.spec))
+            stream.serve_with(inference, scenario, scenario.gpu.index(gpu.spec))
             stream.new_version(slot - 1)
             stream.extent_at_begin = stream.extent
             stream.phase = BEFORE
@@ -202,6 +205,16 @@ class _Run:
                 # What costs nothing is done at once.
                 stream.gained[slot - 1] = retraining.profit
                 self.finished[stream.name] = (1.0, None)
+            elif stream.has_samples and allocation.cloud:
+                assert scenario.cloud is not None, "the guard checks this"
+                forecast = float(stream.forecasts[slot - 1])
+                stream.accuracy.collect(stream.collected)
+                self.jobs[stream.name] = CloudJob(
+                    self.environment, slot, stream.collected, retraining, forecast,
+                    round(stream.profile.sampling_ratio(retraining.name) * forecast), scenario.cloud, self.link,
+                    self._done_by(stream),
+                )  # fmt: skip
+                stream.phase = DURING
             elif stream.has_samples:
                 forecast = float(stream.forecasts[slot - 1])
                 work = stages(stream.profile, retraining, forecast, gpu.spec)
@@ -217,7 +230,7 @@ class _Run:
     def _done_by(self, stream: StreamState) -> Any:
         return lambda job: self._done(stream, job)
 
-    def _done(self, stream: StreamState, job: Job) -> None:
+    def _done(self, stream: StreamState, job: AnyJob) -> None:
         """Take note of finished retraining; let its weights take over, if that is when they do."""
         now_s = min(self.environment.now, self.slot * self.scenario.slot_s)
         gpu = self.decisions.gpu_of[stream.name]
@@ -238,7 +251,7 @@ class _Run:
         else:
             self.swaps[stream.name] = job
 
-    def _takes_over(self, stream: StreamState, job: Job) -> bool:
+    def _takes_over(self, stream: StreamState, job: AnyJob) -> bool:
         """Let new weights serve from now on, unless they are corrupt; say whether they do."""
         if (stream.name, job.slot) in self.refusing:
             stream.accuracy.discard()
@@ -263,7 +276,7 @@ class _Run:
             job = self.jobs.get(stream.name)
             if job is not None:
                 job.account(end_s)
-                if stream.spec.retraining.overrun == "abandon":
+                if stream.spec.retraining.overrun == "abandon" and isinstance(job, Job):
                     self._lose(stream, job, "given up at the slot's end")
                 else:
                     self._progress(stream, job)
@@ -332,12 +345,12 @@ class _Run:
             reason=reason,
         )
 
-    def _progress(self, stream: StreamState, job: Job) -> None:
+    def _progress(self, stream: StreamState, job: AnyJob) -> None:
         """Count what a job did since it was last asked as work of this slot."""
         done = job.progress() * job.whole_macs
         self.worked_macs[stream.name] = self.worked_macs.get(stream.name, 0.0) + done
 
-    def _lose(self, stream: StreamState, job: Job, why: str) -> None:
+    def _lose(self, stream: StreamState, job: AnyJob, why: str) -> None:
         """Stop retraining; its work is lost."""
         job.stop()
         self._progress(stream, job)
@@ -356,7 +369,7 @@ class _Run:
             self._tell(gpu.spec.name, "lost" if lost else "stands still")
             gpu.fail(now_s, self.jobs)
             for stream in gpu.streams if lost else ():
-                if stream.name in self.jobs:
+                if isinstance(self.jobs.get(stream.name), Job):
                     self._lose(stream, self.jobs[stream.name], "lost with the GPU")
                     stream.change(now_s, phase=BEFORE)
             assert fault.duration_s is not None, "the fault checks this"

@@ -9,7 +9,7 @@ import numpy as np
 
 from orric.records import GpuRecord
 from orric.scenario.gpu import Gpu
-from orric.simulation.pipeline import Job
+from orric.simulation.cloud import AnyJob
 from orric.simulation.sharing import STILL, paces
 from orric.simulation.stream import StreamState
 from orric.simulation.work import STAGES
@@ -55,7 +55,7 @@ class GpuState:
         self.streams.remove(stream)
         del self.shares[stream.name]
 
-    def set_paces(self, now_s: float, jobs: Mapping[str, Job]) -> None:
+    def set_paces(self, now_s: float, jobs: Mapping[str, AnyJob]) -> None:
         """Let everybody go on at the pace that the shares give from now on."""
         if not self.streams:
             return
@@ -72,27 +72,27 @@ class GpuState:
             if job is not None:
                 job.change(retraining, now_s)
 
-    def fail(self, now_s: float, jobs: Mapping[str, Job]) -> None:
+    def fail(self, now_s: float, jobs: Mapping[str, AnyJob]) -> None:
         """Stand still until `recover`; faults may overlap."""
         if not self.faults:
             self._down_since_s = now_s
         self.faults += 1
         self.set_paces(now_s, jobs)
 
-    def recover(self, now_s: float, jobs: Mapping[str, Job]) -> None:
+    def recover(self, now_s: float, jobs: Mapping[str, AnyJob]) -> None:
         """Go on when the last fault is over."""
         self.faults -= 1
         if not self.faults:
             self._down_s += now_s - self._down_since_s
             self.set_paces(now_s, jobs)
 
-    def spent(self, job: Job) -> None:
+    def spent(self, job: AnyJob) -> None:
         """Take over what a job used since it was last asked."""
         for stage, used_s in job.used_s.items():
             self._stages_s[stage] += used_s
             job.used_s[stage] = 0.0
 
-    def record(self, slot: int, end_s: float, jobs: Mapping[str, Job]) -> GpuRecord:
+    def record(self, slot: int, end_s: float, jobs: Mapping[str, AnyJob]) -> GpuRecord:
         """Write down a slot, and begin to count anew."""
         if self.faults:
             self._down_s += end_s - self._down_since_s
