@@ -170,6 +170,7 @@ class Result:
         events: The log: faults, and retraining that was lost or late.
         request_times: Of every stream, where asked for, the times of every request, window by window.
         seconds_deciding: Time spent in the allocator, for information; it differs from run to run.
+        accuracies_before: Of a pooled result the mean accuracy of each stream.
     """
 
     allocator: str
@@ -182,6 +183,7 @@ class Result:
     events: tuple[Event, ...] = ()
     request_times: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seconds_deciding: float = 0.0
+    accuracies_before: Mapping[str, float] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Array:
         if name in COLUMNS:
@@ -199,6 +201,23 @@ class Result:
         """Long-term accuracy: (P) divided by all requests; shed and waiting ones count as wrong."""
         # Where every request arrives after the end there is nothing to divide by.
         return self.value / (float(self.columns["requests"].sum()) or 1.0)
+
+    @property
+    def stream_accuracies(self) -> Mapping[str, float]:
+        """Long-term accuracy of every stream, by name; streams without requests are left out."""
+        if self.accuracies_before:
+            return self.accuracies_before
+        count, found = len(self.streams), {}
+        for k, name in enumerate(self.streams):
+            requests = float(self.columns["requests"][k::count].sum())
+            if requests:
+                found[name] = float(self.columns["correct"][k::count].sum()) / requests
+        return found
+
+    @property
+    def energy_j(self) -> float:
+        """Energy drawn by all GPUs, NaN where the power of one is unknown."""
+        return float(self.gpu_columns["energy_j"].sum()) if self.gpu_columns else float("nan")
 
     @property
     def latency(self) -> LatencyHistogram:
@@ -262,7 +281,7 @@ class Result:
             pooled["accuracy"] = pooled["correct"] / pooled["served"]
         for name in ("latency_mean_s", "latency_p50_s", "latency_p99_s", "agreement"):
             pooled[name] = np.full(slots, np.nan)
-        return replace(self, columns=pooled)
+        return replace(self, columns=pooled, accuracies_before=self.stream_accuracies)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the comparison table, by name, with units in the names."""
@@ -272,11 +291,15 @@ class Result:
         budget = float(self.budgets_macs.sum())
         used = columns["retraining_macs"] + columns["inference_macs"]
         p50_s, p99_s = self.latency.quantiles([0.5, 0.99])
+        streams, energy_j = self.stream_accuracies, self.energy_j
         return {
             "allocator": self.allocator,
             "accuracy_model": self.accuracy_model,
             "seed": self.seed,
             "mean_accuracy": self.mean_accuracy,
+            "worst_stream": min(streams, key=lambda name: streams[name], default=None),
+            "worst_stream_accuracy": min(streams.values(), default=None),
+            "stream_accuracies": dict(streams),
             "last_severity_accuracy": float(columns["correct"][last].sum() / max(columns["requests"][last].sum(), 1.0)),
             "latency_p50_s": None if np.isnan(p50_s) else p50_s,
             "latency_p99_s": None if np.isnan(p99_s) else p99_s,
@@ -287,6 +310,7 @@ class Result:
             "budget_used": float(used.sum()) / budget if budget else 0.0,
             "retraining_part": float(columns["retraining_macs"].sum() / used.sum()) if used.any() else 0.0,
             "macs_per_request": float(used.sum() / (requests or 1.0)),
+            "energy_j": None if np.isnan(energy_j) else energy_j,
         }
 
     def to_frame(self) -> pandas.DataFrame:

@@ -50,6 +50,8 @@ DISPENSABLE = (
     "budget used (%)",
     "p99 latency (s)",
     "accuracy, last severity (%)",
+    "energy (Wh)",
+    "worst stream's (%)",
 )
 
 
@@ -256,7 +258,7 @@ def calibrate(
 
 def _told(failures: list[Failure], results: list[Result]) -> dict[str, str]:
     """Say of each allocator that misbehaved what it did, and under which accuracy model when not under all."""
-    from orric.report.page import MODELS
+    from orric.report.table import MODELS
 
     told: dict[str, str] = {}
     for failure in failures:
@@ -280,7 +282,7 @@ def _comparison_table(results: list[Result], model: str, console: Console) -> An
     from rich.table import Table
 
     from orric.report.folder import decisions_per_s
-    from orric.report.page import MODELS, table_rows
+    from orric.report.table import MODELS, table_rows
 
     speeds = {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results}
     headings, rows = table_rows(results, speeds)
@@ -291,7 +293,7 @@ def _comparison_table(results: list[Result], model: str, console: Console) -> An
         table.add_column(heading, justify="right", width=width)
     for row in rows:
         table.add_row(*(cell for heading, cell in zip(headings, row, strict=True) if heading in widths))
-    dropped = [heading for heading in DISPENSABLE if heading not in widths]
+    dropped = [heading for heading in DISPENSABLE if heading in headings and heading not in widths]
     if dropped:
         table.caption = f"The terminal is too narrow for: {', '.join(dropped)}. The report has them."
     return table

@@ -6,13 +6,11 @@ import base64
 import html
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orric.allocators import REFERENCES
 from orric.records import Array, Result
 from orric.report.facts import (
     TIE,
@@ -27,11 +25,11 @@ from orric.report.facts import (
     winners,
 )
 from orric.report.plots import as_svg
+from orric.report.table import MODELS, html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MODELS = {"onnx": "real models", "curve": "the learning curve", "table": "the measured table"}
 _CAPTIONS = {
     "latency_by_phase": (
         "Latencies of the requests whose service began before the slot's retraining, while it ran, and after it was "
@@ -60,79 +58,6 @@ _CAPTIONS = {
         "labels, but its latency is ORRIC's, whose shares of the GPU it keeps."
     ),
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the comparison table.
-
-    Attributes:
-        heading: With the unit.
-        value: The number that a result has there, or None where it has none.
-        digits: After the decimal point.
-    """
-
-    heading: str
-    value: Callable[[Result], float | None]
-    digits: int = 1
-
-    def text(self, result: Result) -> str:
-        """Write the number of a result, or a dash."""
-        value = self.value(result)
-        return "-" if value is None or not math.isfinite(value) else f"{value:,.{self.digits}f}"
-
-
-def _of(key: str, factor: float = 1.0) -> Callable[[Result], float | None]:
-    def value(result: Result) -> float | None:
-        found = result.summary()[key]
-        return None if found is None else factor * float(found)
-
-    return value
-
-
-def _part(key: str, whole: str) -> Callable[[Result], float | None]:
-    def value(result: Result) -> float | None:
-        summary = result.summary()
-        return 100 * float(summary[key]) / float(summary[whole]) if summary[whole] else None
-
-    return value
-
-
-COLUMNS = (
-    Column("mean accuracy (%)", _of("mean_accuracy", 100), 2),
-    Column("accuracy, last severity (%)", _of("last_severity_accuracy", 100), 2),
-    Column("p50 latency (s)", _of("latency_p50_s"), 2),
-    Column("p99 latency (s)", _of("latency_p99_s"), 2),
-    Column("late (%)", _part("late", "served")),
-    Column("shed (%)", _part("shed", "requests")),
-    Column("budget used (%)", _of("budget_used", 100)),
-    Column("of it retraining (%)", _of("retraining_part", 100)),
-)
-
-
-def columns_with(decisions_per_s: Mapping[tuple[str, str], float] | None = None) -> tuple[Column, ...]:
-    """Return the table's columns, with that of the decisions per second where these are known.
-
-    Args:
-        decisions_per_s: By accuracy model and allocator.
-    """
-    if not decisions_per_s:
-        return COLUMNS
-    return *COLUMNS, Column("decisions per s", lambda r: decisions_per_s.get((r.accuracy_model, r.allocator)), 0)
-
-
-def table_rows(
-    results: Sequence[Result], decisions_per_s: Mapping[tuple[str, str], float] | None = None
-) -> tuple[list[str], list[list[str]]]:
-    """Write the comparison as text: the headings, and one row per result.
-
-    Args:
-        results: Those of one accuracy model make one table.
-        decisions_per_s: By accuracy model and allocator; adds a column.
-    """
-    columns = columns_with(decisions_per_s)
-    rows = [[result.allocator, *(column.text(result) for column in columns)] for result in results]
-    return ["allocator", *(column.heading for column in columns)], rows
 
 
 def conclusion(results: Sequence[Result]) -> list[str]:
@@ -334,7 +259,7 @@ def page(
     models = list(dict.fromkeys(result.accuracy_model for result in results))
     models.sort(key=lambda model: model != "onnx")
     decisions = description.get("decisions_per_s")
-    tables = [_table([r for r in results if r.accuracy_model == model], model, decisions) for model in models]
+    tables = [html_table([r for r in results if r.accuracy_model == model], model, decisions) for model in models]
     provenance = {key: value for key, value in description.items() if key != "decisions_per_s"}
     title = html.escape(f"orric report: {scenario_name}")
     return _DOCUMENT.format(
@@ -354,27 +279,6 @@ def page(
 
 def _left_out(message: str) -> str:
     return f"Left out of the comparison: {message}."
-
-
-def _table(results: Sequence[Result], model: str, decisions_per_s: Mapping[tuple[str, str], float] | None) -> str:
-    columns = columns_with(decisions_per_s)
-    headings, rows = table_rows(results, decisions_per_s)
-    best = {result.allocator for result in winners(results)}
-    head = "".join(f'<th scope="col"><button type="button">{html.escape(one)}</button></th>' for one in headings)
-    body = []
-    for result, (name, *texts) in zip(results, rows, strict=True):
-        note = " <small>reference</small>" if name in REFERENCES else " <small>best</small>" * (name in best)
-        values = [column.value(result) for column in columns]
-        cells = "".join(
-            f'<td data-value="{"" if text == "-" else float(value or 0.0)!r}">{html.escape(text)}</td>'
-            for value, text in zip(values, texts, strict=True)
-        )
-        kind, name = ' class="best"' * (name in best), html.escape(name)
-        body.append(f'<tr{kind}><th scope="row" data-value="{name}">{name}{note}</th>{cells}</tr>')
-    caption = f"Accuracies from {MODELS.get(model, model)}"
-    head = f"<caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>"
-    lines = "\n".join(body)
-    return f'<div class="scroll"><table>{head}\n<tbody>\n{lines}\n</tbody></table></div>'
 
 
 def _figure(stem: str, figure: Figure) -> str:
