@@ -14,6 +14,7 @@ from orric.allocators.base import Allocator
 from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
 from orric.allocators.guard import BEFORE, blamed
 from orric.allocators.orric import FocusShift, Orric
+from orric.allocators.thief import FairShare, Thief
 from orric.exceptions import AllocatorError, OrricError, ScenarioError, nearest
 
 if TYPE_CHECKING:
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
 ALLOCATORS: dict[str, type[Allocator]] = {
     allocator.name: allocator
-    for allocator in (Orric, InferenceOnly, InferenceGreedy, RetrainingGreedy, KnowledgeDistillation, FocusShift)
+    for allocator in (
+        Orric,
+        InferenceOnly,
+        InferenceGreedy,
+        RetrainingGreedy,
+        KnowledgeDistillation,
+        FocusShift,
+        Thief,
+        FairShare,
+    )
 }
 ALIASES = {"student-only": "inference-only"}
 # Lines to draw beside allocators, which decide nothing themselves.

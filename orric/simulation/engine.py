@@ -129,7 +129,12 @@ class _Run:
             tasks.append(
                 StreamTask.of(stream.profile, float(positive.min()), float(positive.max()), stream.name, there)
             )
-        self.task = Task(scenario.slots, tuple(tasks), tuple(gpu.name for gpu in scenario.gpu))
+        self.task = Task(
+            scenario.slots,
+            tuple(tasks),
+            tuple(gpu.name for gpu in scenario.gpu),
+            tuple(gpu.whole_macs for gpu in self.gpus),
+        )
         if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
             allocator = SplitBudget(allocator)
         self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
