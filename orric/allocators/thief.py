@@ -26,6 +26,27 @@ _ROUNDED_DOWN = 1 - 1e-12
 _FORGOTTEN = 0.1
 
 
+def trial_errors(key: int, slot: int, noise: float, streams: int, configurations: int) -> list[list[float]]:
+    """Draw by what trials mistake the accuracies that they estimate: factors about 1.
+
+    They are the same whenever the same slot is asked about.
+
+    Args:
+        key: Of an episode.
+        slot: Index of the slot.
+        noise: Median of the relative errors, which are normal.
+        streams: Number of streams.
+        configurations: Number of retraining configurations, at most, of a stream.
+
+    Returns:
+        Factors by stream and configuration.
+    """
+    if not noise:
+        return [[1.0] * configurations] * streams
+    drawn = np.random.default_rng((key, slot)).standard_normal((streams, configurations))
+    return (1 + noise / _MEDIAN * drawn).tolist()  # type: ignore[no-any-return]
+
+
 class _Stream:
     """One stream's configurations, and what the allocator believes of its student."""
 
@@ -151,7 +172,7 @@ class Thief(MicroProfiled, Allocator):
 
     def decide(self, slot: Slot) -> Allocation:
         decided: list[StreamAllocation | None] = [None] * len(self._streams)
-        errors = self._errors(slot)
+        errors = trial_errors(self._key, slot.index, self._noise, len(self._streams), self._options)
         total, planned, stolen = 0.0, 0, 0
         for gpu, there in enumerate(self._there):
             if not there:
@@ -166,7 +187,9 @@ class Thief(MicroProfiled, Allocator):
             window = RetrainingWindow(
                 1.0,
                 1.0,
-                tuple(self._prospects(slot, k, requests[place], budget_macs, errors) for place, k in enumerate(there)),
+                tuple(
+                    self._prospects(slot, k, requests[place], budget_macs, errors[k]) for place, k in enumerate(there)
+                ),
             )
             split = steal(window, self._delta, self._rounds)
             for k, allocation in zip(there, self._fitted(slot, gpu, window, split), strict=True):
@@ -180,15 +203,7 @@ class Thief(MicroProfiled, Allocator):
     def observe(self, record: Observation) -> None:
         self._streams[self._number[record.stream]].observe(record)
 
-    def _errors(self, slot: Slot) -> Any:
-        """Draw relative errors, shape (streams, configurations): the same whenever the slot is asked about."""
-        if not self._noise:
-            return None
-        rng = np.random.default_rng((self._key, slot.index))
-        scale = self._noise / _MEDIAN
-        return (1 + scale * rng.standard_normal((len(self._streams), self._options))).tolist()
-
-    def _prospects(self, slot: Slot, k: int, requests: float, budget_macs: float, errors: Any) -> Prospects:
+    def _prospects(self, slot: Slot, k: int, requests: float, budget_macs: float, errors: list[float]) -> Prospects:
         """Estimate a stream in a slot; shares and work are parts of the budget."""
         stream = self._streams[k]
         present, after = stream.accuracies(slot, requests)
@@ -198,9 +213,7 @@ class Thief(MicroProfiled, Allocator):
         retraining = [(after[0], 0.0)]
         # Without requests there are no samples to retrain on.
         for index in range(1, len(after) if requests > 0 else 1):
-            end = after[index]
-            if errors is not None:
-                end = min(max(end * errors[k][index], 0.0), 1.0)
+            end = min(max(after[index] * errors[index], 0.0), 1.0)
             retraining.append((end, stream.retraining_macs[index] * scale))
         return Prospects(present, inference, tuple(retraining), needs[0])
 

@@ -196,7 +196,7 @@ class RetrainingWindow:
         least = [stream.least_share for stream in self.streams]
         lacking = sum(max(need - even, 0.0) for need in least)
         beyond = sum(max(even - need, 0.0) for need in least) + even * count
-        if not lacking or lacking > beyond:
+        if not lacking or lacking > beyond * EXACT:
             return [even] * count, [even] * count
-        kept = 1 - lacking / beyond
+        kept = max(1 - lacking / beyond, 0.0)
         return [need + max(even - need, 0.0) * kept for need in least], [even * kept] * count
