@@ -163,14 +163,13 @@ class RetrainingWindow:
             ends[k] = time_s
             free += share
             given = free / (count + len(running))
-        unfinished = {k for k, _, _ in running}
         stretches.append((given, length_s - time_s))
         total = 0.0
         for k in range(count):
             stream, share = streams[k], inference_shares[k]
+            # Of what does not complete the end is that of the window, after which nothing is served.
             before = stream.accuracy
-            after = before if k in unfinished else stream.retraining[retraining[k]][0]
-            end_s = ends[k]
+            after, end_s = stream.retraining[retraining[k]][0], ends[k]
             best_share, best_factor = stream.inference[-1]
             if (share + stretches[0][0]) * EXACT >= best_share:
                 total += best_factor * (before * end_s + after * (length_s - end_s))

@@ -163,6 +163,10 @@ def test_retraining_that_completes_on_a_whole_second_is_complete(share: float) -
         expected = (0.4 * complete_s + 0.8 * (100 - complete_s) + 0.6 * complete_s + 0.7 * (100 - complete_s)) / 200
         assert window.accuracy([0.5, 0.5], [share, share + 0.2], [1, 1]) == pytest.approx(expected, abs=1e-12)
         assert window.pick(0, 0.5, share) == (complete_s < 100)
+    # Not to retrain may lose what the present weights have: then even what is complete at the very end pays.
+    for work, picked in ((share * 100, 1), (share * 100.001, 0)):
+        fading = Prospects(0.4, ((0.5, 1.0),), ((0.3, 0.0), (0.8, work)))
+        assert RetrainingWindow(2.0, 100.0, (fading,)).pick(0, 0.5, share) == picked
 
 
 def test_what_cannot_complete_changes_nothing_and_is_not_picked() -> None:
@@ -235,6 +239,10 @@ def test_budgets_and_shares_fit_on_every_gpu(name: str, seed: int) -> None:
             assert (serving * 1e10 >= requests * costs["inference"] * (1 - 1e-11)).all()
             assert (retraining * 1e10 >= requests * costs["retraining"] * (1 - 1e-11)).all()
             assert (retraining[costs["retraining"] == 0] == 0).all()
+            # And none could serve by a better one.
+            for k, share, cost in zip(there, serving.tolist(), costs["inference"].tolist(), strict=True):
+                better = [one.cost_macs for one in task.streams[k].inference if one.cost_macs > cost]
+                assert all(slot.requests[k] * dearer > share * 1e10 for dearer in better)
             fed += len(there)
         for one in agreed(slot, task):
             allocator.observe(one)
@@ -254,6 +262,13 @@ def test_fair_shares_are_those_without_stealing() -> None:
     decided = begun(orric.FairShare(retraining="r0"), task).decide(orric.Slot(1, (8e9,), (10.0, 10.0))).streams
     assert [one.inference_share for one in decided] == pytest.approx([0.4, 0.4])
     assert [one.retraining_share for one in decided] == [0.0, 0.0]
+
+
+def test_budget_that_misses_a_configuration_by_rounding_gets_the_next() -> None:
+    exact = 777.0 * 4e6
+    for budget_macs, chosen in ((exact, "i2"), (math.nextafter(exact, 0.0), "i1")):
+        allocator = begun(orric.FairShare(retraining="r0"), build_task(9))
+        assert allocator.decide(orric.Slot(1, (budget_macs,), (777.0,))).streams[0].inference == chosen
 
 
 def test_fixed_configuration_is_the_only_one_to_retrain_by() -> None:
