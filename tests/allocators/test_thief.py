@@ -21,7 +21,7 @@ from orric.scenario import Gpu, Stream
 
 from ..builders import build_profile, build_task, inference_of, random_trace, retraining_of, write_profile
 from . import reference_thief
-from .instances import random_window
+from .random_windows import random_window
 
 FULL_SIZE = (10, 8.0, 18)
 NAMES = ("thief", "fair-share")

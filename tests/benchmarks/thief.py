@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import orric
 from orric.allocators.stealing import steal
 from orric.learning import Exponential
-from tests.allocators.instances import random_window
+from tests.allocators.random_windows import random_window
 from tests.allocators.reference_thief import plain_loop
 
 DELTA, ROUNDS, CONFIGURATIONS, GPUS_PER_STREAM = 0.1, 3, 18, 0.8
