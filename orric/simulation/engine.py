@@ -133,7 +133,7 @@ class _Run:
             scenario.slots,
             tuple(tasks),
             tuple(gpu.name for gpu in scenario.gpu),
-            tuple(gpu.whole_macs for gpu in self.gpus),
+            capacities_macs=tuple(gpu.whole_macs for gpu in self.gpus),
         )
         if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
             allocator = SplitBudget(allocator)
