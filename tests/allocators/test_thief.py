@@ -71,7 +71,7 @@ def several(rng: np.random.Generator, streams: int, gpus: int, capacities: bool 
             )
         )
     names = tuple(f"gpu{n}" for n in range(gpus))
-    return orric.Task(50, tuple(made), names, (1e10,) * gpus if capacities else ())
+    return orric.Task(50, tuple(made), names, capacities_macs=(1e10,) * gpus if capacities else ())
 
 
 def random_slots(rng: np.random.Generator, task: orric.Task, count: int) -> list[orric.Slot]:
@@ -258,7 +258,7 @@ def test_fair_shares_are_those_without_stealing() -> None:
     assert fair == decisions(begun(orric.Thief(steal=False), task), task, slots)
     assert [one.streams for one in fair] != [one.streams for one in decisions(begun(orric.Thief(), task), task, slots)]
     # Two streams without a wish to retrain get half of the budget each.
-    task = orric.Task(9, (*build_task(9).streams, *several(rng, 1, 1).streams), ("gpu0",), (1e10,))
+    task = orric.Task(9, (*build_task(9).streams, *several(rng, 1, 1).streams), ("gpu0",), capacities_macs=(1e10,))
     decided = begun(orric.FairShare(retraining="r0"), task).decide(orric.Slot(1, (8e9,), (10.0, 10.0))).streams
     assert [one.inference_share for one in decided] == pytest.approx([0.4, 0.4])
     assert [one.retraining_share for one in decided] == [0.0, 0.0]
