@@ -38,6 +38,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/simulation.py
 	$(BIN)/python tests/benchmarks/load.py
 	$(BIN)/python tests/benchmarks/joint.py
+	$(BIN)/python tests/benchmarks/thief.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

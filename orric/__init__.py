@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orric.allocators import ALLOCATORS, make_allocator
-    from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
+    from orric.allocators.base import Allocator, MicroProfiled, SingleStreamAllocator, Slot, StreamTask, Task
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
     from orric.allocators.joint import ExactJointOrric, JointOrric
     from orric.allocators.orric import FocusShift, Orric
     from orric.allocators.placing import PlacingOrric
+    from orric.allocators.thief import FairShare, Thief
     from orric.comparison import simulate
     from orric.competitive.adversary import Search, WorstCase, search_worst_case
     from orric.competitive.bounds import Bounds, bounds, joint_bound
@@ -49,11 +50,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "orric.allocators": ("ALLOCATORS", "make_allocator"),
-    "orric.allocators.base": ("Allocator", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
+    "orric.allocators.base": ("Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
     "orric.allocators.greedy": ("InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy"),
     "orric.allocators.joint": ("ExactJointOrric", "JointOrric"),
     "orric.allocators.orric": ("FocusShift", "Orric"),
     "orric.allocators.placing": ("PlacingOrric",),
+    "orric.allocators.thief": ("FairShare", "Thief"),
     "orric.configuration": ("Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation"),
     "orric.drift": ("Drift",),
     "orric.exceptions": (
@@ -95,8 +97,9 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # kept in the order of the modules
-    "ALLOCATORS", "make_allocator", "Allocator", "SingleStreamAllocator", "Slot", "StreamTask", "Task",
+    "ALLOCATORS", "make_allocator", "Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task",
     "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
+    "FairShare", "Thief",
     "Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation", "Drift",
     "AllocatorError", "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError",
     "ProfileError", "ScenarioError", "SimulationError", "TraceError", "Exponential", "LearningCurve", "LearningExtent",

@@ -11,9 +11,9 @@ import numpy as np
 
 from orric.accuracy import AccuracyModel, CurveAccuracy, TableAccuracy
 from orric.allocators import make_allocator
-from orric.allocators.base import Allocator
+from orric.allocators.base import Allocator, MicroProfiled
 from orric.configuration import InferenceConfiguration
-from orric.exceptions import AllocatorError, ScenarioError
+from orric.exceptions import AllocatorError, ProfileError, ScenarioError
 from orric.learning import Tabulated
 from orric.profile import Profile, TableEntry
 from orric.records import Array, Result
@@ -68,7 +68,7 @@ def simulate(
     seed = scenario.seed if seed is None else seed
     accuracies = _accuracies(scenario, scenario.accuracy.model, seed)
     kept = Path(record) if isinstance(record, str) else record
-    return engine.simulate(scenario, allocator, accuracies, seed, record=kept)
+    return engine.simulate(scenario, _profiled(scenario, allocator, seed), accuracies, seed, record=kept)
 
 
 def lines(scenario: Scenario, model: Model) -> list[str]:
@@ -132,12 +132,28 @@ def simulate_line(scenario: Scenario, model: Model, line: str, seed: int, reques
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
     try:
-        result = engine.simulate(
-            scenario, make_allocator(line), _accuracies(scenario, model, seed), seed, record=record
-        )
+        allocator = _profiled(scenario, make_allocator(line), seed)
+        result = engine.simulate(scenario, allocator, _accuracies(scenario, model, seed), seed, record=record)
     except AllocatorError as error:
         raise error.renamed(line) from error
     return replace(result, allocator=line)
+
+
+def _profiled(scenario: Scenario, allocator: Allocator, seed: int) -> Allocator:
+    """Hand an allocator that tries configurations out the curves that its trials would measure.
+
+    Where a profile has no curve for the drift, which real models need none for, it goes without.
+    """
+    if not isinstance(allocator, MicroProfiled):
+        return allocator
+    curves = []
+    for k, (stream, profile) in enumerate(zip(scenario.stream, scenario.profiles, strict=True)):
+        drift = stream.drift.by_slot(scenario.slots, seed, k)
+        try:
+            curves.append(profile.curves_for(drift.corruptions, drift.severities.tolist()))
+        except ProfileError:
+            return allocator
+    return allocator.profiled_by(curves)
 
 
 def _accuracies(

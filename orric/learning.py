@@ -5,6 +5,9 @@ To add a form of curve, write a subclass of `LearningCurve` and register it in `
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -259,6 +262,54 @@ class LearningExtent(Section):
         # A slot without requests keeps the extent from before it.
         kept = np.maximum.accumulate(np.concatenate([[0], np.where(counted, np.arange(1, len(requests) + 1), 0)]))
         return extents[kept]
+
+
+class RunningExtent:
+    """x_t kept slot by slot, in memory that does not grow with the slots: what `LearningExtent.extents` ends with.
+
+    Args:
+        memory: How profits add up.
+
+    Attributes:
+        value: x before the next slot.
+
+    >>> extent = RunningExtent(UNIFORM)
+    >>> extent.add(100, 1.0)
+    >>> extent.value, extent.after(300, [0.0, 1.0])
+    (1.0, [0.25, 1.0])
+    """
+
+    def __init__(self, memory: LearningExtent) -> None:
+        self.value = 0.0
+        self._factor = 1.0 if memory.factor is None else memory.factor
+        # A window keeps its slots but for the oldest, which leaves when the next comes; the others keep two sums.
+        self._slots: deque[tuple[float, float]] | None = None
+        if memory.kind == "window":
+            assert memory.slots is not None
+            self._slots = deque(maxlen=memory.slots - 1)
+        self._gained = self._requests = 0.0
+
+    def _sums(self) -> tuple[float, float]:
+        """Return what counts of the past in the next slot: the profits gained and the requests."""
+        if self._slots is None:
+            return self._gained * self._factor, self._requests * self._factor
+        return math.fsum(gained for gained, _ in self._slots), math.fsum(requests for _, requests in self._slots)
+
+    def after(self, requests: float, profits: Sequence[float]) -> list[float]:
+        """Return what x would be after one more slot, for each of several profits; as it is without requests."""
+        if requests <= 0:
+            return [self.value] * len(profits)
+        gained, past = self._sums()
+        return [(gained + requests * profit) / (past + requests) for profit in profits]
+
+    def add(self, requests: float, profit: float) -> None:
+        """Take a slot in. Complexity O(1), O(w) for a window of w slots."""
+        (self.value,) = self.after(requests, [profit])
+        if self._slots is not None:
+            self._slots.append((requests * profit, requests))
+            return
+        gained, past = self._sums()
+        self._gained, self._requests = gained + requests * profit, past + requests
 
 
 def _decayed(values: Array, factor: float) -> Array:

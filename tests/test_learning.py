@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import orric
-from orric.learning import FORMS, LearningExtent
+from orric.learning import FORMS, LearningExtent, RunningExtent
 
 from .builders import build_profile, write_profile
 
@@ -198,6 +198,20 @@ def test_slots_without_requests_leave_the_extent_unchanged(memory: LearningExten
     requests, profits = np.array([7.0, 5.0] + [0.0] * idle), np.array([1.0, 0.5] + [1.0] * idle)
     extents = memory.extents(requests, profits)
     np.testing.assert_allclose(extents[2:], extents[2], rtol=1e-12)
+
+
+@every_memory
+@settings(max_examples=50)
+@given(rows=rows_of(0))
+def test_extent_kept_slot_by_slot_is_that_of_all_slots(memory: LearningExtent, rows: list[tuple[int, float]]) -> None:
+    requests, profits = (list(map(float, column)) for column in zip(*rows, strict=True))
+    running, found = RunningExtent(memory), [0.0]
+    for number, profit in zip(requests, profits, strict=True):
+        _, foreseen = running.after(number, [0.0, profit])
+        running.add(number, profit)
+        assert running.value == foreseen
+        found.append(running.value)
+    np.testing.assert_allclose(found, plain_extents(requests, profits, memory), rtol=1e-12, atol=1e-15)
 
 
 @every_memory

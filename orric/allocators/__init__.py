@@ -17,6 +17,7 @@ from orric.allocators.guard import BEFORE, blamed
 from orric.allocators.joint import ExactJointOrric, JointOrric
 from orric.allocators.orric import FocusShift, Orric
 from orric.allocators.placing import PlacingOrric
+from orric.allocators.thief import FairShare, Thief
 from orric.exceptions import AllocatorError, OrricError, ScenarioError, nearest
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ ALLOCATORS: dict[str, type[Allocator]] = {
         RetrainingGreedy,
         KnowledgeDistillation,
         FocusShift,
+        Thief,
+        FairShare,
     )
 }
 ALIASES = {"student-only": "inference-only"}

@@ -17,7 +17,7 @@ from orric.configuration import (
     undominated,
 )
 from orric.exceptions import AllocatorError, ScenarioError
-from orric.learning import UNIFORM, LearningExtent
+from orric.learning import UNIFORM, LearningCurve, LearningExtent
 from orric.objective import feasible
 from orric.profile import Profile
 from orric.records import Observation
@@ -94,6 +94,7 @@ class Task:
         gpus: Names of the GPUs.
         memories_bytes: Room for models on every GPU; empty where none is limited.
         cloud: Whether retraining may be sent to a cloud.
+        capacities_macs: What each whole GPU does in a slot, so that shares of it can be given; () where it is unknown.
     """
 
     horizon: int
@@ -101,6 +102,7 @@ class Task:
     gpus: tuple[str, ...] = ("gpu0",)
     memories_bytes: tuple[float, ...] = ()
     cloud: bool = False
+    capacities_macs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,24 @@ class Allocator(ABC):
 
     def observe(self, record: Observation) -> None:  # noqa: B027 (most allocators have nothing to learn)
         """Take note of what happened to one stream in the slot just over."""
+
+
+class MicroProfiled(ABC):
+    """What an allocator inherits from as well when it tries configurations out on the slot's data before it decides.
+
+    A trial tells what a configuration would attain, which no allocator is told. Where nothing can be tried out, in a
+    simulation by learning curves, whoever runs it hands those in, and the allocator reads off them what its trials
+    would have measured. Where none are handed in, it goes by what every allocator is told.
+    """
+
+    @abstractmethod
+    def profiled_by(self, curves: Sequence[Sequence[LearningCurve]]) -> Allocator:
+        """Return a copy of this allocator whose trials measure these curves; the original goes on without.
+
+        Args:
+            curves: Of every stream, in the task's order, the curve that holds in each slot t = 1..T. It may read those
+                of the present slot only.
+        """
 
 
 class SingleStreamAllocator(Allocator):

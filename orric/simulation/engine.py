@@ -131,9 +131,13 @@ class _Run:
             )  # fmt: skip
         memories = [float("inf") if gpu.memory_bytes is None else gpu.memory_bytes for gpu in scenario.gpu]
         self.task = Task(
-            scenario.slots, tuple(tasks), tuple(gpu.name for gpu in scenario.gpu),
-            tuple(memories) if min(memories) < float("inf") else (), scenario.cloud is not None,
-        )  # fmt: skip
+            scenario.slots,
+            tuple(tasks),
+            tuple(gpu.name for gpu in scenario.gpu),
+            memories_bytes=tuple(memories) if min(memories) < float("inf") else (),
+            capacities_macs=tuple(gpu.whole_macs for gpu in self.gpus),
+            cloud=scenario.cloud is not None,
+        )
         if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
             allocator = SplitBudget(allocator)
         self.guard = Guard(allocator, self.task, generator(seed, "allocator"))

@@ -206,9 +206,10 @@ class Deaf(orric.RetrainingGreedy):
     name = "deaf"
 
     def observe(self, record):
-        import os
+        import json, os
 
-        if record.slot == 3 and record.agreement == float(os.environ["UNHEARD"]):
+        self.heard = [*getattr(self, "heard", []), record.agreement][-3:]
+        if record.slot == 3 and self.heard == json.loads(os.environ["UNHEARD"]):
             raise ValueError("tell me <more>")
 """
 
@@ -283,10 +284,10 @@ def test_an_allocator_that_misbehaves_under_one_accuracy_model_keeps_its_other_r
     text = path.read_text().replace("slots = 100", "slots = 5").replace("per_slot = 200", "per_slot = 40")
     path.write_text(re.sub("references = .*", "", text).replace("macs_per_s = 1.0e8", "macs_per_s = 2.0e7"))
     by_curve = package.load_scenario(path).with_accuracy("curve", "test")
-    unheard = package.simulate(by_curve, package.RetrainingGreedy()).agreement[2]
-    monkeypatch.setenv("UNHEARD", repr(float(unheard)))
+    unheard = package.simulate(by_curve, package.RetrainingGreedy()).agreement[:3]
+    monkeypatch.setenv("UNHEARD", json.dumps(unheard.tolist()))
     status, _, err = orric("run", path, "--output", tmp_path / "out", "--jobs", 1)
-    told = "allocator 'deaf', slot 3: raised ValueError: tell me <more>; mend the allocator (faulty.py:27)"
+    told = "allocator 'deaf', slot 3: raised ValueError: tell me <more>; mend the allocator (faulty.py:28)"
     assert (status, err) == (1, f"orric: {told}; it did so with the learning curve only\n")
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert [(row["accuracy_model"], row["allocator"]) for row in summary["results"]] == [
