@@ -245,3 +245,26 @@ def test_misspelled_corruption_is_met_with_the_nearest_known_one(tmp_path: Path,
     )
     with pytest.raises(orric.ScenarioError, match="did you mean"):
         orric.simulate(orric.load_scenario(path), orric.Orric())
+
+
+@pytest.mark.parametrize("kind", ["bursty", "periodic"])
+def test_requests_follow_a_pattern(profile_path, kind):
+    requests = {"kind": kind, "low": 10, "high": 50} | ({"period_slots": 20} if kind == "periodic" else {})
+    drawn = build_scenario(profile_path, slots=400, requests=requests).requests(seed=3)
+    assert set(drawn.tolist()) <= set(range(10, 51))
+    assert drawn.max() >= 45
+    assert drawn.min() <= 15
+    if kind == "periodic":
+        days = drawn.reshape(20, 20).mean(axis=0)
+        assert days.argmax() in (9, 10, 11)
+        assert days[0] < 15
+    else:
+        assert np.median(drawn) < 20
+    other = build_scenario(profile_path, slots=400, requests=requests).requests(seed=4)
+    assert (drawn != other).any()
+
+
+def test_bursts_have_no_period(profile_path):
+    requests = {"kind": "bursty", "low": 10, "high": 50, "period_slots": 20}
+    with pytest.raises(ValueError, match="remove period_slots"):
+        build_scenario(profile_path, requests=requests)

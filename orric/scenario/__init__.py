@@ -20,7 +20,7 @@ from orric.randomness import generator
 from orric.scenario.cloud import Cloud
 from orric.scenario.fault import OF_GPU, Fault
 from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, TimeSlice
-from orric.scenario.stream import ConstantRequests, FromTimestamps, Stream
+from orric.scenario.stream import ConstantRequests, FromTimestamps, PatternRequests, Stream
 from orric.section import Name, Positive, Section
 from orric.timestamps import Timestamps
 from orric.trace import Trace
@@ -270,6 +270,8 @@ class Scenario(Section):
             return self.timestamps(stream).counts(self.slot_s, self.slots).astype(np.float64)
         if isinstance(given, ConstantRequests):
             return np.full(self.slots, float(given.per_slot))
+        if isinstance(given, PatternRequests):
+            return given.by_slot(self.slots, generator(seed, "arrivals", stream))
         return generator(seed, "arrivals", stream).integers(given.low, given.high + 1, self.slots).astype(np.float64)
 
     def timestamps(self, stream: int) -> Timestamps:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from orric.drift import AnyDrift, Steps
-from orric.scenario.gpu import FromCsv, kind_of
+from orric.scenario.gpu import Array, FromCsv, kind_of
 from orric.section import Amount, Count, Name, Positive, Section
+from orric.workload import KINDS
 
 
 class ConstantRequests(Section):
@@ -30,6 +32,30 @@ class UniformRequests(Section):
         if self.low > self.high:
             raise ValueError(f"low is {self.low} and high {self.high}; give low <= high")
         return self
+
+
+class PatternRequests(UniformRequests):
+    """D(t) between low and high, by a pattern of `orric.workload`.
+
+    Attributes:
+        kind: "bursty" stays near low and now and then near high; "periodic" rises and falls like a day's, with noise.
+        period_slots: Length of a day, for "periodic".
+    """
+
+    kind: Literal["bursty", "periodic"]  # type: ignore[assignment]
+    period_slots: Annotated[int, Field(strict=True, ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _periods_are_for_periodic(self) -> PatternRequests:
+        if self.kind == "bursty" and self.period_slots is not None:
+            raise ValueError('kind is "bursty", which has no period; remove period_slots')
+        return self
+
+    def by_slot(self, slots: int, rng: np.random.Generator) -> Array:
+        """Return D(t), shape (slots,)."""
+        places = KINDS[self.kind](slots, self.period_slots or 24, rng)
+        drawn: Array = np.minimum(self.low + np.floor(places * (self.high - self.low + 1)), self.high)
+        return drawn
 
 
 class FromTimestamps(Section):
@@ -57,6 +83,8 @@ class FromTimestamps(Section):
 Requests = Annotated[
     Annotated[ConstantRequests, Tag("constant")]
     | Annotated[UniformRequests, Tag("uniform")]
+    | Annotated[PatternRequests, Tag("bursty")]
+    | Annotated[PatternRequests, Tag("periodic")]
     | Annotated[FromCsv, Tag("csv")]
     | Annotated[FromTimestamps, Tag("timestamps")],
     Discriminator(kind_of),
