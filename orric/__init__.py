@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orric.allocators import ALLOCATORS, make_allocator
     from orric.allocators.base import Allocator, MicroProfiled, SingleStreamAllocator, Slot, StreamTask, Task
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
+    from orric.allocators.guided import GuidedOrric
     from orric.allocators.joint import ExactJointOrric, JointOrric
     from orric.allocators.orric import FocusShift, Orric
     from orric.allocators.placing import PlacingOrric
@@ -52,6 +53,7 @@ _HOMES = {
     "orric.allocators": ("ALLOCATORS", "make_allocator"),
     "orric.allocators.base": ("Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
     "orric.allocators.greedy": ("InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy"),
+    "orric.allocators.guided": ("GuidedOrric",),
     "orric.allocators.joint": ("ExactJointOrric", "JointOrric"),
     "orric.allocators.orric": ("FocusShift", "Orric"),
     "orric.allocators.placing": ("PlacingOrric",),
@@ -106,7 +108,7 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "Logarithmic", "Power", "Tabulated", "TimeVarying", "Profile", "Observation", "Result", "SlotRecord", "Scenario",
     "load_scenario", "simulate", "evaluate", "Timestamps", "Trace", "Search", "WorstCase", "search_worst_case",
     "Bounds", "bounds", "joint_bound", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum",
-    "TraceRange", "ExactJointOrric", "JointOrric", "PlacingOrric",
+    "TraceRange", "ExactJointOrric", "JointOrric", "PlacingOrric", "GuidedOrric",
     "CompetitiveRatio", "competitive_ratio",
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from orric.allocators.base import Allocator
 from orric.allocators.cloud import CloudRetraining
 from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
 from orric.allocators.guard import BEFORE, blamed
+from orric.allocators.guided import GuidedOrric
 from orric.allocators.joint import ExactJointOrric, JointOrric
 from orric.allocators.orric import FocusShift, Orric
 from orric.allocators.placing import PlacingOrric
@@ -30,6 +31,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
         JointOrric,
         ExactJointOrric,
         PlacingOrric,
+        GuidedOrric,
         CloudRetraining,
         InferenceOnly,
         InferenceGreedy,

@@ -70,7 +70,7 @@ class JointOrric(Allocator):
         retraining, inference = np.zeros(len(requests), np.intp), np.zeros(len(requests), np.intp)
         gaps, unfit = [0.0] * len(slot.budgets_macs), []
         for gpu, group in self._groups:
-            found = group.select(slot.index, requests, slot.budgets_macs[gpu], self.gap)
+            found = self.solve(group, slot, requests, slot.budgets_macs[gpu])
             if found is None:
                 unfit.append(self.task.gpus[gpu])
                 gaps[gpu] = float("nan")
@@ -82,6 +82,10 @@ class JointOrric(Allocator):
         if unfit:
             return Allocation(self._answers.of(retraining, inference), f"no pairs fit on {', '.join(unfit[:3])}")
         return Allocation(self._answers.of(retraining, inference), f"within {max(gaps):.2g} of the best")
+
+    def solve(self, group: StreamsTogether, slot: Slot, requests: Array, budget_macs: float) -> Selection | None:
+        """Choose for the streams of one GPU; None where not even the cheapest pairs fit."""
+        return group.select(group.weights(slot.index), requests, budget_macs, self.gap)
 
 
 class ExactJointOrric(JointOrric):
@@ -123,15 +127,25 @@ class StreamsTogether:
 
     def weights(self, slot: int) -> Array:
         """Return V_t of all streams and then W_t of all, shape (2 n,)."""
-        index = min(slot, self._future.shape[1]) - 1
-        serving = self._first_serving if index == 0 else self._serving
-        return np.concatenate([self._scales * self._future[self._memory, index], serving])
+        serving = self._first_serving if slot == 1 else self._serving
+        return np.concatenate([self._scales * self.future(slot), serving])
 
-    def select(self, slot: int, requests: Array, budget_macs: float, gap: float) -> Selection | None:
+    def future(self, slot: int) -> Array:
+        """Return h_t of every stream, shape (n,)."""
+        found: Array = self._future[self._memory, min(slot, self._future.shape[1]) - 1]
+        return found
+
+    def value(self, found: Selection, weights: Array, requests: Array) -> float:
+        """Return what a selection is worth by some weights."""
+        mine = requests[self.streams]
+        profits = self._classes.chosen_profits(found.items)
+        return float((np.concatenate([mine, mine]) * weights * profits).sum())
+
+    def select(self, weights: Array, requests: Array, budget_macs: float, gap: float) -> Selection | None:
         """Choose retraining for all streams and then inference for all, as good as `gap` asks.
 
         Args:
-            slot: t, from 1.
+            weights: V_t of all streams and then W_t of all, shape (2 n,).
             requests: D(t) of all streams of the task, shape (K,).
             budget_macs: C(t).
             gap: See `Classes.select`.
@@ -142,7 +156,7 @@ class StreamsTogether:
         mine = requests[self.streams]
         if not feasible_together(mine, 0.0, self._cheapest, budget_macs):
             return None
-        weights, sizes = self.weights(slot), np.concatenate([mine, mine])
+        sizes = np.concatenate([mine, mine])
         for given in (budget_macs, budget_macs * (1 - ROUNDING)):
             found = self._classes.select(weights, sizes, given, gap)
             if found is not None and self.fits(found, mine, budget_macs):

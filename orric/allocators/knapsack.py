@@ -132,6 +132,11 @@ class Classes:
         """Return the cheapest item of every class, as if nothing else fitted."""
         return _Problem(self, weights, sizes).selection(self.starts[:-1], -np.inf)
 
+    def chosen_profits(self, items: Array) -> Array:
+        """Return the profits of chosen items, shape (n,)."""
+        found: Array = self.profits[self.starts[:-1] + items]
+        return found
+
     def chosen_costs(self, items: Array) -> Array:
         """Return the costs per unit of size of chosen items, shape (n,)."""
         found: Array = self.costs[self.starts[:-1] + items]

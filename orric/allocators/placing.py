@@ -57,7 +57,7 @@ class PlacingOrric(JointOrric):
         if len(self.task.gpus) == 1:
             return super().decide(slot)
         requests, budgets = np.array(slot.requests), np.array(slot.budgets_macs)
-        pooled = self._pool.select(slot.index, requests, float(budgets.sum()), self.gap)
+        pooled = self.solve(self._pool, slot, requests, float(budgets.sum()))
         places, groups, reason = self._home, self._groups, "all at home"
         chosen = self._solved(groups, slot, requests)
         if pooled is not None and _worth(chosen) < pooled.bound * (1 - self.worth):
@@ -84,7 +84,7 @@ class PlacingOrric(JointOrric):
         )
 
     def _solved(self, groups: list[tuple[int, StreamsTogether]], slot: Slot, requests: Array) -> Found:
-        return [group.select(slot.index, requests, slot.budgets_macs[gpu], self.gap) for gpu, group in groups]
+        return [self.solve(group, slot, requests, slot.budgets_macs[gpu]) for gpu, group in groups]
 
     def _grouped(self, places: Array) -> list[tuple[int, StreamsTogether]]:
         """Return the streams of each GPU; the last placement's are kept, because it often is the next one's."""

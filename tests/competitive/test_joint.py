@@ -117,7 +117,7 @@ def test_joint_orric_keeps_its_guarantee(block):
     for seed in range(100 * block, 100 * block + 100):
         one = Instance(seed)
         best = one.optimum()
-        for allocator in (orric.ExactJointOrric(), orric.JointOrric(gap=0.3)):
+        for allocator in (orric.ExactJointOrric(), orric.JointOrric(gap=0.3), orric.GuidedOrric(give_up=0.3)):
             value, gap = one.value(allocator)
             proved, each = one.bound(gap)
             assert value <= best * (1 + 1e-9)
