@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CAPTIONS = {
+    "accuracy_by_stream": (
+        "Part of each stream's requests that were answered correctly over the whole run; the worst of each row is "
+        "bold. In brackets the mean over all requests."
+    ),
     "latency_by_phase": (
         "Latencies of the requests whose service began before the slot's retraining, while it ran, and after it was "
         "done. Quantiles are right to half a percent."

@@ -15,6 +15,7 @@ from orric.allocators import REFERENCES
 from orric.exceptions import extra
 from orric.records import Array, Result
 from orric.report.facts import (
+    Line,
     budget_parts,
     macs_unit,
     main_results,
@@ -32,20 +33,24 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which stays distinct under colour blindness. Line styles repeat the difference.
 STYLES: dict[str, dict[str, Any]] = {
     "orric": {"color": "#0072B2", "linewidth": 2.4, "zorder": 5},
+    "orric-guided": {"color": "#009E73", "linewidth": 2.4, "zorder": 5},
+    "orric-joint": {"color": "#56B4E9", "linewidth": 1.8, "zorder": 4},
     "inference-only": {"color": "#D55E00", "linewidth": 1.8, "zorder": 4},
     "batch-norm-only": {"color": "#E69F00", "linewidth": 1.8, "linestyle": "--", "zorder": 4},
     "teacher-only": {"color": "#000000", "linewidth": 1.4, "linestyle": (0, (1, 1.2)), "zorder": 4},
 }
 _THIN: tuple[dict[str, Any], ...] = (
-    {"color": "#009E73", "linestyle": "-"},
+    {"color": "#CC79A7", "linestyle": "-"},
+    {"color": "#8a8a8a", "linestyle": "-"},
+    {"color": "#009E73", "linestyle": (0, (2, 1))},
     {"color": "#CC79A7", "linestyle": (0, (5, 1))},
     {"color": "#56B4E9", "linestyle": (0, (3, 1, 1, 1))},
-    {"color": "#8a8a8a", "linestyle": "-"},
+    {"color": "#8a8a8a", "linestyle": (0, (1, 1))},
 )
 _USES = {"inference": "#0072B2", "retraining": "#E69F00", "unused": "#dcdcdc"}
 _REAL, _PREDICTED, _SHED = "#0072B2", "#D55E00", "#D55E00"
 _INK, _FAINT = "#222222", "#6b6b6b"
-_WIDTH_IN, _MOST_POINTS = 10.0, 120
+_WIDTH_IN, _MOST_POINTS, _MOST_LINES = 10.0, 120, 9
 _LONGEST_LEADER_PT = 36.0  # of its height
 
 
@@ -88,7 +93,9 @@ def accuracy_by_slot(results: Sequence[Result]) -> Figure | None:
     top = title(figure, _headline(shown, lambda result: percent(_last(result)), where))
     axes = figure.add_axes((0.075, 0.12, 0.645, top - 0.21))
     thin, labels, lowest = 0, [], 100.0
-    for line in merged(shown, lambda result: np.round(result.accuracy.astype(float), 9).tobytes()):
+    lines = merged(shown, lambda result: np.round(result.accuracy.astype(float), 9).tobytes())
+    drawn = _foremost(lines)
+    for line in drawn:
         style = STYLES.get(line.names[0])
         if style is None:
             style = {"linewidth": 1.0, "zorder": 3, **_THIN[thin % len(_THIN)]}
@@ -107,8 +114,18 @@ def accuracy_by_slot(results: Sequence[Result]) -> Figure | None:
     axes.set_ylabel("Accuracy of served requests (%)")
     clean(axes)
     _mark_severities(axes, shown[0])
-    _label_ends(figure, axes, labels, f"Accuracy of all requests\n{where}")
+    others = sum(len(line.names) for line in lines) - sum(len(line.names) for line in drawn)
+    _label_ends(
+        figure, axes, labels, f"Accuracy of all requests\n{where}" + f"; {others} more in the table" * bool(others)
+    )
     return figure
+
+
+def _foremost(lines: list[Line]) -> list[Line]:
+    """Leave out the worst lines where there are too many to tell apart, but none with a style of its own."""
+    ranked = sorted(lines, key=lambda line: (line.names[0] not in STYLES, -line.result.mean_accuracy))
+    kept = {line.names for line in ranked[:_MOST_LINES]}
+    return [line for line in lines if line.names in kept]
 
 
 def budget_split(results: Sequence[Result]) -> Figure | None:

@@ -113,6 +113,44 @@ def gpu_use(result: Result) -> Figure | None:
     return figure
 
 
+def accuracy_by_stream(results: Sequence[Result]) -> Figure | None:
+    """Draw what every allocator makes of every stream; None unless there are several streams.
+
+    Args:
+        results: Of one accuracy model.
+    """
+    several = [result for result in results if len(result.stream_accuracies) > 1]
+    if not several:
+        return None
+    streams = list(several[0].stream_accuracies)[:MOST_STREAMS]
+    order = sorted(several, key=lambda result: -result.mean_accuracy)
+    parts = np.array([[100 * result.stream_accuracies[name] for name in streams] for result in order])
+    figure = figure_of(1.9 + 0.3 * len(order))
+    axes = figure.add_subplot()
+    least = min(float(parts.min()), 90.0)
+    drawn = axes.imshow(parts, aspect="auto", cmap="cividis", vmin=least, vmax=100)
+    for row, column in np.ndindex(parts.shape):
+        weight = "bold" if parts[row, column] == parts[row].min() else "normal"
+        ink = "#222222" if parts[row, column] > (least + 100) / 2 else "white"
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": ink, "fontweight": weight}
+        axes.text(column, row, f"{parts[row, column]:.0f}", **style)
+    axes.set_xticks(range(len(streams)), streams, rotation=30, ha="right")
+    axes.set_yticks(range(len(order)), [f"{one.allocator} ({100 * one.mean_accuracy:.1f})" for one in order])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.colorbar(drawn, ax=axes, label="Requests answered correctly (%)", shrink=0.8, pad=0.02)
+    worst = parts.min(axis=1)
+    best = int(worst.argmax())
+    text = (
+        f"The worst-served stream fares best under {spoken(order[best].allocator)}: {streams[parts[best].argmin()]} "
+        f"has {worst[best]:.0f} % of its requests right, against {worst.min():.0f} % for "
+        f"{streams[parts[int(worst.argmin())].argmin()]} under {spoken(order[int(worst.argmin())].allocator)}"
+    )
+    title(figure, text)
+    return figure
+
+
 def server_figures(results: Sequence[Result]) -> dict[str, Figure]:
     """Draw what the first allocator of a comparison does to the server, by file stem."""
     shown = [result for result in results if result.gpu_columns]
@@ -121,5 +159,10 @@ def server_figures(results: Sequence[Result]) -> dict[str, Figure]:
     model = shown[0].accuracy_model
     still = [one for one in shown if one.allocator == "inference-only" and one.accuracy_model == model]
     without = still[0] if still and still[0] is not shown[0] else None
-    drawn = {"latency_by_phase": latency_by_phase(shown[0], without), "gpu_use": gpu_use(shown[0])}
+    streams = accuracy_by_stream([one for one in results if one.accuracy_model == model])
+    drawn = {
+        "accuracy_by_stream": streams,
+        "latency_by_phase": latency_by_phase(shown[0], without),
+        "gpu_use": gpu_use(shown[0]),
+    }
     return {stem: figure for stem, figure in drawn.items() if figure is not None}

@@ -10,7 +10,8 @@ pytest.importorskip("matplotlib", reason="needs orric[sim]")
 
 import orric
 from orric.latency import LatencyHistogram
-from orric.report.server import gpu_use, latency_by_phase, server_figures
+from orric.report.server import accuracy_by_stream, gpu_use, latency_by_phase, server_figures
+from orric.report.table import table_rows
 
 from ..builders import ROOT
 
@@ -47,7 +48,35 @@ def test_what_is_not_there_is_not_drawn(results):
     assert server_figures([replace(results[0], gpu_columns={})]) == {}
     empty = {name: [LatencyHistogram() for _ in range(3)] for name in results[0].streams}
     assert latency_by_phase(replace(results[0], latencies=empty)) is None
-    assert set(server_figures(results)) == {"latency_by_phase", "gpu_use"}
+    assert set(server_figures(results)) == {"accuracy_by_stream", "latency_by_phase", "gpu_use"}
+
+
+def test_streams_are_told_apart(results):
+    """The title names the best and the worst of the worst-served streams, and cells hold every stream's accuracy."""
+    figure = accuracy_by_stream(results)
+    worst = [min(one.stream_accuracies, key=one.stream_accuracies.get) for one in results]
+    parts = [one.stream_accuracies[name] for one, name in zip(results, worst, strict=True)]
+    assert f"best under ORRIC: {worst[0]} has {100 * parts[0]:.0f} %" in " ".join(figure.get_suptitle().split())
+    assert f"against {100 * parts[1]:.0f} % for {worst[1]} under inference-only" in " ".join(
+        figure.get_suptitle().split()
+    )
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert cells == [f"{100 * part:.0f}" for one in results for part in one.stream_accuracies.values()]
+    bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
+    assert bold == [f"{100 * part:.0f}" for part in parts]
+    single = orric.simulate(orric.load_scenario(ROOT / "simulations/table3-fog.toml"), orric.Orric())
+    assert accuracy_by_stream([single]) is None
+
+
+def test_worst_stream_and_energy_are_in_the_summary_and_the_table(results):
+    summary = results[0].pooled().summary()
+    assert summary["worst_stream_accuracy"] == min(results[0].stream_accuracies.values())
+    assert summary["stream_accuracies"][summary["worst_stream"]] == summary["worst_stream_accuracy"]
+    assert summary["energy_j"] == pytest.approx(results[0].gpu_columns["energy_j"].sum())
+    headings, rows = table_rows([one.pooled() for one in results])
+    cells = dict(zip(headings, rows[0], strict=True))
+    assert cells["worst stream's (%)"] == f"{100 * summary['worst_stream_accuracy']:.2f}"
+    assert cells["energy (Wh)"] == f"{summary['energy_j'] / 3600:.2f}"
 
 
 def test_pooled_is_the_sum_of_the_streams(results):
