@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from orric.accuracy import AccuracyModel
-from orric.allocators.base import Allocator, SingleStreamAllocator, Slot, StreamTask, Task
+from orric.allocators.base import Allocator, Slot, StreamTask, Task
 from orric.allocators.guard import Guard
-from orric.allocators.split import SplitBudget
+from orric.allocators.split import for_task
 from orric.configuration import StreamAllocation
 from orric.exceptions import AllocatorError, BudgetError, SimulationError, extra
 from orric.latency import LatencyHistogram
@@ -130,9 +130,7 @@ class _Run:
                 StreamTask.of(stream.profile, float(positive.min()), float(positive.max()), stream.name, there)
             )
         self.task = Task(scenario.slots, tuple(tasks), tuple(gpu.name for gpu in scenario.gpu))
-        if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
-            allocator = SplitBudget(allocator)
-        self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
+        self.guard = Guard(for_task(allocator, self.task), self.task, generator(seed, "allocator"))
         self.jobs: dict[str, Job] = {}
         self.finished: dict[str, tuple[float, float | None]] = {}
         self.swaps: dict[str, Job] = {}
