@@ -10,7 +10,7 @@ detector      delay   9 in 10 by    false alarms
 ============  ======  ============  ============
 ADWIN         4       5             0.1
 Page-Hinkley  2       3             0.1
-KSWIN         5       6             1.3
+KSWIN         7       8             0.2
 ============  ======  ============  ============
 """
 
@@ -91,23 +91,23 @@ class PageHinkley(Detector):
 class Kswin(Detector):
     """KSWIN (Raab, Heusinger, Schleif, Neurocomputing 2020): recent values are distributed otherwise than earlier ones.
 
-    The five latest of the last 20 values against five drawn from the rest, by a test of Kolmogorov and Smirnov at
-    `alpha` = 0.01. With five against five that is reached only where the two do not overlap (2 in 252 by chance), and
-    four against four would never reach it. O(20) per value.
+    The eight latest of the last 24 values against eight drawn from the rest, by a test of Kolmogorov and Smirnov at
+    `alpha` = 0.005, which is reached where the two overlap by no more than one value; of five against five it never
+    would be. O(24 log 24) per value.
 
     Raises:
         MissingExtraError: `orric[sim]` is not installed.
     """
 
     name: ClassVar[str] = "kswin"
-    needed: ClassVar[int] = 20
-    recent: ClassVar[int] = 5
+    needed: ClassVar[int] = 24
+    recent: ClassVar[int] = 8
 
     def __init__(self) -> None:
         with extra("sim"):
             from river.drift import KSWIN
         # A fixed seed: which earlier values are drawn must not differ from run to run.
-        self._river: Any = KSWIN(alpha=0.01, window_size=self.needed, stat_size=self.recent, seed=1)
+        self._river: Any = KSWIN(alpha=0.005, window_size=self.needed, stat_size=self.recent, seed=1)
 
     def drops(self, agreement: float) -> bool:
         earlier = [*self._river.window, agreement][-self.needed : -self.recent]

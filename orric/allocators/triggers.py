@@ -181,18 +181,20 @@ class DriftTriggered(Trigger):
         count = len(task.streams)
         self._detectors = [self.detector() for _ in range(count)]
         self._held_until = [0] * count
-        # How many agreements a stream has given, how many since its last drop, and the mean of these.
+        # How many agreements a stream has given, how many since its last drop, the mean of these, and whether the last
+        # one lies far below it.
         self._given, self._since, self._levels = [0] * count, [0] * count, [0.0] * count
+        self._odd = [False] * count
 
     def wants(self, k: int, slot: int, retraining: int) -> bool:
         return self._given[k] < self._detectors[k].needed or slot <= self._held_until[k]
 
     def doubts(self, k: int) -> bool:
-        last = self._agreements[k]
-        return last is not None and last < self._levels[k] - self.doubt
+        return self._odd[k]
 
     def learn(self, k: int, slot: int, agreement: float) -> None:
         self._given[k] += 1
+        self._odd[k] = self._since[k] > 0 and agreement < self._levels[k] - self.doubt
         if self._detectors[k].drops(agreement):
             self._held_until[k] = slot + self.hold_slots
             self._since[k], self._levels[k] = 0, 0.0
@@ -217,14 +219,14 @@ class GainTriggered(Trigger):
     Args:
         inner: Any allocator.
         threshold: At least 0. Retraining pays in many later slots and costs far more per request than serving, so that
-            sensible values lie well below 1. With the default 0.01, on the published and the shipped profiles, a gap
-            F - a of 0.2 is worth it for about the first half of the horizon, a gap of 0.05 for its first tenth.
+            sensible values lie well below 1. With the default 0.003, on the published and the shipped profiles, a gap
+            F - a of 0.2 is worth it until about a sixth of the horizon is left, a gap of 0.05 for the first half.
         probe_slots: At least 1.
     """
 
     key = "gain"
 
-    def __init__(self, inner: Allocator, threshold: float = 0.01, probe_slots: int = 3) -> None:
+    def __init__(self, inner: Allocator, threshold: float = 0.003, probe_slots: int = 3) -> None:
         super().__init__(inner, probe_slots)
         if not threshold >= 0:
             raise ScenarioError(f"trigger {self.key!r}", f"threshold is {threshold!r}", "give a number of at least 0")
