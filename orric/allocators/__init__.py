@@ -15,7 +15,7 @@ from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDis
 from orric.allocators.guard import BEFORE, blamed
 from orric.allocators.orric import FocusShift, Orric
 from orric.allocators.random_pairs import RandomPairs
-from orric.allocators.triggers import TRIGGERS
+from orric.allocators.triggers import TRIGGERS as TRIGGERS
 from orric.allocators.turns import RoundRobin, WorstFirst
 from orric.allocators.uniform import Uniform30, Uniform50, Uniform90
 from orric.exceptions import AllocatorError, OrricError, ScenarioError, nearest

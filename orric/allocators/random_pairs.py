@@ -15,8 +15,8 @@ from orric.objective import feasible
 class RandomPairs(MultiStreamAllocator):
     """For every stream a pair drawn from those that fit its part of the budget by demand, all equally likely.
 
-    The key is drawn once, at reset, and the draws of a slot follow from key and index alone (a counter-based
-    generator: Philox), so a restarted episode goes on as it would have. O(K M N) per slot.
+    A key is drawn once, at reset, and the draws of a slot follow from key and index alone, so a restarted episode goes
+    on as it would have. O(K M N) per slot.
     """
 
     name: ClassVar[str] = "random"
@@ -26,9 +26,7 @@ class RandomPairs(MultiStreamAllocator):
         self._key = int(rng.integers(2**64, dtype=np.uint64))
 
     def decide(self, slot: Slot) -> Allocation:
-        # The low word of the counter counts within a slot.
-        drawn = np.random.Generator(np.random.Philox(key=self._key, counter=slot.index << 64))
-        chances = drawn.random(len(slot.requests)).tolist()
+        chances = np.random.default_rng((self._key, slot.index)).random(len(slot.requests)).tolist()
         pairs = [
             self._pair(k, requests, part, chance)
             for k, (requests, part, chance) in enumerate(
