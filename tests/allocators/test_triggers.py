@@ -211,6 +211,24 @@ def test_each_stream_has_a_state_of_its_own() -> None:
     assert [one.retraining for one in decided.streams] == ["r0", "r3"]
 
 
+def test_the_inner_allocator_is_told_everything() -> None:
+    class Listening(Shared):
+        name = "listening"
+
+        def reset(self, task: orric.Task, rng: np.random.Generator) -> None:
+            super().reset(task, rng)
+            self.heard: list[float | None] = []
+
+        def observe(self, record: orric.Observation) -> None:
+            self.heard.append(record.agreement)
+
+    inner = Listening()
+    allocator = begun(GainTriggered(DriftTriggered(inner, Below)))
+    for index, agreement in enumerate((0.9, None, 0.4), start=1):
+        tell(allocator, index, agreement)
+    assert inner.heard == [0.9, None, 0.4]
+
+
 @pytest.mark.parametrize(
     "name", [*(f"{key}+orric" for key in TRIGGERS), "gain+adwin+orric", "adwin+round-robin", "kswin+no-retraining"]
 )
