@@ -9,14 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orric.allocators import ALLOCATORS, make_allocator
+    from orric.allocators import ALLOCATORS, TRIGGERS, make_allocator
     from orric.allocators.base import Allocator, MicroProfiled, SingleStreamAllocator, Slot, StreamTask, Task
+    from orric.allocators.detectors import Adwin, Detector, Kswin, PageHinkley
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
     from orric.allocators.guided import GuidedOrric
     from orric.allocators.joint import ExactJointOrric, JointOrric
     from orric.allocators.orric import FocusShift, Orric
     from orric.allocators.placing import PlacingOrric
+    from orric.allocators.random_pairs import RandomPairs
+    from orric.allocators.streams import MultiStreamAllocator
     from orric.allocators.thief import FairShare, Thief
+    from orric.allocators.triggers import DriftTriggered, GainTriggered, Trigger
+    from orric.allocators.turns import RoundRobin, WorstFirst
+    from orric.allocators.uniform import Uniform30, Uniform50, Uniform90
     from orric.comparison import simulate
     from orric.competitive.adversary import Search, WorstCase, search_worst_case
     from orric.competitive.bounds import Bounds, bounds, joint_bound
@@ -50,14 +56,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "orric.allocators": ("ALLOCATORS", "make_allocator"),
+    "orric.allocators": ("ALLOCATORS", "TRIGGERS", "make_allocator"),
     "orric.allocators.base": ("Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
+    "orric.allocators.detectors": ("Adwin", "Detector", "Kswin", "PageHinkley"),
     "orric.allocators.greedy": ("InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy"),
     "orric.allocators.guided": ("GuidedOrric",),
     "orric.allocators.joint": ("ExactJointOrric", "JointOrric"),
     "orric.allocators.orric": ("FocusShift", "Orric"),
     "orric.allocators.placing": ("PlacingOrric",),
     "orric.allocators.thief": ("FairShare", "Thief"),
+    "orric.allocators.random_pairs": ("RandomPairs",),
+    "orric.allocators.streams": ("MultiStreamAllocator",),
+    "orric.allocators.triggers": ("DriftTriggered", "GainTriggered", "Trigger"),
+    "orric.allocators.turns": ("RoundRobin", "WorstFirst"),
+    "orric.allocators.uniform": ("Uniform30", "Uniform50", "Uniform90"),
     "orric.configuration": ("Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation"),
     "orric.drift": ("Drift",),
     "orric.exceptions": (
@@ -102,6 +114,9 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "ALLOCATORS", "make_allocator", "Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task",
     "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
     "FairShare", "Thief",
+    "Adwin", "Detector", "Kswin", "PageHinkley",
+    "RandomPairs", "MultiStreamAllocator", "DriftTriggered", "GainTriggered", "Trigger", "RoundRobin", "WorstFirst",
+    "Uniform30", "Uniform50", "Uniform90", "TRIGGERS",
     "Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation", "Drift",
     "AllocatorError", "BudgetError", "CalibrationError", "CertificateError", "MissingExtraError", "OrricError",
     "ProfileError", "ScenarioError", "SimulationError", "TraceError", "Exponential", "LearningCurve", "LearningExtent",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from orric.accuracy import AccuracyModel
-from orric.allocators.base import Allocator, SingleStreamAllocator, StreamTask, Task
+from orric.allocators.base import Allocator, StreamTask, Task
 from orric.allocators.guard import Guard
-from orric.allocators.split import SplitBudget
+from orric.allocators.split import for_task
 from orric.configuration import StreamAllocation
 from orric.exceptions import SimulationError, extra
 from orric.latency import LatencyHistogram
@@ -138,9 +138,7 @@ class _Run:
             capacities_macs=tuple(gpu.whole_macs for gpu in self.gpus),
             cloud=scenario.cloud is not None,
         )
-        if isinstance(allocator, SingleStreamAllocator) and (len(self.streams) > 1 or len(self.gpus) > 1):
-            allocator = SplitBudget(allocator)
-        self.guard = Guard(allocator, self.task, generator(seed, "allocator"))
+        self.guard = Guard(for_task(allocator, self.task), self.task, generator(seed, "allocator"))
         self.link = Link(self.environment)
         self.jobs: dict[str, AnyJob] = {}
         self.decisions = Decisions(scenario, self.guard, self.task, self.streams, self.gpus, self.jobs, self._tell)

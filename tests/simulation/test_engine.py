@@ -136,7 +136,7 @@ def test_uploads_under_the_curve_score_as_in_the_slot_model(name: str, memory: d
         budget={"kind": "uniform", "low": 0.1, "high": 1.0},
     )
     simulated = orric.simulate(scenario, orric.make_allocator(name), seed=7)
-    modelled = orric.evaluate(profile, scenario.trace(7), for_the_slot_model(name, simulated))
+    modelled = orric.evaluate(profile, scenario.trace(7), for_the_slot_model(name, simulated), seed=7)
     assert simulated.allocations == modelled.allocations
     np.testing.assert_array_equal(simulated.served, modelled.served)
     np.testing.assert_allclose(simulated.extent, modelled.extent, rtol=1e-12)
@@ -148,7 +148,9 @@ def test_uploads_under_the_curve_score_as_in_the_slot_model(name: str, memory: d
 def test_overloaded_uploads_score_as_in_the_slot_model(name: str, profile_path: Path) -> None:
     scenario = build_scenario(profile_path, budget={"kind": "uniform", "low": 0.0, "high": 0.2})
     simulated = orric.simulate(scenario, orric.make_allocator(name), seed=7)
-    modelled = orric.evaluate(scenario.profile, scenario.trace(7), for_the_slot_model(name, simulated), overload="shed")
+    modelled = orric.evaluate(
+        scenario.profile, scenario.trace(7), for_the_slot_model(name, simulated), overload="shed", seed=7
+    )
     assert simulated.shed.sum() > 0
     np.testing.assert_array_equal(simulated.shed, modelled.shed)
     np.testing.assert_allclose(simulated.correct, modelled.correct, rtol=1e-12)
