@@ -168,6 +168,8 @@ class Stream(Section):
         burst: Of "bursty" arrivals.
         forecast: What the allocator is told of D(t): "oracle" (the truth), "last" (the slot before) or "ewma"
             (exponentially weighted mean, weight 0.3). The first slot's is always exact.
+        headroom: By which part more requests than forecast are planned for, so that what the forecast misses need not
+            queue up. Budgets must pay for them.
         drift: How the images change.
         gpu: Where its models are; None places it on the first GPU with room, by demand.
         workers: Batches in service at once; they divide the stream's share.
@@ -185,6 +187,7 @@ class Stream(Section):
     arrivals: Literal["upload", "deterministic", "poisson", "bursty", "timestamps"] = "upload"
     burst: Burst | None = None
     forecast: Literal["oracle", "last", "ewma"] = "oracle"
+    headroom: Amount = 0.0
     drift: AnyDrift = Steps(corruption="none", severities=(0,))
     gpu: Name | None = None
     workers: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1

@@ -50,20 +50,20 @@ class Decisions:
 
     def decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int]]:
         """Ask the allocator; return its decisions, its reason, and how many requests of each stream must be shed."""
-        forecasts = [float(stream.forecasts[slot - 1]) for stream in self.streams]
+        planned = [float(stream.planned[slot - 1]) for stream in self.streams]
         budgets = tuple(float(gpu.budgets_macs[slot - 1]) for gpu in self.gpus)
         begun = time.perf_counter()
-        allocation = self.guard.decide(Slot(slot, budgets, tuple(forecasts)))
+        allocation = self.guard.decide(Slot(slot, budgets, tuple(planned)))
         self.seconds += time.perf_counter() - begun
         decided, refused, reason = list(allocation.streams), [0] * len(self.streams), allocation.reason
         moved = self._move(slot, decided)
         for gpu, budget_macs in zip(self.gpus, budgets, strict=True):
             there = [self.streams.index(stream) for stream in gpu.streams]
             cheapest = [self.task.streams[k].cheapest_macs for k in there]
-            asked = np.array([forecasts[k] for k in there])
+            asked = np.array([planned[k] for k in there])
             # Whoever moves streams to where they do not fit has exceeded the budget.
             if moved & set(there) or feasible_together(asked, 0.0, np.array(cheapest), budget_macs):
-                self._check(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
+                self._check(slot, gpu, [(k, decided[k], planned[k]) for k in there], budget_macs)
             elif self.overload == "error":
                 raise BudgetError(slot, budget_macs, float(asked @ cheapest))
             else:
@@ -71,11 +71,11 @@ class Decisions:
                 for k in there:
                     task, part = self.task.streams[k], 1.0
                     if len(there) > 1:
-                        part = forecasts[k] * task.cheapest_macs / float(asked @ cheapest)
+                        part = planned[k] * task.cheapest_macs / float(asked @ cheapest)
                     decided[k] = StreamAllocation(task.retraining[0].name, task.inference[0].name)
                     arrived = self.streams[k].meant[slot - 1]
                     refused[k] = int(arrived - servable(arrived, task.inference[0].cost_macs, budget_macs * part))
-            self._share(slot, gpu, [(k, decided[k], forecasts[k]) for k in there], budget_macs)
+            self._share(slot, gpu, [(k, decided[k], planned[k]) for k in there], budget_macs)
         return decided, reason, refused
 
     def _move(self, slot: int, decided: Sequence[StreamAllocation]) -> set[int]:

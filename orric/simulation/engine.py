@@ -122,7 +122,7 @@ class _Run:
         ]  # fmt: skip
         tasks = []
         for stream, there in zip(self.streams, placement, strict=True):
-            positive = stream.meant[stream.meant > 0]
+            positive = stream.meant[stream.meant > 0] * (1 + stream.spec.headroom)
             tasks.append(
                 StreamTask.of(
                     stream.profile, float(positive.min()), float(positive.max()), stream.name, there,

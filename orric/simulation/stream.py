@@ -99,6 +99,8 @@ class StreamState:
             raise ScenarioError(f"{where}: fault", "a burst cannot multiply given times", "choose other arrivals")
         self.meant = np.floor(meant * bursts)
         self.forecasts = forecasts(self.spec, meant, self.meant)
+        # What allocations and shares are made for.
+        self.planned = self.forecasts * (1 + self.spec.headroom)
         self.drift = self.spec.drift.by_slot(scenario.slots, seed, index)
         self.choice = Choice(profile, allocator)
         limit = self.spec.queue_limit

@@ -16,7 +16,7 @@ pytest.importorskip("simpy", reason="needs orric[sim]")
 import orric
 from orric.scenario import Fault
 
-from ..builders import ROOT, build_profile, write_profile
+from ..builders import ROOT, build_profile, build_scenario, write_profile
 from .test_engine import Fixed
 from .test_server import FULL, check, retraining, server
 
@@ -153,3 +153,29 @@ def test_rounds_longer_than_a_slot_are_refused(profile_path: Path) -> None:
     scenario = server(profile_path, sharing={"model": "time-slice", "round_s": 9.0})
     with pytest.raises(orric.ScenarioError, match=r"gpu\.1\.sharing\.round_s: found 9, and a slot has 8 s"):
         scenario.check("server.toml")
+
+
+def test_headroom_plans_for_more_requests_than_are_forecast(profile_path: Path) -> None:
+    """Shares grow by the headroom, work does not, and what the forecast misses is late less often."""
+    common = {"arrivals": "poisson", "forecast": "last", "requests": {"kind": "uniform", "low": 200, "high": 600}}
+    late = []
+    for headroom in (0.0, 0.5):
+        scenario = build_scenario(
+            profile_path, slots=40, deadline_s=0.5, headroom=headroom, budget={"kind": "constant", "fraction": 1.0},
+            **common,
+        )  # fmt: skip
+        told = []
+
+        class Listening(orric.RetrainingGreedy):
+            def choose(self, slots, requests, budgets_macs, told=told):
+                told.append(float(requests[0]))
+                return super().choose(slots, requests, budgets_macs)
+
+        result = orric.simulate(scenario, Listening(), 1)
+        assert told == pytest.approx(result.forecast * (1 + headroom))
+        costs = {one.name: one.cost_macs for one in scenario.profile.retraining}
+        done = np.array([costs[name] for name in result.retraining]) * result.forecast
+        finished = result.retrained == 1
+        np.testing.assert_allclose(result.retraining_macs[finished], done[finished], rtol=1e-9)
+        late.append(result.late.sum())
+    assert late[1] < 0.7 * late[0]
