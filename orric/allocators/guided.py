@@ -45,7 +45,7 @@ class GuidedOrric(JointOrric):
 
     name: ClassVar[str] = "orric-guided"
 
-    def __init__(self, give_up: float = 0.05, unknown: float = 0.5, gap: float = 1e-4) -> None:
+    def __init__(self, give_up: float = 0.05, unknown: float = 0.5, gap: float = 1e-6) -> None:
         super().__init__(gap)
         if not 0 <= give_up < 1:
             raise ScenarioError(f"allocator {self.name!r}: give_up", f"found {give_up:g}", "give a part in [0, 1)")

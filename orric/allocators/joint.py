@@ -42,7 +42,7 @@ class JointOrric(Allocator):
 
     name: ClassVar[str] = "orric-joint"
 
-    def __init__(self, gap: float = 1e-4) -> None:
+    def __init__(self, gap: float = 1e-6) -> None:
         if not 0 <= gap < 1:
             raise ScenarioError(f"allocator {self.name!r}: gap", f"found {gap:g}", "give a gap in [0, 1)")
         self.gap = gap

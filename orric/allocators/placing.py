@@ -39,7 +39,7 @@ class PlacingOrric(JointOrric):
 
     name: ClassVar[str] = "orric-placing"
 
-    def __init__(self, gap: float = 1e-4, worth: float = 0.01) -> None:
+    def __init__(self, gap: float = 1e-6, worth: float = 0.01) -> None:
         super().__init__(gap)
         if not 0 <= worth < 1:
             raise ScenarioError(f"allocator {self.name!r}: worth", f"found {worth:g}", "give a part in [0, 1)")

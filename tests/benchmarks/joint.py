@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,7 @@ import orric
 from orric.allocators.base import StreamTask, Task
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration
 
+ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 1000
 DECISIONS = {1: 1000, 10: 1000, 100: 1000, 1000: 1000, 10_000: 200, 100_000: 30}
 
@@ -99,18 +101,29 @@ def main() -> None:
             growth = np.polyfit(np.log(large), np.log([medians[count] for count in large]), 1)[0]
             print(f"              from 1,000 streams on the time grows as (number of streams)^{growth:.2f}")
     print("\nexact mode, up to some dozens of streams (requests within 10:1)")
-    print("streams  decisions  median (ms)  largest (ms)")
-    for count in (3, 6, 12, 24, 48):
-        task = Task(SLOTS, tuple(stream(rng, number) for number in range(count)))
-        allocator = orric.ExactJointOrric()
-        allocator.reset(task, np.random.default_rng(1))
-        seconds = []
-        for slot in slots(rng, task, 100, heavy=False):
-            begun = time.perf_counter()
-            allocator.decide(slot)
-            seconds.append(time.perf_counter() - begun)
-            assert allocator.gaps[0] <= 1e-12
-        print(f"{count:7} {len(seconds):10} {statistics.median(seconds) * 1e3:12.2f} {max(seconds) * 1e3:13.2f}")
+    print("configurations     streams  decisions  median (ms)  largest (ms)")
+    profile = orric.Profile.load(ROOT / "traces/profiles/digits.toml")
+    for alike in (False, True):
+        for count in (3, 6, 12, 24, 48)[: 4 if alike else 5]:
+            streams = [stream(rng, number) for number in range(count)]
+            if alike:
+                # Whole numbers of requests of one profile: many choices cost nearly the same.
+                streams = [StreamTask.of(profile, 100.0, 1000.0, f"stream-{number}") for number in range(count)]
+            task = Task(SLOTS, tuple(streams))
+            allocator = orric.ExactJointOrric()
+            allocator.reset(task, np.random.default_rng(1))
+            seconds = []
+            for slot in slots(rng, task, 20 if alike else 100, heavy=False):
+                told = orric.Slot(slot.index, slot.budgets_macs, tuple(np.ceil(slot.requests).tolist()))
+                begun = time.perf_counter()
+                allocator.decide(told if alike else slot)
+                seconds.append(time.perf_counter() - begun)
+                assert np.isnan(allocator.gaps[0]) or allocator.gaps[0] <= 1e-12
+            print(
+                f"{'all of one profile' if alike else 'all different     '} {count:7} {len(seconds):10} "
+                f"{statistics.median(seconds) * 1e3:12.2f} {max(seconds) * 1e3:13.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
