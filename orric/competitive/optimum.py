@@ -258,5 +258,6 @@ def _warm_up() -> None:
         memory=LearningExtent(),
     )
     problem = OfflineProblem.of(profile, Trace(requests=np.ones(9), budget_macs=np.full(9, 2.0)))
-    _refined(problem, 1e-6)
+    # So small a gap takes every one of the compiled functions.
+    _refined(problem, 1e-9)
     price_bound(problem, 0.5, curve_tables(problem.curves, 1.0, 0.5))
