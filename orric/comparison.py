@@ -193,7 +193,10 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int, record: bool | Pa
         ]
         most = float(sum(needs, np.zeros(1)).max()) / scenario.slot_s
         gpus.append(gpu.model_copy(update={"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}))
-    streams = [one.model_copy(update={"gpu": name}) for one, name in zip(scenario.stream, placement, strict=True)]
+    streams = [
+        one.model_copy(update={"gpu": name, "headroom": 0.0})
+        for one, name in zip(scenario.stream, placement, strict=True)
+    ]
     unrestricted = scenario.model_copy(update={"gpu": tuple(gpus), "stream": tuple(streams), "spare": "inference"})
     accuracies = _accuracies(scenario, model, seed, teachers=stand_ins)
     result = engine.simulate(

@@ -43,6 +43,13 @@ def test_teacher_only_has_the_published_accuracy_and_exceeds_the_budget(table3):
     assert np.array_equal(result.budget_macs, table3.budgets_macs(1))
 
 
+def test_teacher_only_sheds_nothing_for_headroom(table3):
+    streams = tuple(one.model_copy(update={"headroom": 0.3}) for one in table3.stream)
+    planned = simulate_line(table3.model_copy(update={"stream": streams}), "curve", "teacher-only", 1)
+    assert planned.shed.sum() == 0
+    assert planned.mean_accuracy == simulate_line(table3, "curve", "teacher-only", 1).mean_accuracy
+
+
 def test_real_reference_lines_are_what_they_say(small):
     pytest.importorskip("torch")
     from orric.retraining.accuracy import drifted

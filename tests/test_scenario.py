@@ -268,3 +268,11 @@ def test_bursts_have_no_period(profile_path):
     requests = {"kind": "bursty", "low": 10, "high": 50, "period_slots": 20}
     with pytest.raises(ValueError, match="remove period_slots"):
         build_scenario(profile_path, requests=requests)
+
+
+def test_headroom_has_to_be_paid_for(profile_path):
+    """500 requests of 1e6 MACs fit into 5.2e8, and 550 do not."""
+    tight = {"overload": "error", "budget": {"kind": "constant", "fraction": 0.065}}
+    build_scenario(profile_path, **tight).check("here")
+    with pytest.raises(orric.BudgetError, match=r"slot 1: .*5\.2e\+08.*5\.5e\+08"):
+        build_scenario(profile_path, headroom=0.1, **tight).check("here")

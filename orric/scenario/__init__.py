@@ -177,7 +177,7 @@ class Scenario(Section):
                 continue
             budgets = self.budgets_macs(self.seed, number)
             cheapest = np.array([StreamTask.of(self.profiles[k], 1.0, 1.0).cheapest_macs for k in there])
-            asked = np.stack([self.requests(self.seed, k) for k in there], axis=1)
+            asked = np.stack([self.requests(self.seed, k) * (1 + self.stream[k].headroom) for k in there], axis=1)
             needed = asked @ cheapest
             # Only where rounding might decide is every term of the sum looked at.
             for slot in np.flatnonzero(needed * (1 + 1e-9) > budgets).tolist():
