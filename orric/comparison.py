@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from orric.accuracy import AccuracyModel, CurveAccuracy, TableAccuracy
 from orric.allocators import make_allocator
 from orric.allocators.base import Allocator, MicroProfiled
+from orric.allocators.triggers import Trigger
 from orric.configuration import InferenceConfiguration
 from orric.exceptions import AllocatorError, ProfileError, ScenarioError
 from orric.learning import Tabulated
@@ -144,6 +146,10 @@ def _profiled(scenario: Scenario, allocator: Allocator, seed: int) -> Allocator:
 
     Where a profile has no curve for the drift, which real models need none for, it goes without.
     """
+    if isinstance(allocator, Trigger):
+        wrapped = copy.copy(allocator)
+        wrapped.inner = _profiled(scenario, allocator.inner, seed)
+        return wrapped
     if not isinstance(allocator, MicroProfiled):
         return allocator
     curves = []
@@ -192,7 +198,10 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int, record: bool | Pa
             for k in there
         ]
         most = float(sum(needs, np.zeros(1)).max()) / scenario.slot_s
-        gpus.append(gpu.model_copy(update={"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}))
+        whole = {"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}
+        # What a GPU that large would draw is unknown.
+        power = gpu.power if whole["macs_per_s"] == gpu.macs_per_s else None
+        gpus.append(gpu.model_copy(update={**whole, "power": power}))
     streams = [
         one.model_copy(update={"gpu": name, "headroom": 0.0})
         for one, name in zip(scenario.stream, placement, strict=True)
@@ -206,7 +215,9 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int, record: bool | Pa
     budgets = {gpu.name: scenario.budgets_macs(seed, n) for n, gpu in enumerate(scenario.gpu)}
     told = zip(result.columns["slot"].tolist(), result.columns["gpu"].tolist(), strict=True)
     columns = {**result.columns, "budget_macs": np.array([budgets[name][slot - 1] for slot, name in told])}
-    return replace(result, allocator="teacher-only", columns=columns)
+    told = zip(result.gpu_columns["slot"].tolist(), result.gpu_columns["gpu"].tolist(), strict=True)
+    gpu_columns = {**result.gpu_columns, "budget_macs": np.array([budgets[name][slot - 1] for slot, name in told])}
+    return replace(result, allocator="teacher-only", columns=columns, gpu_columns=gpu_columns)
 
 
 def _teacher_of(profile: Profile) -> Profile:

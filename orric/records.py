@@ -245,7 +245,11 @@ class Result:
 
     @property
     def budgets_macs(self) -> Array:
-        """C(t) of all GPUs together, shape (T,)."""
+        """C(t) of all GPUs together, shape (T,), those without streams included."""
+        if self.gpu_columns:
+            slots = len(np.unique(self.gpu_columns["slot"]))
+            every: Array = self.gpu_columns["budget_macs"].reshape(slots, -1).sum(axis=1)
+            return every
         count = len(self.streams)
         gpus, budgets = (self.columns[name].reshape(-1, count) for name in ("gpu", "budget_macs"))
         total: Array = np.zeros(len(gpus))

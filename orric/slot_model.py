@@ -13,7 +13,7 @@ from orric.allocators.choice import Choice
 from orric.allocators.guard import Guard
 from orric.configuration import Allocation, StreamAllocation
 from orric.exceptions import BudgetError
-from orric.learning import LearningCurve
+from orric.learning import LearningCurve, RunningExtent
 from orric.objective import feasible, long_term_accuracy, servable
 from orric.profile import Profile
 from orric.randomness import generator
@@ -124,18 +124,16 @@ def _decide(
     if guard.decides_at_once:
         return guard.decide_all(trace.requests, trace.budget_macs)
     corruptions, severities = _drift(trace)
-    choice, allocations, gained = Choice(profile, guard.name), [], np.zeros(trace.slots)
+    choice, allocations, extent = Choice(profile, guard.name), [], RunningExtent(profile.memory)
     given = zip(trace.requests.tolist(), trace.budget_macs.tolist(), served.tolist(), strict=True)
     for slot, (requests, budget_macs, number) in enumerate(given, start=1):
         allocations.append(guard.decide(Slot(slot, (budget_macs,), (requests,))))
         agreement = None
         retraining, _ = choice.pair(slot, allocations[-1].streams[0])
-        if fitting[slot - 1]:
-            gained[slot - 1] = retraining.profit
-            if requests and profile.sampling_ratio(retraining.name) > 0:
-                extent = profile.memory.extents(trace.requests[: slot - 1], gained[: slot - 1])[-1]
-                teacher = profile.teacher_accuracy(corruptions[slot - 1], severities[slot - 1])
-                agreement = min(float(curves[slot - 1](extent)) * teacher, 1.0)
+        if fitting[slot - 1] and requests and profile.sampling_ratio(retraining.name) > 0:
+            teacher = profile.teacher_accuracy(corruptions[slot - 1], severities[slot - 1])
+            agreement = min(float(curves[slot - 1](extent.value)) * teacher, 1.0)
+        extent.add(requests, retraining.profit if fitting[slot - 1] else 0.0)
         guard.observe(Observation(slot, trace.stream, requests, number, 0.0, requests - number, 1.0, agreement))
     return allocations
 

@@ -13,7 +13,7 @@ import pytest
 import orric
 from orric import allocators
 from orric.allocators.greedy import InferenceOnly
-from orric.comparison import compare, lines, simulate_line
+from orric.comparison import _profiled, compare, lines, simulate_line
 from orric.workers import in_parallel
 
 from .builders import ROOT
@@ -48,6 +48,23 @@ def test_teacher_only_sheds_nothing_for_headroom(table3):
     planned = simulate_line(table3.model_copy(update={"stream": streams}), "curve", "teacher-only", 1)
     assert planned.shed.sum() == 0
     assert planned.mean_accuracy == simulate_line(table3, "curve", "teacher-only", 1).mean_accuracy
+
+
+def test_teachers_energy_is_unknown_where_its_gpu_is_made_up():
+    scenario = orric.load_scenario(ROOT / "simulations/cameras.toml")
+    teacher = simulate_line(scenario, "curve", "teacher-only", 1)
+    assert teacher.summary()["energy_j"] is None
+    own = [scenario.budgets_macs(1, gpu) for gpu in range(3)]
+    assert teacher.budgets_macs == pytest.approx(np.sum(own, axis=0))
+
+
+def test_curves_reach_whoever_a_trigger_is_wrapped_around():
+    scenario = orric.load_scenario(ROOT / "simulations/edge-server.toml")
+    wrapped = simulate_line(scenario, "curve", "adwin+gain+thief", 1)
+    blind = orric.simulate(scenario.with_accuracy("curve", "test"), orric.make_allocator("thief"), 1)
+    assert _profiled(scenario, orric.make_allocator("gain+thief"), 1).inner._curves is not None
+    first = [row for row in wrapped.allocations if row["slot"] == 1]
+    assert first == [row for row in blind.allocations if row["slot"] == 1]
 
 
 def test_real_reference_lines_are_what_they_say(small):

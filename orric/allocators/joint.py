@@ -13,10 +13,7 @@ from orric.allocators.orric import Orric, future_weights, retraining_scale
 from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
 from orric.exceptions import ScenarioError
 from orric.learning import LearningExtent
-from orric.objective import feasible_together
-
-# What rounding of sums in another order may add to a budget, should it ever matter.
-ROUNDING = 1e-12
+from orric.objective import feasible, feasible_together
 
 
 class JointOrric(Allocator):
@@ -64,7 +61,8 @@ class JointOrric(Allocator):
 
     def decide(self, slot: Slot) -> Allocation:
         if self._alone is not None:
-            self.gaps = (0.0,)
+            fits = feasible(slot.requests[0], 0.0, self.task.streams[0].cheapest_macs, slot.budgets_macs[0])
+            self.gaps = (0.0 if fits else float("nan"),)
             return self._alone.decide(slot)
         requests = np.array(slot.requests)
         retraining, inference = np.zeros(len(requests), np.intp), np.zeros(len(requests), np.intp)
@@ -157,12 +155,9 @@ class StreamsTogether:
         if not feasible_together(mine, 0.0, self._cheapest, budget_macs):
             return None
         sizes = np.concatenate([mine, mine])
-        for given in (budget_macs, budget_macs * (1 - ROUNDING)):
-            found = self._classes.select(weights, sizes, given, gap)
-            if found is not None and self.fits(found, mine, budget_macs):
-                return found
-        # The cheapest pairs fit, by less than rounding.
-        return self._classes.least(weights, sizes)
+        found = self._classes.select(weights, sizes, budget_macs, gap, lambda one: self.fits(one, mine, budget_macs))
+        # The cheapest pairs fit, if only by less than rounding.
+        return self._classes.least(weights, sizes) if found is None else found
 
     def fits(self, found: Selection, requests: Array, budget_macs: float) -> bool:
         """Say whether a selection keeps to a budget."""

@@ -7,7 +7,7 @@ and value, dominated ones dropped, the rest bounded by the relaxation of what is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ Array = np.ndarray[Any, Any]
 PAIRS, ROUNDS = 400, 6
 # States that the search keeps, where it need not be exact and where it must; what lies beyond widens the gap.
 STATES, STATES_EXACT = 600, 1_000_000
+# Complete selections tried in a step, where rounding refuses the better ones.
+TRIED = 20
 # Work of a search that need not be exact: classes branched on times segments.
 WORK = 200_000
 # Of the budget: what sums in another order may differ by.
@@ -99,7 +101,14 @@ class Classes:
         self._segment_owner, self._slopes, self._high = owner[order], slopes[order], high[order]
         self._widths = (self.costs[high] - self.costs[low])[order]
 
-    def select(self, weights: Array, sizes: Array, budget: float, gap: float = 0.0) -> Selection | None:
+    def select(
+        self,
+        weights: Array,
+        sizes: Array,
+        budget: float,
+        gap: float = 0.0,
+        fits: Callable[[Selection], bool] | None = None,
+    ) -> Selection | None:
         """Choose an item of every class so that the values are as large as possible under the budget.
 
         Complexity O(n log n) at most, O(n) where the order of slopes is known; beyond that the search, of bounded work
@@ -112,16 +121,20 @@ class Classes:
             budget: What the costs may add up to.
             gap: How near to the best is near enough, (bound - value) / bound; 0 asks for the best. What was reached
                 stands in the selection.
+            fits: Says whether a selection really keeps to the budget, where sums that are rounded in another order
+                decide; left out, a budget may be exceeded by `ROUNDING`. A bound that only such selections reach stays.
 
         Returns:
             The selection, or None where not even the cheapest items fit.
         """
         budget = budget * (1 + ROUNDING)
-        problem = _Problem(self, weights, sizes)
+        problem = _Problem(self, weights, sizes, fits)
         rest = budget - problem.least_cost
         if rest < 0:
             return None
         found = problem.relaxed(rest)
+        if not problem.fits(found):
+            found = problem.selection(self.starts[:-1], found.bound)
         if found.gap > gap:
             found = problem.repaired(found, budget, gap)
         if found.gap > gap:
@@ -157,8 +170,14 @@ def _laid_out(rows: Sequence[Array], kind: Array) -> Array:
 class _Problem:
     """Classes with the weights and sizes of one slot."""
 
-    def __init__(self, classes: Classes, weights: Array, sizes: Array) -> None:
-        self.classes = classes
+    def __init__(
+        self,
+        classes: Classes,
+        weights: Array,
+        sizes: Array,
+        fits: Callable[[Selection], bool] | None = None,
+    ) -> None:
+        self.classes, self.fits = classes, fits or (lambda _: True)
         scale = sizes * weights
         self.values = scale[classes.owner] * classes.profits
         self.costs = sizes[classes.owner] * classes.costs
@@ -215,7 +234,7 @@ class _Problem:
             if changed is None:
                 break
             candidate = self.selection(changed, found.bound)
-            if candidate.value <= found.value or candidate.spent > budget:
+            if candidate.value <= found.value or candidate.spent > budget or not self.fits(candidate):
                 break
             chosen, found = changed, candidate
             if found.gap <= gap:
@@ -269,6 +288,7 @@ class _Search:
         costs, values = np.zeros(1), np.zeros(1)
         rest_cost, rest_value = problem.least_cost, problem.least_value
         closed = np.zeros(len(classes.starts) - 1, bool)
+        # What was left out, or seemed to fit and did not, may hide something better than what was found.
         dropped, work = -np.inf, 0
         branch = problem.open
         while branch >= 0:
@@ -299,9 +319,14 @@ class _Search:
             costs, values, whole, bounds, taken = (row[kept] for row in (costs, values, whole, bounds, taken))
             if not len(kept):
                 return self._bounded(found, dropped)
-            top = int(whole.argmax())
-            if whole[top] > found.value:
-                found = self._completed(top, int(taken[top]), found.bound)
+            for top in np.argsort(-whole, kind="stable")[:TRIED].tolist():
+                if whole[top] <= found.value:
+                    break
+                candidate = self._completed(top, int(taken[top]), found.bound)
+                if problem.fits(candidate):
+                    found = candidate
+                    break
+                dropped = max(dropped, candidate.value)
             found = self._bounded(found, max(float(bounds.max()), dropped))
             work += len(self.spent)
             if found.gap <= self.gap or (self.gap > 0 and work > WORK):

@@ -71,12 +71,12 @@ class WorstFirst(TakingTurns):
     """The stream that agreed least with its teacher retrains; see `TakingTurns`.
 
     Streams that were never labelled, or not for more than `stale_slots` slots, go first, as their figure says nothing:
-    in turns, so that one which never gets labels does not keep the others from theirs. Then the lowest agreement; ties
-    go to the stream named first. With more than `stale_slots` streams on a GPU the turns are therefore all there is.
+    in turns. Then the lowest agreement; ties go to the stream named first. After as many slots as there are streams,
+    every second slot is for the worst of those whose figure counts, so that a stream which never gets labels does not
+    keep the others from theirs.
 
     Attributes:
-        stale_slots: For how many slots an agreement counts. At 20, of up to 10 streams at least half of the turns go
-            to the worst.
+        stale_slots: For how many slots an agreement counts.
     """
 
     name: ClassVar[str] = "worst-first"
@@ -89,9 +89,12 @@ class WorstFirst(TakingTurns):
 
     def turn(self, slot: Slot, there: Sequence[int]) -> int:
         stale = [k for k in there if slot.index - self._labelled[k] > self.stale_slots]
-        if stale:
+        known = [k for k in there if k not in stale]
+        if not known or (stale and slot.index <= len(there)):
             return stale[(slot.index - 1) % len(stale)]
-        return min(there, key=lambda k: self._agreements[k])
+        if stale and slot.index % 2:
+            return stale[(slot.index // 2) % len(stale)]
+        return min(known, key=lambda k: self._agreements[k])
 
     def observe(self, record: Observation) -> None:
         if record.agreement is not None:

@@ -88,7 +88,7 @@ def learning_run(profile: Profile, assignment: Assignment, slots: int, per_slot:
             for name, found in others.items():
                 found[slot - 1] = (student.classify(images, models.resolution_px[name]) == labels).mean()
         if ratios[slot - 1] > 0:
-            accuracy.retrain(slot, names[float(ratios[slot - 1])])
+            accuracy.retrain(slot, names[float(ratios[slot - 1])], 0.0)
             accuracy.swap()
     extents = profile.memory.extents(np.full(slots, float(per_slot)), ratios)[:-1]
     # What was served at the fullest need not be classified again.

@@ -121,7 +121,7 @@ class OnnxAccuracy:
         self._kept = None
         self.student.discard()
 
-    def retrain(self, collected: int, retraining: str, extent: float = 0.0) -> float | None:
+    def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
         # Whoever trains at once need not have had the samples kept.
         images, self._kept = self._collected[collected] if self._kept is None else self._kept, None
         rng = generator(self._seed, "retraining", self._stream, collected)

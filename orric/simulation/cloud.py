@@ -73,6 +73,8 @@ class CloudJob:
             with self._link.down.request() as turn:
                 yield turn
                 yield timeout(cloud.weights_bytes / cloud.downlink_bytes_per_s)
+            # Nothing can hold the last leg up, so its end is known.
+            self.expected_s = self.environment.now + cloud.delay_s
             yield timeout(cloud.delay_s)
         except simpy.Interrupt:
             return
@@ -97,7 +99,9 @@ class CloudJob:
         return 0.0
 
     def complete(self) -> None:
-        """It is not done before its weights are there."""
+        """Be done now: but for the order of what happens at one instant it is."""
+        self.stop()
+        self._done(self)
 
 
 AnyJob = Job | CloudJob

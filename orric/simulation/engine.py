@@ -201,6 +201,9 @@ class _Run:
             stream.new_version(slot - 1)
             stream.extent_at_begin = stream.extent
             stream.phase = BEFORE
+            if allocation.cloud and isinstance(self.jobs.get(stream.name), Job):
+                # Without a share it would never end, and keep the cloud from beginning.
+                self._lose(stream, self.jobs[stream.name], "given up for the cloud")
             if stream.name in self.jobs:
                 stream.phase = DURING
             elif not retraining.cost_macs:

@@ -10,6 +10,7 @@ import numpy as np
 from orric.records import GpuRecord
 from orric.scenario.gpu import Gpu
 from orric.simulation.cloud import AnyJob
+from orric.simulation.pipeline import Job
 from orric.simulation.sharing import STILL, paces
 from orric.simulation.stream import StreamState
 from orric.simulation.work import STAGES
@@ -60,7 +61,8 @@ class GpuState:
         if not self.streams:
             return
         retraining_shares, serving_shares = (np.array(part) for part in zip(*self.shares.values(), strict=True))
-        idle = np.array([stream.name not in jobs for stream in self.streams])
+        # What is retrained in the cloud uses nothing here.
+        idle = np.array([not isinstance(jobs.get(stream.name), Job) for stream in self.streams])
         if self.lends and serving_shares.sum() > 0:
             serving_shares = serving_shares * (1 + retraining_shares[idle].sum() / serving_shares.sum())
         retraining_shares = np.where(idle, 0.0, retraining_shares)

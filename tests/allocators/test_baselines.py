@@ -153,7 +153,24 @@ def test_the_worst_goes_first_once_all_are_known() -> None:
     tell(allocator, 8, 3, 0.1)
     tell(allocator, 8, 2, 0.9)
     assert turn(first + WorstFirst.stale_slots) == 3
-    assert turn(first + WorstFirst.stale_slots + 1) == 1
+    due = first + WorstFirst.stale_slots + 1
+    assert turn(due + (due % 2 == 0)) == 1  # in an odd slot
+    assert turn(due + (due % 2)) == 3
+
+
+def test_a_stream_that_never_gets_labels_does_not_keep_the_others_from_theirs() -> None:
+    """Nothing that stream 0 sends is ever labelled: half of the turns are for the worst of the others all the same."""
+    allocator = begun("worst-first", task_of(5))
+    turns = [0] * 5
+    for index in range(1, 401):
+        decided = pairs(allocator, index, (500 * 14e6,), (100.0,) * 5)
+        (k,) = (k for k, pair in enumerate(decided) if not pair.startswith("r0"))
+        turns[k] += 1
+        if k:
+            tell(allocator, index, k + 1, 0.4 + 0.1 * k)
+    assert turns[0] <= 201
+    # The worst of those that are known, but for turns that renew what is stale.
+    assert turns[1] >= 150
 
 
 def test_streams_that_never_get_labels_take_turns() -> None:

@@ -82,7 +82,7 @@ def test_moves_are_followed_request_by_request(tmp_path, profile_path, overrun):
     )
     result = orric.simulate(scenario, Shuttle(), 1, record=True)
     assert [str(x) for x in result.columns["gpu"][::2]] == ["gpu0", "gpu1"] * 4
-    assert result.budgets_macs == pytest.approx(
+    assert result.columns["budget_macs"][::2] == pytest.approx(
         [scenario.budgets_macs(1, slot % 2)[slot] for slot in range(8)], rel=1e-12
     )
     requests, served = result.columns["requests"].sum(), result.columns["served"].sum()
@@ -193,3 +193,12 @@ def test_placing_never_exceeds_a_budget_and_tells_an_honest_gap(seed):
 
 def _at_home(stream):
     return replace(stream, gpu="gpu0")
+
+
+def test_budgets_of_gpus_that_streams_left_still_count(tmp_path, profile_path):
+    scenario = two_gpus(tmp_path, [profile_path] * 2, capacities=(5e9, 2.5e9), low=0.9, high=1.0)
+    both = scenario.budgets_macs(1, 0) + scenario.budgets_macs(1, 1)
+    for allocator in (Shuttle(), orric.JointOrric()):
+        result = orric.simulate(scenario, allocator, 1)
+        assert result.budgets_macs == pytest.approx(both, rel=1e-12)
+        assert result.pooled().budgets_macs == pytest.approx(both, rel=1e-12)

@@ -90,3 +90,18 @@ def test_pooled_is_the_sum_of_the_streams(results):
     whole, parts = pooled.summary(), result.summary()
     for name in ("mean_accuracy", "late", "shed", "budget_used", "latency_p99_s"):
         assert whole[name] == pytest.approx(parts[name])
+
+
+def test_all_streams_count_for_the_title_however_many_are_drawn(results):
+    """Twenty-four streams well served and the last one badly are worse than twenty-five served so-so."""
+    names = [f"s{k}" for k in range(25)]
+    uneven = replace(results[0], accuracies_before={name: 0.1 if name == "s24" else 0.9 for name in names})
+    even = replace(results[1], accuracies_before=dict.fromkeys(names, 0.7))
+    teacher = replace(even, allocator="teacher-only", accuracies_before=dict.fromkeys(names, 0.99))
+    figure = accuracy_by_stream([uneven, even, teacher])
+    title = " ".join(figure.get_suptitle().split())
+    assert "fares best under inference-only: s0 has 70 %" in title
+    assert "against 10 % for s24 under ORRIC" in title
+    drawn = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert len(drawn) == 24
+    assert "s24" in drawn

@@ -160,7 +160,7 @@ def run_loop(profile: orric.Profile, update: str | None, corruption: str = "cont
     for slot in SLOTS:
         model.arrive(slot, 100)
         accuracies.append(model.serve(slot, 0.0, "32px", 100) / 100)
-        agreements.append(model.retrain(slot, "50%") if update else None)
+        agreements.append(model.retrain(slot, "50%", 0.0) if update else None)
         model.swap()
     return accuracies, agreements
 

@@ -109,3 +109,31 @@ def test_cloud_is_written_with_the_scenario(tmp_path):
     table = scenario.resolved(tmp_path, 1, "curve")
     assert table["cloud"]["delay_s"] == 0.5
     assert "cloud" not in build(tmp_path, cloud=None).resolved(tmp_path, 1, "curve")
+
+
+class Changing(orric.Allocator):
+    """Retrain at a third of the share that a slot would need for two slots, then in the cloud."""
+
+    name = "changing"
+
+    def decide(self, slot):
+        cloud = slot.index > 2
+        share = None if cloud else 0.02
+        return Allocation((StreamAllocation("r3", "i0", retraining_share=share, cloud=cloud),))
+
+
+def test_retraining_under_way_makes_room_for_the_cloud(tmp_path):
+    scenario = build(tmp_path, slots=6, stream={"retraining": {"overrun": "continue"}})
+    result = orric.simulate(scenario, Changing(), 1)
+    assert result.columns["retrained"].tolist() == [0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+    assert [event.what for event in result.events if "cloud" in event.what] == [
+        "retraining of slot 1 given up for the cloud in stage train"
+    ]
+
+
+@pytest.mark.parametrize("delay_s", [3.99, 4.0])
+def test_weights_that_come_with_the_slots_end_are_in_time(tmp_path, delay_s):
+    fast = {"uplink_bytes_per_s": 1e15, "downlink_bytes_per_s": 1e15, "macs_per_s": 1e18, "delay_s": delay_s}
+    result = orric.simulate(build(tmp_path, 1, CLOUD.model_copy(update=fast)), make_allocator("cloud-retraining"), 1)
+    assert result.columns["retrained"].tolist() == [1.0] * 4
+    assert not result.events
