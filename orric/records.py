@@ -171,6 +171,7 @@ class Result:
         request_times: Of every stream, where asked for, the times of every request, window by window.
         seconds_deciding: Time spent in the allocator, for information; it differs from run to run.
         accuracies_before: Of a pooled result the mean accuracy of each stream.
+        last_before: Of a pooled result the accuracy at each stream's last severity.
     """
 
     allocator: str
@@ -184,6 +185,7 @@ class Result:
     request_times: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seconds_deciding: float = 0.0
     accuracies_before: Mapping[str, float] = field(default_factory=dict)
+    last_before: float | None = None
 
     def __getattr__(self, name: str) -> Array:
         if name in COLUMNS:
@@ -213,6 +215,21 @@ class Result:
             if requests:
                 found[name] = float(self.columns["correct"][k::count].sum()) / requests
         return found
+
+    @property
+    def last_severity_accuracy(self) -> float:
+        """Accuracy of all requests of the slots that are as severe as the last one, stream by stream."""
+        if self.last_before is not None:
+            return self.last_before
+        columns = self.columns
+        severity = columns["severity"].reshape(-1, len(self.streams))
+        last = (severity == severity[-1]).ravel()
+        return float(columns["correct"][last].sum() / max(columns["requests"][last].sum(), 1.0))
+
+    @property
+    def in_the_cloud(self) -> bool:
+        """Whether it retrained, and none of that on its GPUs."""
+        return bool((self.columns["retrained"] > 0).any()) and not self.columns["retraining_macs"].any()
 
     @property
     def energy_j(self) -> float:
@@ -285,13 +302,14 @@ class Result:
             pooled["accuracy"] = pooled["correct"] / pooled["served"]
         for name in ("latency_mean_s", "latency_p50_s", "latency_p99_s", "agreement"):
             pooled[name] = np.full(slots, np.nan)
-        return replace(self, columns=pooled, accuracies_before=self.stream_accuracies)
+        return replace(
+            self, columns=pooled, accuracies_before=self.stream_accuracies,
+            last_before=self.last_severity_accuracy,
+        )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the comparison table, by name, with units in the names."""
         columns, requests = self.columns, float(self.columns["requests"].sum())
-        severity = columns["severity"].reshape(-1, len(self.streams))
-        last = (severity == severity[-1]).ravel()
         budget = float(self.budgets_macs.sum())
         used = columns["retraining_macs"] + columns["inference_macs"]
         p50_s, p99_s = self.latency.quantiles([0.5, 0.99])
@@ -304,7 +322,7 @@ class Result:
             "worst_stream": min(streams, key=lambda name: streams[name], default=None),
             "worst_stream_accuracy": min(streams.values(), default=None),
             "stream_accuracies": dict(streams),
-            "last_severity_accuracy": float(columns["correct"][last].sum() / max(columns["requests"][last].sum(), 1.0)),
+            "last_severity_accuracy": self.last_severity_accuracy,
             "latency_p50_s": None if np.isnan(p50_s) else p50_s,
             "latency_p99_s": None if np.isnan(p99_s) else p99_s,
             "requests": requests,

@@ -69,6 +69,8 @@ class Section(BaseModel, metaclass=_Reporting):
     def parse(cls, table: dict[str, Any], path: str | Path, text: str) -> Self:
         """Validate a table that was read from `text` in the file `path`."""
         version = table.pop("format", None)
+        if version is None:
+            raise cls.error(str(path), "key 'format' is missing", "add format = 1 at the top")
         if version != 1:
             raise cls.error(f"{path}: key 'format'", f"found {version!r}", "this version of orric reads: format = 1")
         try:
@@ -177,6 +179,10 @@ def _explain(error: ValidationError, section: type[BaseModel]) -> tuple[tuple[in
         return location, f"kind {context['tag']!r} is unknown", nearest(context["tag"], kinds)
     shown = repr(given)
     message = report["msg"][0].lower() + report["msg"][1:]
+    if kind in ("tuple_type", "list_type"):
+        message = "give a list"
+    elif kind == "too_short":
+        message = f"give {report['ctx']['min_length']} at least"
     if kind == "literal_error" and isinstance(given, str):
         choices = [word.strip("'") for word in report["ctx"]["expected"].replace(" or ", ", ").split(", ")]
         return location, f"{shown} is unknown", nearest(given, choices)

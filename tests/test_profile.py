@@ -149,7 +149,7 @@ def test_written_profile_comes_back(tmp_path: Path) -> None:
         ("slots = 5", "slots = 0", 35, ["slots", "0"]),
         ("slots = 5", "factor = 0.5", 33, ["factor", "slots"]),
         ("format = 1", "format = 2", None, ["format", "2", "format = 1"]),
-        ("format = 1", "", None, ["format", "None"]),
+        ("format = 1", "", None, ["key 'format' is missing", "add format = 1"]),
         ("format = 1", "format = = 1", None, ["TOML", "line 1"]),
         ("profit = 0.0\ncost_macs = 0.0", "profit = 0.0\ncost_macs = 5.0", None, ["not to retrain"]),
         ("profit = 1.0", "profit = 1.7", None, ["1.7", "divide"]),

@@ -276,3 +276,32 @@ def test_headroom_has_to_be_paid_for(profile_path):
     build_scenario(profile_path, **tight).check("here")
     with pytest.raises(orric.BudgetError, match=r"slot 1: .*5\.2e\+08.*5\.5e\+08"):
         build_scenario(profile_path, headroom=0.1, **tight).check("here")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("format = 1\n", "", "key 'format' is missing; add format = 1 at the top"),
+        ('allocators = ["orric"]', "allocators = []", "allocators: found []; give 1 at least"),
+        ('allocators = ["orric"]', 'allocators = "orric"', "allocators: found 'orric'; give a list"),
+    ],
+)
+def test_messages_are_in_the_files_own_words(tmp_path, old, new, told):
+    text = f"""format = 1
+name = "small"
+slots = 3
+slot_s = 8.0
+allocators = ["orric"]
+gpu = [{{ macs_per_s = 1e9, budget = {{ kind = "constant", fraction = 1.0 }} }}]
+[[stream]]
+name = "one"
+profile = "{PROFILES / "digits.toml"}"
+requests = {{ kind = "constant", per_slot = 5 }}
+"""
+    path = tmp_path / "small.toml"
+    path.write_text(text)
+    orric.load_scenario(path)
+    path.write_text(text.replace(old, new))
+    with pytest.raises(orric.ScenarioError) as caught:
+        orric.load_scenario(path)
+    assert str(caught.value).endswith(told)

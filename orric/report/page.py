@@ -82,8 +82,14 @@ def conclusion(results: Sequence[Result]) -> list[str]:
     sentences = [_verdict(shown, tied), _margins(best, named)]
     orric = named.get("orric")
     if orric is not None and orric not in tied:
-        sentences.append(_behind(orric, best))
-    sentences += [*_reasons(best), _gap(best, named), _latency(best, named), _among_tied(tied)]
+        sentences.append(_behind(orric, best, named))
+    sentences += [
+        _without_cloud(shown, best),
+        *_reasons(best),
+        _gap(best, named),
+        _latency(best, named),
+        _among_tied(tied),
+    ]
     sentences.append(_by_curve(results, tied))
     return [sentence for sentence in sentences if sentence]
 
@@ -125,11 +131,25 @@ def _margins(best: Result, named: Mapping[str, Result]) -> str:
     return f"That is {'; '.join(phrases)}." if phrases else ""
 
 
-def _behind(orric: Result, best: Result) -> str:
+def _without_cloud(shown: Sequence[Result], best: Result) -> str:
+    """Say who did best by the budgets alone, where the best had its retraining done in a cloud."""
+    if not best.in_the_cloud:
+        return ""
+    said = f"{spoken(best.allocator)} retrains in the cloud, whose compute and energy are not counted here"
+    edge = [result for result in contenders(shown) if not result.in_the_cloud and math.isfinite(result.mean_accuracy)]
+    if not edge:
+        return f"{said}."
+    other = max(edge, key=lambda result: result.mean_accuracy)
+    return f"{said}; without it {spoken(other.allocator)} does best ({percent(other.mean_accuracy)})."
+
+
+def _behind(orric: Result, best: Result, named: Mapping[str, Result]) -> str:
     _, own, _ = budget_parts(orric)
     _, other, _ = budget_parts(best)
     loss = f"{percent(orric.mean_accuracy)} is {_points(best.mean_accuracy - orric.mean_accuracy)} less"
     spent = f"{percent(own, 0)} of the budget on retraining, {spoken(best.allocator)} {percent(other, 0)}"
+    if any(name.startswith("orric-") for name in named):
+        return f"orric, which decides for each stream on its part of the budget, loses here: {loss}. It spent {spent}."
     return f"ORRIC loses here: {loss}. It spent {spent}."
 
 
@@ -139,20 +159,28 @@ def _reasons(best: Result) -> list[str]:
         return []
     pairs = list(zip(best.retraining.tolist(), best.inference.tolist(), strict=True))
     (trained, served), most = Counter(pairs).most_common(1)[0]
+    spending = (
+        f"{spoken(best.allocator)} spent {percent(retraining, 0)} of the budget on retraining and "
+        f"{percent(inference, 0)} on inference, and left {percent(unused, 0)} unused."
+    )
+    streams = best.stream_accuracies
+    if len(streams) > 1:
+        low, high = (choose(streams, key=lambda name: streams[name]) for choose in (min, max))
+        return [
+            spending,
+            f"It retrained each stream in {best.retrained.mean() * len(pairs):.0f} of {len(pairs)} slots on average; "
+            f"{low} fares worst ({percent(streams[low])}) and {high} best ({percent(streams[high])}).",
+        ]
     retrained = int((best.retraining_macs > 0).sum())
     used = f"retraining {trained} with inference {served}" if retrained else f"inference {served} alone"
     when = f"It retrained in {retrained} of {len(pairs)} slots" if retrained else "It never retrained"
-    return [
-        f"{spoken(best.allocator)} spent {percent(retraining, 0)} of the budget on retraining and "
-        f"{percent(inference, 0)} on inference, and left {percent(unused, 0)} unused.",
-        f"{when}; its most frequent choice was {used} ({most} of {len(pairs)} slots).",
-    ]
+    return [spending, f"{when}; its most frequent choice was {used} ({most} of {len(pairs)} slots)."]
 
 
 def _gap(best: Result, named: Mapping[str, Result]) -> str:
     """Say in which severities and slots the gap to inference-only lies."""
     other = named.get("inference-only")
-    if other is None or other is best or not (best.retraining_macs > 0).any():
+    if other is None or other is best or not (best.retrained > 0).any():
         return ""
     groups, at = severity_groups(best), "at"
     if len(groups) == 1 or any("unknown" in name for name in groups):
@@ -169,7 +197,8 @@ def _gap(best: Result, named: Mapping[str, Result]) -> str:
     opening = next(name for name, gap in gaps.items() if gap >= gaps[widest] / 2)
     told = gaps if len(gaps) <= 6 else dict.fromkeys((opening, narrowest, widest))
     listed = [f"{100 * gaps[name]:+.1f} {at} {name} ({_span(best.slot[groups[name]])})" for name in told]
-    return f"Over inference-only the gap opens {at} {opening}; in points: {', '.join(listed)}."
+    opens = f"the gap opens {at} {opening}; in points" if at == "at" else "it gains, in points"
+    return f"Over inference-only {opens}: {', '.join(listed)}."
 
 
 def _latency(best: Result, named: Mapping[str, Result]) -> str:

@@ -35,6 +35,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "orric": {"color": "#0072B2", "linewidth": 2.4, "zorder": 5},
     "orric-guided": {"color": "#009E73", "linewidth": 2.4, "zorder": 5},
     "orric-joint": {"color": "#56B4E9", "linewidth": 1.8, "zorder": 4},
+    "thief": {"color": "#E69F00", "linewidth": 1.8, "zorder": 4},
     "inference-only": {"color": "#D55E00", "linewidth": 1.8, "zorder": 4},
     "batch-norm-only": {"color": "#E69F00", "linewidth": 1.8, "linestyle": "--", "zorder": 4},
     "teacher-only": {"color": "#000000", "linewidth": 1.4, "linestyle": (0, (1, 1.2)), "zorder": 4},
@@ -42,10 +43,10 @@ STYLES: dict[str, dict[str, Any]] = {
 _THIN: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "linestyle": "-"},
     {"color": "#8a8a8a", "linestyle": "-"},
-    {"color": "#009E73", "linestyle": (0, (2, 1))},
     {"color": "#CC79A7", "linestyle": (0, (5, 1))},
-    {"color": "#56B4E9", "linestyle": (0, (3, 1, 1, 1))},
     {"color": "#8a8a8a", "linestyle": (0, (1, 1))},
+    {"color": "#CC79A7", "linestyle": (0, (1, 1))},
+    {"color": "#8a8a8a", "linestyle": (0, (3, 1, 1, 1))},
 )
 _USES = {"inference": "#0072B2", "retraining": "#E69F00", "unused": "#dcdcdc"}
 _REAL, _PREDICTED, _SHED = "#0072B2", "#D55E00", "#D55E00"

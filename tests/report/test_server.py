@@ -10,6 +10,7 @@ pytest.importorskip("matplotlib", reason="needs orric[sim]")
 
 import orric
 from orric.latency import LatencyHistogram
+from orric.report.page import conclusion
 from orric.report.server import accuracy_by_stream, gpu_use, latency_by_phase, server_figures
 from orric.report.table import table_rows
 
@@ -105,3 +106,22 @@ def test_all_streams_count_for_the_title_however_many_are_drawn(results):
     drawn = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert len(drawn) == 24
     assert "s24" in drawn
+
+
+def test_pooled_results_keep_the_accuracy_at_each_streams_last_severity(results):
+    apart, pooled = results[0].summary(), results[0].pooled().summary()
+    assert pooled["last_severity_accuracy"] == apart["last_severity_accuracy"]
+    assert pooled["last_severity_accuracy"] != pytest.approx(pooled["mean_accuracy"], abs=1e-4)
+
+
+def test_conclusion_speaks_of_streams_and_of_the_cloud():
+    scenario = orric.load_scenario(ROOT / "simulations/cameras.toml")
+    names = ("cloud-retraining", "orric-guided", "orric", "inference-only")
+    shown = [orric.simulate(scenario, orric.make_allocator(name)).pooled() for name in names]
+    text = " ".join(conclusion(shown))
+    assert "never retrained" not in text
+    assert "whose compute and energy are not counted here; without it orric-guided does best" in text
+    assert "fares worst" in text
+    assert "orric, which decides for each stream on its part of the budget, loses here" in text
+    slots = round(shown[0].retrained.mean() * 60)
+    assert f"It retrained each stream in {slots} of 60 slots on average" in text
