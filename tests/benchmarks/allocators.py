@@ -75,9 +75,10 @@ def table(rows: list[dict[str, Any]], scenario: str) -> None:
     order = sorted(by_allocator, key=lambda name: -float(np.mean([row["mean_accuracy"] for row in by_allocator[name]])))
     seeds = len(next(iter(by_allocator.values())))
     print(f"\n### {scenario}, {seeds} seeds\n")
-    print(
-        "| allocator | mean accuracy (%) | worst stream's (%) | p99 latency (s) | late or shed (%) | energy (Wh) | ms |"
+    headings = (
+        "mean accuracy (%) | worst stream's (%) | p99 latency (s) | late or shed (%) | energy (Wh) | decision (ms)"
     )
+    print(f"| allocator | {headings} |")
     print("|---|---|---|---|---|---|---|")
     for name in order:
         print(f"| {name} | " + " | ".join(shown(by_allocator[name], figure) for figure in FIGURES) + " |")
