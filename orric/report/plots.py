@@ -248,7 +248,10 @@ def accuracy_cost_latency(results: Sequence[Result]) -> Figure | None:
     axes.set_ylabel("Mean accuracy over all requests (%)")
     clean(axes)
     axes.grid(axis="x", color="#ececec", linewidth=0.8)
-    notes = ["diamond: reference line"] * bool(reference.any()) + ["white: latency unknown"] * (not known.all())
+    clouds = ["what the cloud computes is not counted"] * any(result.in_the_cloud for result in shown)
+    notes = (
+        clouds + ["diamond: reference line"] * bool(reference.any()) + ["white: latency unknown"] * (not known.all())
+    )
     axes.text(0.99, 0.02, ", ".join(notes), transform=axes.transAxes, ha="right", fontsize=8.5, color=_FAINT)
 
     def words(result: Result) -> str:
@@ -339,7 +342,8 @@ def _spending(result: Result) -> str:
 
 
 def _last(result: Result) -> float:
-    return float(result.summary()["last_severity_accuracy"])
+    """Return the accuracy at the last severity; over all slots where slots have none, or streams have one each."""
+    return result.last_severity_accuracy if result.severity[-1] >= 0 else result.mean_accuracy
 
 
 def _averaged(result: Result, group: int) -> tuple[Array, Array]:

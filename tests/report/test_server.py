@@ -11,6 +11,7 @@ pytest.importorskip("matplotlib", reason="needs orric[sim]")
 import orric
 from orric.latency import LatencyHistogram
 from orric.report.page import conclusion
+from orric.report.plots import accuracy_by_slot, accuracy_cost_latency
 from orric.report.server import accuracy_by_stream, gpu_use, latency_by_phase, server_figures
 from orric.report.table import table_rows
 
@@ -123,5 +124,9 @@ def test_conclusion_speaks_of_streams_and_of_the_cloud():
     assert "whose compute and energy are not counted here; without it orric-guided does best" in text
     assert "fares worst" in text
     assert "orric, which decides for each stream on its part of the budget, loses here" in text
+    headline = accuracy_by_slot(shown).get_suptitle().replace("\u00a0", " ")
+    assert f"cloud-retraining keeps {100 * shown[0].mean_accuracy:.1f} % on average" in headline
+    notes = [text.get_text() for text in accuracy_cost_latency(shown).axes[0].texts]
+    assert "what the cloud computes is not counted" in notes
     slots = round(shown[0].retrained.mean() * 60)
     assert f"It retrained each stream in {slots} of 60 slots on average" in text
