@@ -7,6 +7,7 @@ simulation hands one of them in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -65,7 +66,7 @@ class AccuracyModel(Protocol):
         ...
 
 
-class _Unsampled:
+class _Unsampled(ABC):
     """A model without samples and weights of its own.
 
     What a real server would measure of its student is drawn: of the labelled samples, each agrees with the teacher
@@ -90,6 +91,8 @@ class _Unsampled:
     ) -> None:
         self._told, self._seed, self._stream = profile, seed, stream
         self._drift = list(zip(corruptions, severities, strict=True))
+        self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
+        self._profits = {one.name: one.profit for one in profile.inference}
         self._best = undominated(profile.inference)[-1].name
         self._counts: dict[int, int] = {}
         self._kept: int | None = None
@@ -99,16 +102,16 @@ class _Unsampled:
         self._counts = {kept: self._counts[kept] for kept in self._counts if kept >= slot - 1}
         self._counts[slot] = count
 
-    def shed(self, count: int) -> None:
+    def shed(self, count: int) -> None:  # noqa: B027 (nothing to do, and nothing to add)
         """Nothing was kept of the samples."""
 
     def collect(self, slot: int) -> None:
         """Remember how many samples there are, as real models keep them, until the retraining is over."""
         self._kept = self._counts[slot]
 
+    @abstractmethod
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
         """Return the expected number of right ones."""
-        raise NotImplementedError
 
     def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
         # Whoever trains at once need not have had the samples kept.
@@ -127,7 +130,7 @@ class _Unsampled:
         """Forget the samples; there are no weights."""
         self._kept = None
 
-    def swap(self) -> None:
+    def swap(self) -> None:  # noqa: B027 (nothing to do, and nothing to add)
         """There are no weights."""
 
 
@@ -143,18 +146,6 @@ class CurveAccuracy(_Unsampled):
     """
 
     name = "curve"
-
-    def __init__(
-        self,
-        profile: Profile,
-        corruptions: Sequence[str | None],
-        severities: Sequence[int | None],
-        seed: int | None = None,
-        stream: int = 0,
-    ) -> None:
-        super().__init__(profile, corruptions, severities, seed, stream)
-        self._profits = {configuration.name: configuration.profit for configuration in profile.inference}
-        self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
         return float(self._curves[slot - 1](extent)) * self._profits[inference] * count
@@ -190,7 +181,6 @@ class TableAccuracy(_Unsampled):
     ) -> None:
         super().__init__(profile, corruptions, severities, seed, stream)
         self._profile, self._most = profile.name, profile.most_profit
-        self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
         # Clean images go by one name, whatever they would be without their corruption.
         self._drifts = [
             (corruption, severity) if severity and corruption != "none" else ("none", 0)

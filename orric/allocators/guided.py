@@ -47,11 +47,9 @@ class GuidedOrric(JointOrric):
 
     def __init__(self, give_up: float = 0.05, unknown: float = 0.5, gap: float = 1e-6) -> None:
         super().__init__(gap)
-        if not 0 <= give_up < 1:
-            raise ScenarioError(f"allocator {self.name!r}: give_up", f"found {give_up:g}", "give a part in [0, 1)")
         if not 0 <= unknown <= 1:
             raise ScenarioError(f"allocator {self.name!r}: unknown", f"found {unknown:g}", "give a part in [0, 1]")
-        self.give_up, self.unknown = give_up, unknown
+        self.give_up, self.unknown = self._part("give_up", give_up), unknown
 
     def reset(self, task: Task, rng: np.random.Generator) -> None:
         super().reset(task, rng)
@@ -77,8 +75,8 @@ class GuidedOrric(JointOrric):
     def solve(self, group: StreamsTogether, slot: Slot, requests: Array, budget_macs: float) -> Selection | None:
         proved = group.weights(slot.index)
         best = group.select(proved, requests, budget_macs, self.gap)
-        if best is None or not len(best.items):
-            return best
+        if best is None:
+            return None
         half = len(group.streams)
         # At least what is proved: L is a floor under every slope.
         steep = np.maximum(self.slopes(slot.index)[group.streams] * group.future(slot.index), proved[:half])

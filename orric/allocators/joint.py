@@ -40,10 +40,14 @@ class JointOrric(Allocator):
     name: ClassVar[str] = "orric-joint"
 
     def __init__(self, gap: float = 1e-6) -> None:
-        if not 0 <= gap < 1:
-            raise ScenarioError(f"allocator {self.name!r}: gap", f"found {gap:g}", "give a gap in [0, 1)")
-        self.gap = gap
+        self.gap = self._part("gap", gap)
         self.gaps: tuple[float, ...] = ()
+
+    def _part(self, option: str, value: float) -> float:
+        """Refuse an option that is no part of something, 0 included and 1 not."""
+        if not 0 <= value < 1:
+            raise ScenarioError(f"allocator {self.name!r}: {option}", f"found {value:g}", f"give a {option} in [0, 1)")
+        return value
 
     def reset(self, task: Task, rng: np.random.Generator) -> None:
         super().reset(task, rng)

@@ -10,7 +10,6 @@ from orric.allocators.base import Array, Slot, Task
 from orric.allocators.joint import Answers, JointOrric, StreamsTogether
 from orric.allocators.knapsack import Selection
 from orric.configuration import Allocation
-from orric.exceptions import ScenarioError
 
 Found = list[Selection | None]
 
@@ -41,9 +40,7 @@ class PlacingOrric(JointOrric):
 
     def __init__(self, gap: float = 1e-6, worth: float = 0.01) -> None:
         super().__init__(gap)
-        if not 0 <= worth < 1:
-            raise ScenarioError(f"allocator {self.name!r}: worth", f"found {worth:g}", "give a part in [0, 1)")
-        self.worth = worth
+        self.worth = self._part("worth", worth)
 
     def reset(self, task: Task, rng: np.random.Generator) -> None:
         super().reset(task, rng)

@@ -44,7 +44,8 @@ def trial_errors(key: int, slot: int, noise: float, streams: int, configurations
     if not noise:
         return [[1.0] * configurations] * streams
     drawn = np.random.default_rng((key, slot)).standard_normal((streams, configurations))
-    return (1 + noise / _MEDIAN * drawn).tolist()  # type: ignore[no-any-return]
+    factors: list[list[float]] = (1 + noise / _MEDIAN * drawn).tolist()
+    return factors
 
 
 class _Stream:

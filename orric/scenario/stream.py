@@ -20,21 +20,26 @@ class ConstantRequests(Section):
     per_slot: Count
 
 
-class UniformRequests(Section):
-    """D(t) is drawn evenly from the whole numbers low..high."""
+class RequestsWithin(Section):
+    """What requests that are drawn between two numbers have in common."""
 
-    kind: Literal["uniform"]
     low: Annotated[int, Field(strict=True, ge=0)]
     high: Count
 
     @model_validator(mode="after")
-    def _ordered(self) -> UniformRequests:
+    def _ordered(self) -> RequestsWithin:
         if self.low > self.high:
             raise ValueError(f"low is {self.low} and high {self.high}; give low <= high")
         return self
 
 
-class PatternRequests(UniformRequests):
+class UniformRequests(RequestsWithin):
+    """D(t) is drawn evenly from the whole numbers low..high."""
+
+    kind: Literal["uniform"]
+
+
+class PatternRequests(RequestsWithin):
     """D(t) between low and high, by a pattern of `orric.workload`.
 
     Attributes:
@@ -42,7 +47,7 @@ class PatternRequests(UniformRequests):
         period_slots: Length of a day, for "periodic".
     """
 
-    kind: Literal["bursty", "periodic"]  # type: ignore[assignment]
+    kind: Literal["bursty", "periodic"]
     period_slots: Annotated[int, Field(strict=True, ge=2)] | None = None
 
     @model_validator(mode="after")

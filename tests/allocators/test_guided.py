@@ -50,15 +50,14 @@ def test_the_student_that_does_worst_is_retrained_first():
     task = random_task(RNG(1), 1)
     first = task.streams[0]
     task = replace(task, streams=(first, replace(first, name="s1")))
-    slot_of = lambda index: orric.Slot(  # noqa: E731
-        index, (2 * 500 * first.inference[-1].cost_macs + 500 * first.retraining[-1].cost_macs,), (500.0, 500.0)
-    )
+    enough_macs = 2 * 500 * first.inference[-1].cost_macs + 500 * first.retraining[-1].cost_macs
+    slot = orric.Slot(2, (enough_macs,), (500.0, 500.0))
     for worse in (0, 1):
         allocator = orric.GuidedOrric()
         allocator.reset(task, RNG(1))
         for record in told(task, 1, [0.3 if k == worse else 0.85 for k in (0, 1)]):
             allocator.observe(record)
-        decided = allocator.decide(slot_of(2)).streams
+        decided = allocator.decide(slot).streams
         profit = {one.name: one.profit for one in first.retraining}
         assert profit[decided[worse].retraining] > profit[decided[1 - worse].retraining]
         slopes = allocator.slopes(2)

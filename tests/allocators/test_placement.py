@@ -52,6 +52,12 @@ def test_streams_share_out_over_gpus_when_home_is_crowded(tmp_path, profile_path
                 assert spent.sum() <= placed.columns["budget_macs"][there][0] * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("worth", [-0.1, 1.0, float("nan")])
+def test_a_worth_that_is_no_part_is_refused(worth):
+    with pytest.raises(orric.ScenarioError, match=r"allocator 'orric-placing': worth: .*give a worth in \[0, 1\)"):
+        orric.PlacingOrric(worth=worth)
+
+
 def test_nobody_moves_where_home_is_roomy(tmp_path, profile_path):
     scenario = two_gpus(tmp_path, [profile_path] * 2, low=0.9, high=1.0, requests=(50, 60))
     placed = orric.simulate(scenario, orric.PlacingOrric(), 1)
