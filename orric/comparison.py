@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 
 from orric.accuracy import AccuracyModel, CurveAccuracy, TableAccuracy
-from orric.allocators import make_allocator
+from orric.allocators import REFERENCES, make_allocator
 from orric.allocators.base import Allocator, MicroProfiled
+from orric.allocators.replay import Recorded, Replayed
 from orric.allocators.triggers import Trigger
 from orric.configuration import InferenceConfiguration
 from orric.exceptions import AllocatorError, ProfileError, ScenarioError
@@ -81,7 +82,12 @@ def lines(scenario: Scenario, model: Model) -> list[str]:
 
 
 def compare(
-    scenario: Scenario, models: Sequence[Model], seed: int, jobs: int | None = None, requests: Path | None = None
+    scenario: Scenario,
+    models: Sequence[Model],
+    seed: int,
+    jobs: int | None = None,
+    requests: Path | None = None,
+    paired: bool = False,
 ) -> Iterator[Result | Failure]:
     """Simulate every line of the scenario under each accuracy model, and yield each result when it is there.
 
@@ -94,16 +100,55 @@ def compare(
         seed: Seed of every random draw.
         jobs: Worker processes; as many as there are cores when left out.
         requests: A folder for the times of every request, one Parquet file per line and accuracy model.
+        paired: Whether an allocator decides once, under the first of the models, and all others get its allocations:
+            then they differ by the accuracy model alone, whatever the allocator makes of what it observes.
 
     Yields:
         The result of a line, or what its allocator did wrong.
     """
-    work = [(model, line) for model in models for line in lines(scenario, model)]
     if "onnx" in models:
         # Exported once here, so that the workers do not export the same models side by side.
         _accuracies(scenario, "onnx", seed)
+    if paired:
+        together = [(scenario, models, line, seed, requests) for line in lines(scenario, models[0])]
+        for _, found in in_parallel(paired_line, together, jobs):
+            yield from found
+        return
+    work = [(model, line) for model in models for line in lines(scenario, model)]
     for _, result in in_parallel(attempt_line, [(scenario, model, line, seed, requests) for model, line in work], jobs):
         yield result
+
+
+def paired_line(
+    scenario: Scenario, models: Sequence[Model], line: str, seed: int, requests: Path | None = None
+) -> list[Result | Failure]:
+    """Simulate an allocator or reference line under several accuracy models, on the allocations that it makes first.
+
+    Args:
+        scenario: What to simulate.
+        models: The first is the one that the allocator decides under.
+        line: Name of the allocator or reference line.
+        seed: Seed of every random draw.
+        requests: A folder for the times of every request.
+
+    Returns:
+        One result for each model, or what the allocator did wrong.
+    """
+    if line in REFERENCES:
+        found = [model for model in models if line in lines(scenario, model)]
+        return [attempt_line(scenario, model, line, seed, requests) for model in found]
+    recorded = Recorded(_profiled(scenario, make_allocator(line), seed))
+    results: list[Result | Failure] = []
+    for model in models:
+        allocator = recorded if not results else Replayed(recorded.name, recorded.taken)
+        record = False if requests is None else requests / f"{line}-{model}.parquet"
+        try:
+            accuracies = _accuracies(scenario, model, seed)
+            result = engine.simulate(scenario, allocator, accuracies, seed, record=record)
+        except AllocatorError as error:
+            return [*results, Failure(line, model, error.renamed(line))]
+        results.append(replace(result, allocator=line))
+    return results
 
 
 def attempt_line(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -109,11 +109,48 @@ class Swap(Section):
     swapping_part: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.0
 
 
+class Training(Section):
+    """How the student is retrained in a slot, and was when the learning curve was measured.
+
+    Attributes:
+        optimizer: "sgd" (with Nesterov momentum) or "adam"; its state lasts from slot to slot.
+        learning_rate: Of every step.
+        momentum: Of "sgd".
+        batch: Samples of a step at most.
+        epochs: Passes over the sampled part of a slot's samples.
+        refresh: Whether the batch-norm statistics are taken anew from the samples after the steps.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 2.5e-3
+    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
+    batch: Count = 8
+    epochs: Count = 1
+    refresh: bool = True
+
+
+class Colocation(Section):
+    """What serving suffers from retraining beside it on the same cores.
+
+    Attributes:
+        slowdown: Time of a batch beside retraining, the core shared as the operating system has it, divided by its
+            time alone; at least 1 but for noise.
+        switch_s: What is lost at the begin of a slice of serving where the two take turns.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    slowdown: Positive
+    switch_s: Amount = 0.0
+
+
 class Models(Section):
     """The real models and data behind a profile, so that `accuracy = "onnx"` can run them.
 
     Attributes:
         dataset: Name of the data set.
+        data: Where its files lie, relative to the profile's file; left out, where the command's option --data or the
+            environment variable ORRIC_DATA says.
         student: Weights of the student, relative to the profile's file.
         teacher: Weights of the teacher, relative to the profile's file.
         resolution_px: Side of the input in pixels for every inference configuration.
@@ -122,6 +159,7 @@ class Models(Section):
 
     error: ClassVar[type[OrricError]] = ProfileError
     dataset: Name
+    data: Name | None = None
     student: Name
     teacher: Name
     resolution_px: dict[str, Count]
@@ -146,7 +184,9 @@ class Profile(Section):
         batch_latency: Latency of batches, for configurations for which it was measured; others take latency_s for each
             request.
         swap: What surrounds labelling and training.
+        colocation: What serving suffers from retraining beside it, optional.
         models: The real models, optional.
+        training: How they are retrained.
         provenance: How all this was measured; free keys.
 
     Raises:
@@ -167,7 +207,9 @@ class Profile(Section):
     device: Device | None = None
     batch_latency: tuple[BatchLatency, ...] = ()
     swap: Swap = Swap()
+    colocation: Colocation | None = None
     models: Models | None = None
+    training: Training = Training()
     provenance: dict[str, Any] = Field(default_factory=dict)
     _folder: Path = PrivateAttr(default=Path())
 
@@ -313,6 +355,18 @@ class Profile(Section):
         """Resolve a path that the profile's file names relative to itself."""
         return self._folder / relative
 
+    @property
+    def data(self) -> Path | None:
+        """Where the files of the models' data set lie, None where the profile does not say."""
+        return None if self.models is None or self.models.data is None else self.beside(self.models.data)
+
+    def with_data(self, path: Path) -> Self:
+        """Return the profile with the data set's files looked for at a path."""
+        if self.models is None:
+            return self
+        models = self.models.model_copy(update={"data": str(path.resolve())})
+        return self.model_copy(update={"models": models}).placed_in(self._folder)
+
     def save(self, path: str | Path) -> None:
         """Write the profile as TOML, format 1; the file appears whole or not at all."""
         import tomli_w  # imported late: only those who measure or search write profiles
@@ -322,8 +376,9 @@ class Profile(Section):
         for name in ("drift_curve", "table", "batch_latency"):
             if not table[name]:
                 del table[name]
-        if self.swap == Swap():
-            del table["swap"]
+        for name, default in (("swap", Swap()), ("training", Training())):
+            if getattr(self, name) == default:
+                del table[name]
         partial = target.with_name(f".{target.name}.partial")
         try:
             partial.write_text(tomli_w.dumps(table), encoding="utf-8")

@@ -7,14 +7,17 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
 
 
 def in_parallel(
-    function: Callable[..., Answer], calls: Sequence[tuple[Any, ...]], jobs: int | None = None
+    function: Callable[..., Answer],
+    calls: Sequence[tuple[Any, ...]],
+    jobs: int | None = None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Answer]]:
     """Call a function with many argument lists, and yield each answer when it is there.
 
@@ -26,6 +29,7 @@ def in_parallel(
         calls: Positional arguments of each call.
         jobs: Worker processes; as many as there are cores when left out. With 1, or one call, no worker is
             started.
+        waiting: Called about once a second while workers are at work, to show how far they are.
 
     Yields:
         The index of the call and its answer, in the order of completion.
@@ -42,8 +46,12 @@ def in_parallel(
     executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
         futures = {executor.submit(function, *arguments): index for index, arguments in enumerate(calls)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield futures[future], future.result()
+            waiting()
     except BaseException:
         # Whoever interrupts does not want to wait for calls that are still under way.
         for worker in set(multiprocessing.active_children()) - others:

@@ -4,67 +4,53 @@ from __future__ import annotations
 
 import datetime
 import os
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from orric.calibration.fitting import Fit, fit_curve
-from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Progress, learning_runs
+from orric.calibration.checkpoint import Checkpoint
+from orric.calibration.curves import Curves, Drift, chosen_memory, described, fitted_curves, fixed, predicted, varied
+from orric.calibration.fitting import Fit
+from orric.calibration.learning_run import LearningRun
 from orric.calibration.measurement import (
+    SIZES,
+    Latency,
+    RetrainingTimes,
     accuracies_by_resolution,
-    latencies_by_resolution,
+    colocation,
+    latency,
     package_versions,
     processor,
+    retraining_times,
+    shortened,
 )
-from orric.calibration.pretraining import RESOLUTIONS_PX
-from orric.calibration.table import table_of, table_provenance, table_work
+from orric.calibration.plan import Calibration, Progress, conditions, measured_runs
+from orric.calibration.table import table_of, table_provenance
 from orric.drift import SEVERITIES
+from orric.learning import LearningExtent
 from orric.profile import DriftCurve, Models, Profile
 from orric.retraining.accuracy import drifted
-from orric.retraining.loop import Student
+from orric.retraining.loop import FULL_PX, Student
 from orric.retraining.models import exported, load_network, sha256
-from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import load_dataset
 from orric.vision.macs import count_macs
 
-RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-PROFIT_RATIOS = (0.2, 0.3, 0.5)
-# What is measured at every resolution: profits and, at both ends, the accuracy table.
-MEASURED = (min(RATIOS), *PROFIT_RATIOS, max(RATIOS))
+TEACHER_SAMPLES = 1000
+# Passes of the student over a retrained sample: three for a training step, one to refresh the statistics.
+STEP, REFRESH = 3, 1
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much to measure.
-
-    Attributes:
-        dataset: Name of the data set.
-        student: Weights of the student.
-        teacher: Weights of the teacher.
-        slots: Slots of every learning run.
-        per_slot: Samples per slot.
-        seeds: Seeds of the learning runs; the one after the last validates.
-        jobs: Worker processes.
-    """
-
-    dataset: str
-    student: Path
-    teacher: Path
-    slots: int = 50
-    per_slot: int = 200
-    seeds: tuple[int, ...] = (1, 2)
-    jobs: int = 2
-
-
-def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: None) -> Profile:
+def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what, part: None) -> Profile:
     """Measure a student and a teacher into a profile.
 
-    Through ONNX Runtime: accuracy and latency at every resolution. Analytically: MACs. By the real loop: the
-    student's accuracy on drifting streams at every sampling ratio, to which the learning curve is fitted, one
-    for each corruption and severity and one over all, and from which the accuracy table is taken. Streams with a
-    ratio drawn anew in every slot, on a seed that no curve was fitted to, validate the curves.
+    Through ONNX Runtime: accuracy, and latency by batch, at every resolution; what retraining beside it costs serving;
+    what labelling, training and swapping take. Analytically: MACs. By the real loop: the student's accuracy on drifting
+    streams at every sampling ratio, to which the learning curves are fitted and from which the accuracy table is taken.
+    Streams whose ratio changes choose the memory, and others, on a seed that nothing was fitted to, validate.
+
+    What is measured is kept beside the profile until that is written: interrupted, the same call goes on from there.
 
     Args:
         plan: What to measure.
@@ -73,166 +59,228 @@ def calibrate(plan: Plan, output: Path, progress: Progress = lambda what, part: 
 
     Returns:
         The profile; its provenance holds versions, processor, seeds, hashes, date and errors.
+
+    Warns:
+        UserWarning: The student is better than the teacher, or the curve is flat at A^T_max.
     """
-    dataset = load_dataset(plan.dataset)
-    classes = len(dataset.classes)
+    dataset, versions = load_dataset(plan.dataset, plan.data), package_versions()
+    classes, resolutions = len(dataset.classes), list(plan.resolutions_px)
     student, teacher = exported(plan.student, "student", classes), exported(plan.teacher, "teacher", classes)
-    resolutions = list(RESOLUTIONS_PX)
-    progress("accuracy and latency at every resolution", 0.0)
-    accuracies = accuracies_by_resolution(student, dataset, resolutions, plan.seeds[0])
-    latencies = latencies_by_resolution(student, resolutions)
-    teacher_latency = latencies_by_resolution(teacher, [32])[32]
-    network = load_network(plan.student, "student", classes)
-    macs = {px: float(count_macs(network, px)) for px in resolutions}
-    teacher_macs = float(count_macs(load_network(plan.teacher, "teacher", classes), 32))
-
-    def relative(path: Path) -> str:
-        return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
-
-    table: dict[str, Any] = {
-        "name": plan.dataset,
-        "retraining": [
-            {"name": _ratio_name(ratio), "profit": ratio, "cost_macs": ratio * (teacher_macs + 4 * macs[32])}
-            for ratio in RATIOS
-        ],
-        "inference": [
-            {
-                "name": f"{px}px",
-                "profit": 1.0,
-                "cost_macs": macs[px],
-                "latency_s": _short(latencies[px]),
-            }
-            for px in resolutions
-        ],
-        "device": {"macs_per_s": _short(macs[32] / latencies[32])},
-        "models": Models(
-            dataset=plan.dataset,
-            student=relative(plan.student),
-            teacher=relative(plan.teacher),
-            resolution_px={f"{px}px": px for px in resolutions},
-            sampling_ratio={_ratio_name(ratio): ratio for ratio in RATIOS},
-        ).model_dump(),
-    }
+    macs = {px: float(count_macs(load_network(plan.student, "student", classes), px)) for px in resolutions}
+    teacher_macs = float(count_macs(load_network(plan.teacher, "teacher", classes), FULL_PX))
+    table = _configurations(plan, output, macs, teacher_macs)
     # The loop needs a profile to run; only its curve is still unknown.
     draft = Profile(
         **table, best_accuracy=1.0, slope_floor=1e-6, curve={"form": "tabulated", "x": [0, 1], "y": [0.5, 0.5]}
     ).placed_in(output.parent)
-    every = learning_runs(draft, _work(plan), plan.slots, plan.per_slot, plan.jobs, progress)
-    runs = [run for run in every if run.corruption != CLEAN]
-    profiting = [run for run in runs if run.ratio in PROFIT_RATIOS]
-    drifting = {
-        px: float(np.mean([float(run.by_inference[f"{px}px"].mean()) for run in profiting])) for px in resolutions
-    }
+    if plan.data is not None:
+        draft = draft.with_data(plan.data)
+    progress("accuracy and latency at every resolution", 0.0)
+    accuracies = accuracies_by_resolution(student, dataset, resolutions, plan.seeds[0])
+    accuracy_of_teacher = accuracies_by_resolution(teacher, dataset, [FULL_PX], plan.seeds[0])[FULL_PX]
+    latencies = {px: latency(draft, student, px) for px in resolutions}
+    teacher_latency = latency(draft, teacher, FULL_PX)
+    progress("retraining beside serving", 0.0)
+    beside, times = colocation(draft, student, resolutions[0]), retraining_times(draft)
+    hashes = {"student": sha256(plan.student), "teacher": sha256(plan.teacher)}
+    checkpoint = Checkpoint(output, conditions(draft, plan.slots, plan.per_slot, hashes, versions))
+    runs = measured_runs(draft, plan.work(), plan.slots, plan.per_slot, plan.jobs, checkpoint, progress)
+    drifting = _drifting(plan, runs)
+    teachers = _teacher_accuracies(draft, plan)
+    _warn_of_the_teacher(runs, teachers, accuracies, accuracy_of_teacher)
+    fitting = [run for run in runs if run.seed in plan.seeds]
+    curves = fitted_curves(fitting, plan.seeds[0])
+    memory, memories = chosen_memory(fitting, curves.by_drift)
+    misses = _validation([run for run in varied(runs) if run.seed not in plan.seeds], curves.by_drift, memory)
+    if curves.floored:
+        found = f"the learning curve is flat at the largest profit; slope_floor is set to {curves.slope_floor:g}"
+        warnings.warn(f"{found}, and ORRIC will hardly retrain: measure more seeds or slots", stacklevel=2)
     for row, px in zip(table["inference"], resolutions, strict=True):
-        row["profit"] = _short(drifting[px] / max(drifting.values()))
-    teacher_accuracies = _teacher_accuracies(draft, plan)
-    overall, by_drift = _fits(runs)
-    errors = _validation_errors([run for run in runs if run.ratio is None], by_drift)
-    top = max(float(curve(1.0)) for curve in [overall.curve, *(fit.curve for fit in by_drift.values())])
+        row["profit"] = shortened(drifting[px] / max(drifting.values()))
+        row["latency_s"] = shortened(latencies[px].usual_s)
+    most = plan.fullest_ratio
+    top = max(float(curve(most)) for curve in [curves.overall.curve, *(f.curve for f in curves.by_drift.values())])
     profile = Profile(
-        **table,
-        best_accuracy=_short(min(max(top, *accuracies.values()) + 5e-7, 1.0)),
-        slope_floor=_short(max(overall.curve.slope(1.0) * 0.999, 1e-9)),
-        curve=overall.curve,
+        **{**table, "device": {"macs_per_s": shortened(macs[resolutions[0]] / latencies[resolutions[0]].usual_s)}},
+        best_accuracy=shortened(min(max(top, *accuracies.values()) + 5e-7, 1.0)),
+        slope_floor=shortened(curves.slope_floor * (1 - 1e-5)),
+        curve=curves.overall.curve,
+        memory=memory,
         drift_curve=tuple(
-            DriftCurve(corruption=c, severity=s, curve=fit.curve, teacher_accuracy=_short(teacher_accuracies[c, s]))
-            for (c, s), fit in by_drift.items()
+            DriftCurve(corruption=c, severity=s, curve=fit.curve, teacher_accuracy=shortened(teachers[c, s]))
+            for (c, s), fit in curves.by_drift.items()
         ),
-        table=table_of(every, [f"{px}px" for px in resolutions], max(RATIOS)),
+        table=table_of(fitting, [f"{px}px" for px in resolutions], plan.corruptions, most),
         teacher={
-            "accuracy": _short(float(np.mean(list(teacher_accuracies.values())))),
+            "accuracy": shortened(float(np.mean(list(teachers.values())))),
             "cost_macs": teacher_macs,
-            "latency_s": _short(teacher_latency),
+            "latency_s": shortened(teacher_latency.usual_s),
         },
+        batch_latency=tuple(latencies[px].table(f"{px}px") for px in resolutions),
+        swap=times.swap(round(plan.per_slot * float(np.mean(plan.ratios)))),
+        colocation=beside,
         provenance={
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "command": "orric calibrate",
             "processor": processor(),
-            "versions": package_versions(),
+            "versions": versions,
+            "dataset": plan.dataset,
+            "corruptions": list(plan.corruptions),
             "seeds": list(plan.seeds),
             "validation_seed": plan.seeds[-1] + 1,
             "slots": plan.slots,
             "samples_per_slot": plan.per_slot,
-            "student_sha256": sha256(plan.student),
-            "teacher_sha256": sha256(plan.teacher),
-            "drifting_accuracy": {f"{px}px": _short(drifting[px]) for px in resolutions},
-            "clean_accuracy": {f"{px}px": _short(accuracies[px]) for px in resolutions},
-            "inference_profit": "mean accuracy on drifting streams retrained at ratios .2, .3 and .5, by ONNX Runtime, "
-            "divided by the best one",
-            "latency": "median of 40 batches of 32, ONNX Runtime on one thread, per image",
-            "inference_cost": "convolutions and linear layers, counted analytically",
-            "retraining_cost": "ratio x (teacher forward + 3 x student forward for the training step "
-            "+ 1 x student forward to refresh the batch-norm statistics), at 32 px",
-            "curve": "fitted to the mean accuracy of drifting streams at fixed sampling ratios; the form has the "
-            "smallest corrected Akaike criterion; [[drift_curve]] holds one for each corruption and severity",
-            "slope_floor": "0.999 x the slope of [curve] at the largest profit; single severities may be flatter",
-            "curve_residual": _short(overall.residual),
-            "drift_curve_residual_mean": _short(float(np.mean([fit.residual for fit in by_drift.values()]))),
-            "drift_curve_residual_worst": _short(max(fit.residual for fit in by_drift.values())),
-            "validation": "streams whose sampling ratio is drawn anew in every slot, on a seed that was not fitted",
-            "validation_error_mean": _short(float(np.mean(list(errors.values())))),
-            "validation_error_worst": _short(max(errors.values())),
+            **{f"{role}_sha256": value for role, value in hashes.items()},
+            "drifting_accuracy": {f"{px}px": shortened(drifting[px]) for px in resolutions},
+            "clean_accuracy": {f"{px}px": shortened(accuracies[px]) for px in resolutions},
+            "clean_accuracy_of_the_teacher": shortened(accuracy_of_teacher),
+            **_told_of_times(latencies, times),
+            **_told_of_curves(curves, memory, memories, misses),
             "table": table_provenance(plan.seeds, plan.slots, plan.per_slot),
         },
     )
     return profile.placed_in(output.parent)
 
 
-def _work(plan: Plan) -> list[Assignment]:
-    """Return the learning runs of a calibration: to fit, to validate, and on clean images for the table."""
-    fitted = [
-        Assignment(c, ratio, seed, ratio in MEASURED) for c in CORRUPTIONS for seed in plan.seeds for ratio in RATIOS
-    ]
-    validating = [Assignment(c, None, plan.seeds[-1] + 1) for c in CORRUPTIONS]
-    return [*fitted, *validating, *table_work(max(RATIOS), plan.seeds, [CLEAN])]
+def finished(output: Path) -> None:
+    """Forget what was kept of a calibration, now that its profile is written."""
+    Checkpoint(output, None).remove()
 
 
-def _teacher_accuracies(profile: Profile, plan: Plan) -> dict[tuple[str, int], float]:
-    """Return the teacher's accuracy under every corruption and severity, on streamed samples."""
+def _configurations(plan: Calibration, output: Path, macs: dict[int, float], teacher_macs: float) -> dict[str, Any]:
+    """Return the parts of the profile that say what can be chosen; profits of inference and latencies come later."""
+
+    def relative(path: Path) -> str:
+        return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
+
+    passes = STEP * plan.training.epochs + REFRESH * plan.training.refresh
+    per_sample = teacher_macs + passes * macs[plan.resolutions_px[0]]
+    # Published data sets lie somewhere else for everybody; one's own belongs to the profile.
+    data = relative(plan.data) if plan.data is not None and plan.dataset == "images" else None
+    return {
+        "name": plan.name or plan.dataset,
+        "retraining": [
+            {"name": ratio_name(ratio), "profit": ratio, "cost_macs": ratio * per_sample} for ratio in plan.ratios
+        ],
+        "inference": [{"name": f"{px}px", "profit": 1.0, "cost_macs": macs[px]} for px in plan.resolutions_px],
+        "models": Models(
+            dataset=plan.dataset,
+            data=data,
+            student=relative(plan.student),
+            teacher=relative(plan.teacher),
+            resolution_px={f"{px}px": px for px in plan.resolutions_px},
+            sampling_ratio={ratio_name(ratio): ratio for ratio in plan.ratios},
+        ).model_dump(exclude_none=True),
+        "training": plan.training,
+    }
+
+
+def _drifting(plan: Calibration, runs: list[LearningRun]) -> dict[int, float]:
+    """Return the mean accuracy of retrained students on drifting streams at each resolution."""
+    profiting = [run for run in fixed(runs) if run.plan.ratio in plan.profit_ratios]
+    return {px: float(np.mean([run.accuracies[f"{px}px"].mean() for run in profiting])) for px in plan.resolutions_px}
+
+
+def _teacher_accuracies(profile: Profile, plan: Calibration) -> dict[Drift, float]:
+    """Return the teacher's accuracy under every corruption and severity, on samples as they stream."""
     student = Student(profile)
     found = {}
-    for corruption in CORRUPTIONS:
+    for corruption in plan.corruptions:
         for severity in SEVERITIES:
-            images, labels = drifted(student.dataset, plan.seeds[0], severity, 1000, corruption, severity)
+            images, labels = drifted(
+                student.dataset, plan.seeds[0], severity, TEACHER_SAMPLES, corruption, severity, part="calibrated"
+            )  # fmt: skip
             found[corruption, severity] = float((student.label(images) == labels).mean())
     return found
 
 
-def _fits(runs: list[LearningRun]) -> tuple[Fit, dict[tuple[str, int], Fit]]:
-    fitted = [run for run in runs if run.ratio is not None]
-    # The first slot is served before any retraining, whatever the ratio.
-    ratios = np.array([run.ratio for run in fitted], dtype=np.float64)
-    by_drift = {}
-    for corruption in CORRUPTIONS:
-        chosen = [run for run in fitted if run.corruption == corruption]
-        for severity in SEVERITIES:
-            extents = np.array([run.ratio for run in chosen], dtype=np.float64)
-            accuracies = np.array([run.accuracies[1:][run.severities[1:] == severity].mean() for run in chosen])
-            by_drift[corruption, severity] = fit_curve(extents, accuracies)
-    means = np.array([run.accuracies[1:].mean() for run in fitted])
-    levels = np.unique(ratios)
-    seeds = len(fitted) // (len(CORRUPTIONS) * len(levels))
-    # One point per ratio and seed, averaged over corruptions: their differences are not noise about one curve.
-    points = [(level, means[ratios == level].reshape(len(CORRUPTIONS), seeds).mean(axis=0)) for level in levels]
-    extents = np.repeat(levels, seeds)
-    overall = fit_curve(extents, np.concatenate([accuracies for _, accuracies in points]))
-    return overall, by_drift
+def _warn_of_the_teacher(
+    runs: list[LearningRun], teachers: dict[Drift, float], clean: dict[int, float], clean_teacher: float
+) -> None:
+    """Warn where the teacher is worse than the frozen student, whose pseudo-labels would do harm."""
+    worse = []
+    if clean_teacher < max(clean.values()):
+        worse.append(f"clean images ({clean_teacher:.1%} against {max(clean.values()):.1%})")
+    for corruption in dict.fromkeys(corruption for corruption, _ in teachers):
+        frozen = float(
+            np.mean([r.at_fullest.mean() for r in fixed(runs) if (r.corruption, r.plan.ratio) == (corruption, 0)])
+        )
+        teacher = float(np.mean([teachers[corruption, severity] for severity in SEVERITIES]))
+        if teacher < frozen:
+            worse.append(f"{corruption} ({teacher:.1%} against {frozen:.1%})")
+    if worse:
+        told = ", ".join(worse[:3]) + f" and {len(worse) - 3} more" * (len(worse) > 3)
+        warnings.warn(
+            f"the teacher is worse than the student that it labels for: {told}; "
+            "its pseudo-labels would do harm: train a better teacher, or one that knows the corruptions",
+            stacklevel=3,
+        )
 
 
-def _validation_errors(runs: list[LearningRun], fits: dict[tuple[str, int], Fit]) -> dict[tuple[str, int], float]:
-    """Return |predicted - measured| mean accuracy for every corruption and severity."""
-    errors = {}
+def _validation(runs: list[LearningRun], curves: dict[Drift, Fit], memory: LearningExtent) -> dict[str, Any]:
+    """Return how far predicted and measured accuracies are apart: by severity of a stream, and over whole streams."""
+    by_severity, by_stream = [], []
     for run in runs:
+        guess = predicted(run, curves, memory)
+        by_stream.append(abs(float(guess.mean() - run.at_fullest.mean())))
         for severity in SEVERITIES:
-            at = run.severities == severity
-            predicted = np.asarray(fits[run.corruption, severity].curve(run.extents[at]))
-            errors[run.corruption, severity] = float(abs(predicted.mean() - run.accuracies[at].mean()))
-    return errors
+            there = run.severities == severity
+            by_severity.append(abs(float(guess[there].mean() - run.at_fullest[there].mean())))
+    return {
+        "validation_error_mean": shortened(float(np.mean(by_severity))),
+        "validation_error_worst": shortened(max(by_severity)),
+        "validation_error_of_streams_mean": shortened(float(np.mean(by_stream))),
+        "validation_error_of_streams_worst": shortened(max(by_stream)),
+    }
 
 
-def _ratio_name(ratio: float) -> str:
-    return f"{ratio:.0%}" if ratio else "none"
+def _told_of_times(latencies: dict[int, Latency], times: RetrainingTimes) -> dict[str, Any]:
+    return {
+        "latency": "median of batches of each size, ONNX Runtime on one thread in a process on one core; latency_s is "
+        "that of batches of 32 by image, [[batch_latency]] the affine fit over all sizes",
+        "batch_sizes": list(SIZES),
+        "batch_seconds": {f"{px}px": [shortened(s) for s in one.seconds] for px, one in latencies.items()},
+        "labelling_s_per_sample": shortened(times.labelling_s),
+        "training_s_per_sample": shortened(times.training_s),
+        "staging_s": shortened(times.staging_s),
+        "swapping_s": shortened(times.swapping_s),
+        "inference_cost": "convolutions and linear layers, counted analytically",
+        "retraining_cost": f"ratio x (teacher forward + {STEP} x student forward for each epoch of training steps "
+        f"+ {REFRESH} x student forward to refresh the batch-norm statistics), at {FULL_PX} px",
+        "inference_profit": "mean accuracy on drifting streams retrained at the middle ratios, by ONNX Runtime, "
+        "divided by the best one",
+    }
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _told_of_curves(
+    curves: Curves, memory: LearningExtent, memories: dict[str, float], misses: dict[str, Any]
+) -> dict[str, Any]:
+    fits = list(curves.by_drift.values())
+    return {
+        "curve": "fitted to the mean accuracy of drifting streams at fixed sampling ratios; the form has the smallest "
+        "corrected Akaike criterion; [[drift_curve]] holds one for each corruption and severity",
+        "curve_interval": "5 % and 95 % quantiles of 200 bootstrap draws of slots, at the extents given",
+        "curve_extents": [shortened(x) for x in curves.extents],
+        "curve_low": [shortened(y) for y in curves.low],
+        "curve_high": [shortened(y) for y in curves.high],
+        "slope_floor": "5 % quantile of the bootstrapped slope of [curve] at the largest profit"
+        + (", which was below 1e-6 and is floored there" if curves.floored else "")
+        + "; single severities may be flatter",
+        "curve_residual": shortened(curves.overall.residual),
+        "drift_curve_residual_mean": shortened(float(np.mean([fit.residual for fit in fits]))),
+        "drift_curve_residual_worst": shortened(max(fit.residual for fit in fits)),
+        "memory": "of those tried, the one whose extents predict the slots of streams with changing ratios best",
+        "memory_error": {name: shortened(error) for name, error in memories.items()},
+        "memory_gain_over_uniform": shortened(memories["uniform"] - memories[described(memory)]),
+        "validation": "streams with changing sampling ratios, on a seed that was not fitted",
+        **misses,
+    }
+
+
+def ratio_name(ratio: float) -> str:
+    """Name a retraining configuration by its sampling ratio.
+
+    >>> ratio_name(0.0), ratio_name(0.05), ratio_name(1.0)
+    ('none', '5%', '100%')
+    """
+    return f"{100 * ratio:g}%" if ratio else "none"

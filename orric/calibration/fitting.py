@@ -90,18 +90,37 @@ def _fit(name: str, extents: Array, accuracies: Array) -> Fit | None:
     parameters = len(form.lower) + 1  # the variance is estimated too
     if count <= parameters + 1:
         return None
-
-    def residuals(values: Array) -> Array:
-        return np.asarray(form.build(*values.tolist())(extents) - accuracies)
-
-    best = min(
-        (least_squares(residuals, start, bounds=(form.lower, form.upper), x_scale="jac") for start in form.starts),
-        key=lambda solution: float(solution.cost),
-    )
-    curve = form.build(*(float(f"{value:.{DIGITS}g}") for value in best.x))
+    curve = min((_solved(form, start, extents, accuracies) for start in form.starts), key=lambda found: found[0])[1]
     if not float(curve(0.0)) > 0 or float(curve(float(extents.max()))) > 1:
         return None
     squares = float((np.asarray(curve(extents) - accuracies) ** 2).sum())
     criterion = count * np.log(max(squares / count, 1e-12)) + 2 * parameters
     criterion += 2 * parameters * (parameters + 1) / (count - parameters - 1)
     return Fit(curve, float(criterion), float(np.sqrt(squares / count)))
+
+
+def _solved(form: _Form, start: tuple[float, ...], extents: Array, accuracies: Array) -> tuple[float, LearningCurve]:
+    """Return the least sum of squares found from a start, and its curve."""
+
+    def residuals(values: Array) -> Array:
+        return np.asarray(form.build(*values.tolist())(extents) - accuracies)
+
+    solution = least_squares(residuals, start, bounds=(form.lower, form.upper), x_scale="jac")
+    return float(solution.cost), form.build(*(float(f"{value:.{DIGITS}g}") for value in solution.x))
+
+
+def refitted(curve: LearningCurve, extents: Array, accuracies: Array) -> LearningCurve:
+    """Fit a curve's own form to other accuracies, beginning at its parameters: one draw of a bootstrap.
+
+    Args:
+        curve: From `fit_curve`.
+        extents: Learning extents, shape (n,).
+        accuracies: Accuracies, shape (n,).
+    """
+    form = _FORMS[str(curve.form)]
+    values = curve.model_dump(exclude={"form"}).values()
+    start = tuple(
+        float(np.clip(value, low * (1 + 1e-9), high * (1 - 1e-9)))
+        for value, low, high in zip(values, form.lower, form.upper, strict=True)
+    )
+    return _solved(form, start, extents, accuracies)[1]

@@ -1,9 +1,9 @@
-"""One real drifting stream with real retraining: what learning curves and accuracy tables are measured on."""
+"""Real drifting streams with real retraining: what learning curves and accuracy tables are measured on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,113 +11,172 @@ import numpy as np
 from orric.drift import SEVERITIES, Steps
 from orric.profile import Profile
 from orric.randomness import generator
-from orric.retraining.accuracy import OnnxAccuracy, drifted
+from orric.retraining.accuracy import drifted
+from orric.retraining.loop import Student
 from orric.vision.corruptions import CORRUPTIONS
-from orric.workers import in_parallel
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Progress = Callable[[str, float], None]
 CLEAN = "none"
+# How ratios vary from slot to slot: drawn anew in each, or kept for some slots, half of them without retraining.
+VARIED = ("every-slot", "in-spells")
+SPELL_SLOTS = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much one student of a learning run is retrained.
+
+    Attributes:
+        ratio: Sampling ratio of every slot, or a name of `VARIED`.
+        everywhere: Measure the accuracy in every inference configuration, not only in the fullest.
+    """
+
+    ratio: float | str
+    everywhere: bool = False
+
+    def ratios(self, known: list[float], slots: int, seed: int, corruption: str) -> Array:
+        """Return the sampling ratio of each slot, shape (slots,)."""
+        if not isinstance(self.ratio, str):
+            return np.full(slots, self.ratio)
+        place = list(CORRUPTIONS).index(corruption) if corruption in CORRUPTIONS else len(CORRUPTIONS)
+        rng = generator(seed, "allocator", place, VARIED.index(self.ratio))
+        if self.ratio == "every-slot":
+            return rng.choice(known, slots)
+        begins = np.cumsum(rng.random(slots) < 1 / SPELL_SLOTS)
+        levels = rng.choice(known, slots + 1) * rng.integers(0, 2, slots + 1)
+        return np.asarray(levels[begins])
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A learning run to be made.
+    """Students that go through one stream side by side: they see the same images, which are labelled once.
 
     Attributes:
         corruption: What the stream drifts through, severities 1 to 5; "none" for clean images.
-        ratio: Sampling ratio of every slot, or None for one drawn anew in each.
         seed: Seed of the images and of the retraining.
-        everywhere: Measure the accuracy in every inference configuration, not only in the fullest.
+        plans: One for each student.
     """
 
     corruption: str
-    ratio: float | None
     seed: int
-    everywhere: bool = False
+    plans: tuple[Plan, ...]
 
 
 @dataclass(frozen=True)
 class LearningRun:
-    """What a learning run measured. The student is retrained at the full resolution.
+    """What was measured of one student. It is retrained at the full resolution.
 
     Attributes:
         corruption: What the stream drifted through.
-        ratio: Sampling ratio of every slot, or None for one drawn anew in each.
-        extents: x_t, shape (T,).
-        accuracies: Student's accuracy per slot at the largest resolution, before that slot's retraining; shape (T,).
-        severities: Severity per slot, shape (T,).
-        by_inference: The same as `accuracies` in every inference configuration, where it was measured.
+        seed: Seed of the stream.
+        plan: How the student was retrained.
+        ratios: Sampling ratio of each slot, shape (T,).
+        severities: Severity of each slot, shape (T,).
+        accuracies: Accuracy per slot before that slot's retraining, shape (T,), by inference configuration; the fullest
+            is always there.
+        fullest: Name of the inference configuration of the largest resolution.
     """
 
     corruption: str
-    ratio: float | None
-    extents: Array
-    accuracies: Array
+    seed: int
+    plan: Plan
+    ratios: Array
     severities: np.ndarray[Any, np.dtype[np.int64]]
-    by_inference: dict[str, Array] = field(default_factory=dict)
+    accuracies: dict[str, Array]
+    fullest: str
+
+    @property
+    def at_fullest(self) -> Array:
+        """Accuracy per slot at the largest resolution, shape (T,)."""
+        return self.accuracies[self.fullest]
+
+    def at(self, severity: int, inference: str | None = None) -> Array:
+        """Return the accuracies in the slots of a severity, the fullest configuration's where none is named.
+
+        The first slot of the run is left out: it is served before any retraining, whatever the ratio.
+        """
+        chosen = self.severities == severity
+        chosen[0] = False
+        return self.accuracies[inference or self.fullest][chosen]
+
+    def as_table(self) -> dict[str, Any]:
+        """Return it as plain lists and numbers, for a file."""
+        return {
+            "corruption": self.corruption,
+            "seed": self.seed,
+            "ratio": self.plan.ratio,
+            "everywhere": self.plan.everywhere,
+            "ratios": self.ratios.tolist(),
+            "severities": self.severities.tolist(),
+            "accuracies": {name: values.tolist() for name, values in self.accuracies.items()},
+            "fullest": self.fullest,
+        }
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> LearningRun:
+        """Return what `as_table` made plain."""
+        return cls(
+            table["corruption"],
+            table["seed"],
+            Plan(table["ratio"], table["everywhere"]),
+            np.array(table["ratios"]),
+            np.array(table["severities"], np.int64),
+            {name: np.array(values) for name, values in table["accuracies"].items()},
+            table["fullest"],
+        )
 
 
-def learning_run(profile: Profile, assignment: Assignment, slots: int, per_slot: int) -> LearningRun:
+def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot: int) -> list[LearningRun]:
     """Run the real loop on one drifting stream: classify, then label, train and swap, slot by slot.
 
-    Clean images know one severity where the others know five, so their run takes a fifth of the slots.
-    """
-    models, corruption, ratio, seed = profile.models, assignment.corruption, assignment.ratio, assignment.seed
-    assert models is not None
-    if corruption == CLEAN:
-        slots //= len(SEVERITIES)
-    drift = Steps(corruption=corruption).by_slot(slots, seed)
-    accuracy = OnnxAccuracy(profile, drift, seed)
-    fullest = max(models.resolution_px, key=models.resolution_px.__getitem__)
-    names = {value: name for name, value in models.sampling_ratio.items()}
-    if ratio is None:
-        rng = generator(seed, "allocator", list(CORRUPTIONS).index(corruption))
-        ratios = rng.choice(list(models.sampling_ratio.values()), slots)
-    else:
-        ratios = np.full(slots, ratio)
-    measured = np.empty(slots)
-    everywhere = models.resolution_px if assignment.everywhere else {}
-    others = {name: np.empty(slots) for name in everywhere if name != fullest}
-    for slot in range(1, slots + 1):
-        accuracy.arrive(slot, per_slot)
-        measured[slot - 1] = accuracy.serve(slot, 0.0, fullest, per_slot) / per_slot
-        if others:
-            student, severity = accuracy.student, int(drift.severities[slot - 1])
-            images, labels = drifted(student.dataset, seed, slot, per_slot, corruption, severity)
-            for name, found in others.items():
-                found[slot - 1] = (student.classify(images, models.resolution_px[name]) == labels).mean()
-        if ratios[slot - 1] > 0:
-            accuracy.retrain(slot, names[float(ratios[slot - 1])], 0.0)
-            accuracy.swap()
-    extents = profile.memory.extents(np.full(slots, float(per_slot)), ratios)[:-1]
-    # What was served at the fullest need not be classified again.
-    by_inference = {name: others.get(name, measured) for name in everywhere}
-    return LearningRun(corruption, ratio, extents, measured, drift.severities, by_inference)
-
-
-def learning_runs(
-    profile: Profile, work: Sequence[Assignment], slots: int, per_slot: int, jobs: int, progress: Progress
-) -> list[LearningRun]:
-    """Make learning runs on several cores.
+    Clean images know one severity where the others know five, so their stream takes a fifth of the slots.
 
     Args:
         profile: With [models].
-        work: The runs to be made.
-        slots: Slots of every run.
+        assignment: The stream and its students.
+        slots: T.
         per_slot: Samples per slot.
-        jobs: Worker processes.
-        progress: Called with what is being done and the part that is done.
 
     Returns:
-        The runs in the order of the work, whichever worker was quicker.
+        One run for each plan, in their order.
     """
-    calls = [(profile, assignment, slots, per_slot) for assignment in work]
-
-    def told() -> Iterator[tuple[int, LearningRun]]:
-        for number, (index, run) in enumerate(in_parallel(learning_run, calls, jobs), start=1):
-            what = "measuring the frozen student" if run.ratio == 0 else "retraining"
-            progress(f"{what} under {run.corruption}" if run.corruption != CLEAN else what, number / len(work))
-            yield index, run
-
-    return [run for _, run in sorted(told(), key=lambda found: found[0])]
+    models, corruption, seed = profile.models, assignment.corruption, assignment.seed
+    assert models is not None, "the calibration checks this"
+    if corruption == CLEAN:
+        slots //= len(SEVERITIES)
+    drift = Steps(corruption=corruption).by_slot(slots, seed)
+    fullest = max(models.resolution_px, key=models.resolution_px.__getitem__)
+    known = list(models.sampling_ratio.values())
+    students = [Student(profile) for _ in assignment.plans]
+    runs = [
+        LearningRun(
+            corruption,
+            seed,
+            plan,
+            plan.ratios(known, slots, seed, corruption),
+            drift.severities,
+            {name: np.empty(slots) for name in models.resolution_px if plan.everywhere or name == fullest},
+            fullest,
+        )
+        for plan in assignment.plans
+    ]
+    for slot in range(1, slots + 1):
+        severity = int(drift.severities[slot - 1])
+        images, truth = drifted(
+            students[0].dataset, seed, slot, per_slot, corruption, severity, part="calibrated"
+        )  # fmt: skip
+        order = generator(seed, "retraining", 0, slot).permutation(per_slot)
+        most = round(max(float(run.ratios[slot - 1]) for run in runs) * per_slot)
+        # Every student samples the first of the same order, so what the fullest plan labels is enough for all.
+        taught = students[0].label(images[order[:most]])
+        for student, run in zip(students, runs, strict=True):
+            for name, found in run.accuracies.items():
+                found[slot - 1] = (student.classify(images, models.resolution_px[name]) == truth).mean()
+            count = round(float(run.ratios[slot - 1]) * per_slot)
+            if count:
+                rng = generator(seed, "retraining", 0, slot)
+                chosen = images[rng.permutation(per_slot)[:count]]
+                student.retrain(chosen, rng, taught[:count])
+                student.swap()
+    return runs

@@ -1,17 +1,27 @@
-"""Measure a student and a teacher by ONNX Runtime: accuracy, latency, cost."""
+"""Measure a student and a teacher by ONNX Runtime: accuracy, latency by batch, what retraining and swapping take."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from orric.calibration.colocation import Turns, batch_seconds, colocated
+from orric.profile import BatchLatency, Colocation, Profile, Swap
+from orric.retraining.loop import FULL_PX, Student
+from orric.retraining.training import optimizer_for, single_threaded, train
 from orric.vision.datasets import Dataset, to_input
-from orric.vision.onnx_export import BATCH, open_session, run
+from orric.vision.onnx_export import open_session, run
 
+Array = np.ndarray[Any, np.dtype[np.float64]]
 CLEAN_SAMPLES = 3000
-REPEATS = 40
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+USUAL = 32
+REPEATS = 12
+ROUND_S = 0.1
 
 
 def accuracies_by_resolution(model: bytes, dataset: Dataset, resolutions_px: list[int], seed: int) -> dict[int, float]:
@@ -21,22 +31,133 @@ def accuracies_by_resolution(model: bytes, dataset: Dataset, resolutions_px: lis
     return {px: float((run(session, to_input(images, px)).argmax(axis=1) == labels).mean()) for px in resolutions_px}
 
 
-def latencies_by_resolution(model: bytes, resolutions_px: list[int]) -> dict[int, float]:
-    """Return the seconds per image at each resolution, in batches of `BATCH` on one thread.
+@dataclass(frozen=True)
+class Latency:
+    """How long batches take at one resolution, on one thread.
 
-    The resolutions take turns, so that a passing disturbance hits all alike, and the median is taken.
+    Attributes:
+        seconds: Median time of a batch of each of `SIZES`.
+        fixed_s: Seconds for any batch, fitted.
+        each_s: Seconds for each of its images, fitted.
     """
-    session = open_session(model)
-    name = session.get_inputs()[0].name
-    inputs = {px: np.zeros((BATCH, 3, px, px), np.float32) for px in resolutions_px}
-    seconds: dict[int, list[float]] = {px: [] for px in resolutions_px}
-    for repeat in range(REPEATS + 5):
-        for px in resolutions_px:
-            begun = time.perf_counter()
-            session.run(None, {name: inputs[px]})
-            if repeat >= 5:  # the first calls allocate memory
-                seconds[px].append((time.perf_counter() - begun) / BATCH)
-    return {px: float(np.median(values)) for px, values in seconds.items()}
+
+    seconds: tuple[float, ...]
+    fixed_s: float
+    each_s: float
+
+    @property
+    def usual_s(self) -> float:
+        """Seconds per image in batches of 32."""
+        return self.seconds[SIZES.index(USUAL)] / USUAL
+
+    def table(self, inference: str) -> BatchLatency:
+        """Return it as a profile keeps it."""
+        return BatchLatency(inference=inference, fixed_s=shortened(self.fixed_s), each_s=shortened(self.each_s))
+
+
+def latency(profile: Profile, model: bytes, resolution_px: int, repeats: int = REPEATS) -> Latency:
+    """Measure batches through a server process on a core of its own, as requests will be served.
+
+    Args:
+        profile: With [models].
+        model: Serialized ONNX model.
+        resolution_px: Side of the images.
+        repeats: How often each size is measured, a few batches at a time.
+    """
+    with colocated(profile, model, resolution_px, beside=False) as server:
+        seconds = batch_seconds(server, SIZES, repeats)
+    fixed_s, each_s = affine(np.array(SIZES, float), seconds)
+    return Latency(tuple(seconds.tolist()), fixed_s, each_s)
+
+
+def affine(sizes: Array, seconds: Array) -> tuple[float, float]:
+    """Fit seconds = fixed + size x each, by least squares of the relative errors; neither is negative.
+
+    >>> fixed, each = affine(np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0, 9.0]))
+    >>> round(fixed, 9), round(each, 9)
+    (1.0, 2.0)
+    """
+    from scipy.optimize import nnls
+
+    terms = np.stack([np.ones_like(sizes), sizes], axis=1) / seconds[:, None]
+    (fixed, each), _ = nnls(terms, np.ones_like(seconds))
+    return float(fixed), float(each)
+
+
+def colocation(profile: Profile, model: bytes, resolution_px: int, repeats: int = REPEATS) -> Colocation:
+    """Measure what serving suffers from retraining beside it on the same core."""
+    with colocated(profile, model, resolution_px, beside=False) as server:
+        alone = float(batch_seconds(server, (USUAL,), repeats)[0])
+    with colocated(profile, model, resolution_px, beside=True) as server:
+        # Means, not medians: a batch is either left alone or stopped for a whole slice of the scheduler's.
+        beside = _mean_seconds(server, repeats)
+        in_turns = _mean_seconds(server, repeats, Turns(ROUND_S, 0.5))
+    # In turns half of the time is the server's, less what each of its slices loses.
+    lost = max(0.5 * ROUND_S * (1 - 2 * alone / in_turns), 0.0)
+    return Colocation(slowdown=shortened(beside / alone), switch_s=shortened(lost))
+
+
+def _mean_seconds(server: Any, repeats: int, turns: Turns | None = None) -> float:
+    from orric.calibration.colocation import Requests
+
+    batches = 200
+    times = [server.run(Requests(np.zeros(batches * USUAL), USUAL), turns)[-1] / batches for _ in range(repeats // 3)]
+    return float(np.median(times))
+
+
+@dataclass(frozen=True)
+class RetrainingTimes:
+    """What retraining takes on one thread, in seconds.
+
+    Attributes:
+        labelling_s: Per sample, by the teacher.
+        training_s: Per sample, for the steps and the statistics.
+        staging_s: Per retraining: new weights into the model, a session of it, the checks.
+        swapping_s: Per retraining: how long serving stands still.
+    """
+
+    labelling_s: float
+    training_s: float
+    staging_s: float
+    swapping_s: float
+
+    def swap(self, samples: int) -> Swap:
+        """Return the swap's part of retraining on a number of samples."""
+        whole = samples * (self.labelling_s + self.training_s) + self.staging_s
+        return Swap(pause_s=shortened(self.swapping_s), swapping_part=shortened(min(self.staging_s / whole, 0.49)))
+
+
+def retraining_times(profile: Profile, samples: int = 100, repeats: int = 7) -> RetrainingTimes:
+    """Time the parts of retraining on held-out images; medians."""
+    student = Student(profile)
+    images, _ = student.dataset.draw(samples, np.random.default_rng(0), "held_out")
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        labels = student.label(images)
+        labelled = time.perf_counter()
+        student.retrain(images, rng, labels)
+        staged = time.perf_counter()
+        student.swap()
+        swapped = time.perf_counter()
+        steps_s = _steps_seconds(student, images, labels, profile)
+        found.append((labelled - begun, steps_s, staged - labelled - steps_s, swapped - staged))
+    labelling_s, training_s, staging_s, swapping_s = np.median(np.array(found), axis=0).tolist()
+    return RetrainingTimes(labelling_s / samples, training_s / samples, max(staging_s, 0.0), swapping_s)
+
+
+def _steps_seconds(student: Student, images: Any, labels: Any, profile: Profile) -> float:
+    """Return what the training steps alone take, on a copy of the student's network."""
+    import copy
+
+    network = copy.deepcopy(student.network)
+    optimizer = optimizer_for(network, profile.training)
+    inputs, rng = torch.from_numpy(to_input(images, FULL_PX)), np.random.default_rng(0)
+    with single_threaded():
+        begun = time.perf_counter()
+        train(network, optimizer, inputs, torch.from_numpy(labels), rng, profile.training)
+        return time.perf_counter() - begun
 
 
 def processor() -> str:
@@ -57,3 +178,8 @@ def package_versions() -> dict[str, Any]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("orric", "numpy", "scipy", "torch", "onnx", "onnxruntime", "scikit-learn")}
+
+
+def shortened(value: float) -> float:
+    """Round to six digits, as profiles are written."""
+    return float(f"{value:.6g}")

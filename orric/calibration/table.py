@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Progress, learning_runs
-from orric.calibration.measurement import package_versions, processor
+from orric.calibration.checkpoint import Checkpoint
+from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan
+from orric.calibration.measurement import package_versions, processor, shortened
+from orric.calibration.plan import Progress, conditions, measured_runs
 from orric.configuration import undominated
 from orric.drift import SEVERITIES
 from orric.exceptions import ProfileError
 from orric.profile import Profile, TableEntry
 from orric.retraining.models import sha256
-from orric.vision.corruptions import CORRUPTIONS
 
 METHOD = (
     "part of the streamed images that ONNX Runtime classified correctly, on streams that drift through the severities; "
@@ -33,35 +34,31 @@ def fullest_ratio(profile: Profile) -> float:
     return profile.models.sampling_ratio[undominated(profile.retraining)[-1].name]
 
 
-def table_work(fullest: float, seeds: Sequence[int], corruptions: Sequence[str]) -> list[Assignment]:
-    """Return the learning runs that a table rests on: frozen and fully retrained, on every seed."""
-    return [Assignment(*one, everywhere=True) for one in product(corruptions, (0.0, fullest), seeds)]
-
-
-def table_of(runs: Sequence[LearningRun], names: Sequence[str], fullest: float) -> tuple[TableEntry, ...]:
+def table_of(
+    runs: Sequence[LearningRun], names: Sequence[str], corruptions: Sequence[str], fullest: float
+) -> tuple[TableEntry, ...]:
     """Make a table of the learning runs at the ratios 0 and `fullest`, measured everywhere.
 
     Args:
         runs: Of every corruption and of clean images.
         names: Inference configurations.
+        corruptions: What the streams drifted through.
         fullest: The largest sampling ratio.
     """
-    drifts = [(CLEAN, 0), *product(CORRUPTIONS, SEVERITIES)]
+    drifts = [(CLEAN, 0), *product(corruptions, SEVERITIES)]
 
     def part(corruption: str, severity: int, name: str, ratio: float) -> float:
-        chosen = [run for run in runs if run.corruption == corruption and run.ratio == ratio]
-        # The first slot is served before any retraining, whatever the ratio.
-        found = [run.by_inference[name][1:][run.severities[1:] == severity] for run in chosen]
-        return float(np.concatenate(found).mean())
+        chosen = [run for run in runs if run.corruption == corruption and run.plan.ratio == ratio]
+        # None right of a small number is not never right, and a factor of 0 could not grow.
+        return max(float(np.concatenate([run.at(severity, name) for run in chosen]).mean()), 1e-4)
 
     return tuple(
         TableEntry(
             corruption=corruption,
             severity=severity,
             inference=name,
-            # None right of a small number is not never right, and a factor of 0 could not grow.
-            accuracy=_short(max(part(corruption, severity, name, 0.0), 1e-4)),
-            retrained=_short(max(part(corruption, severity, name, fullest), 1e-4)),
+            accuracy=shortened(part(corruption, severity, name, 0.0)),
+            retrained=shortened(part(corruption, severity, name, fullest)),
         )
         for corruption, severity in drifts
         for name in names
@@ -77,6 +74,25 @@ def table_provenance(seeds: Sequence[int], slots: int, per_slot: int) -> dict[st
         "samples_per_slot": per_slot,
         "samples": slots // len(SEVERITIES) * per_slot * len(seeds),
     }
+
+
+def checked_hashes(profile: Profile, where: str) -> dict[str, str]:
+    """Return the hashes of a profile's weights; refuse a profile without models, and weights that have changed.
+
+    Raises:
+        ProfileError: The profile names no models, or its weights are not those that it was measured on.
+    """
+    if profile.models is None:
+        raise ProfileError(where, "has no [models] to measure", "use a profile made by orric calibrate")
+    found = {}
+    for role in ("student", "teacher"):
+        path = profile.beside(getattr(profile.models, role))
+        stated = profile.provenance.get(f"{role}_sha256")
+        found[role] = sha256(path) if path.exists() else ""
+        if path.exists() and stated not in (None, found[role]):
+            changed = f"the {role}'s weights in {path} are not those that the profile was measured on"
+            raise ProfileError(where, changed, "calibrate anew")
+    return found
 
 
 def with_table(
@@ -107,34 +123,30 @@ def with_table(
     Raises:
         ProfileError: The profile names no models, or its weights are not those that it was measured on.
     """
-    if profile.models is None:
-        raise ProfileError(where, "has no [models] to measure", "use a profile made by orric calibrate")
-    moved: dict[str, str] = {}
-    for role in ("student", "teacher"):
-        path = profile.beside(getattr(profile.models, role))
-        stated = profile.provenance.get(f"{role}_sha256")
-        if path.exists() and stated not in (None, sha256(path)):
-            found = f"the {role}'s weights in {path} are not those that the profile was measured on"
-            raise ProfileError(where, found, "calibrate anew, without --table-of")
-        moved[role] = Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
+    hashes = checked_hashes(profile, where)
+    assert profile.models is not None
+    moved = {
+        role: Path(os.path.relpath(profile.beside(getattr(profile.models, role)).resolve(), output.resolve().parent))
+        for role in hashes
+    }
     fullest = fullest_ratio(profile)
-    work = table_work(fullest, seeds, [CLEAN, *CORRUPTIONS])
-    runs = learning_runs(profile, work, slots, per_slot, jobs, progress)
+    plans = tuple(Plan(ratio, everywhere=True) for ratio in (0.0, fullest))
+    corruptions = list(dict.fromkeys(entry.corruption for entry in profile.drift_curve))
+    work = [Assignment(corruption, seed, plans) for corruption in [CLEAN, *corruptions] for seed in seeds]
+    versions = package_versions()
+    checkpoint = Checkpoint(output, conditions(profile, slots, per_slot, hashes, versions))
+    runs = measured_runs(profile, work, slots, per_slot, jobs, checkpoint, progress)
     provenance = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": "orric calibrate --table-of",
         "processor": processor(),
         **table_provenance(seeds, slots, per_slot),
-        "versions": package_versions(),
+        "versions": versions,
     }
     return profile.model_copy(
         update={
-            "table": table_of(runs, [one.name for one in profile.inference], fullest),
-            "models": profile.models.model_copy(update=moved),
+            "table": table_of(runs, [one.name for one in profile.inference], corruptions, fullest),
+            "models": profile.models.model_copy(update={role: path.as_posix() for role, path in moved.items()}),
             "provenance": {**profile.provenance, "table": provenance},
         }
     ).placed_in(output.parent)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""The commands that simulate, evaluate and measure: run, evaluate, calibrate."""
+"""The commands that simulate and evaluate: run, evaluate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orric.cli.frame import (
+    Data,
     Jobs,
     Json,
     Overload,
@@ -20,6 +21,7 @@ from orric.cli.frame import (
     console_of_output,
     interruptible,
     print_pairs,
+    print_table,
     progress_bars,
     widths_within,
 )
@@ -65,6 +67,15 @@ def run(
     requests: Annotated[
         bool, typer.Option("--requests", help="Write the times of every request, too (Parquet, folder requests).")
     ] = False,
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired",
+            help="Run the real models, the learning curve and the measured table on the same allocations, and report "
+            "how far the latter two are off.",
+        ),
+    ] = False,
+    data: Data = None,
     seed: Seed = None,
     jobs: Jobs = None,
     as_json: Json = False,
@@ -72,7 +83,7 @@ def run(
     """Simulate and compare a scenario's allocators; write a result folder with report.html.
 
     With real models (accuracy "onnx") the same scenario is simulated on the learning curve as well, and the
-    report shows how far the two are apart.
+    report shows how far the two are apart. With --paired they differ by the accuracy model alone.
 
     An allocator that misbehaves is named and left out, and the status is 1; when all of them do, nothing is written.
     """
@@ -81,10 +92,17 @@ def run(
     from orric.scenario import load_scenario
 
     loaded = load_scenario(scenario)
-    if accuracy is not None:
-        loaded = loaded.with_accuracy(accuracy.value, str(scenario))
+    if paired and accuracy not in (None, AccuracyModel.onnx):
+        found = f"--accuracy {accuracy.value} has no real models to compare with"
+        raise ScenarioError("options --paired and --accuracy", found, "leave --accuracy out")
+    if paired or accuracy is not None:
+        loaded = loaded.with_accuracy("onnx" if accuracy is None else accuracy.value, str(scenario))
+    if data is not None:
+        loaded = loaded.with_data(data)
     chosen = loaded.seed if seed is None else seed
     models: list[Any] = ["onnx", "curve"] if loaded.accuracy.model == "onnx" else [loaded.accuracy.model]
+    if paired and loaded.has_tables:
+        models.append("table")
     order = [(model, line) for model in models for line in lines(loaded, model)]
     target = output or Path("results") / loaded.name
     command = shlex.join(["orric", *sys.argv[1:]])
@@ -95,7 +113,7 @@ def run(
         bar = progress.add_task("simulating", total=len(order))
         if requests:
             (partial / "requests").mkdir()
-        for outcome in compare(loaded, models, chosen, jobs, partial / "requests" if requests else None):
+        for outcome in compare(loaded, models, chosen, jobs, partial / "requests" if requests else None, paired):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
@@ -107,11 +125,12 @@ def run(
         if not any(result.allocator in loaded.allocators for result in results):
             raise failures[0].error
         failed = _told(failures, results)
-        summary = write_results(partial, target, loaded, results, chosen, command, failed)
+        summary = write_results(partial, target, loaded, results, chosen, command, failed, paired)
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
     else:
         _print_comparison([result.pooled() for result in results], summary["conclusion"], target)
+        _print_errors(summary.get("prediction_errors", []))
     for message in failed.values():
         print(f"orric: {message}", file=sys.stderr)
     if failed:
@@ -158,104 +177,6 @@ def evaluate(
     _print_evaluation(result)
 
 
-@app.command()
-def calibrate(
-    dataset: Annotated[str, typer.Option("--dataset", help="Name of the data set.")] = "digits",
-    models: Annotated[
-        Path, typer.Option("--models", help="Folder of DATASET-student.safetensors and DATASET-teacher.safetensors.")
-    ] = Path("traces/models"),
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", help="Profile to write. [default: DATASET.toml; with --table-of NAME-table.toml]"),
-    ] = None,
-    table_of: Annotated[
-        Path | None,
-        typer.Option(
-            "--table-of",
-            help="Measure only the accuracy table of this profile's models and add it; all other figures stay.",
-        ),
-    ] = None,
-    pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="Train the student and the teacher first, and write their weights.")
-    ] = False,
-    slots: Annotated[int, typer.Option("--slots", min=10, help="Slots of every learning run.")] = 50,
-    per_slot: Annotated[int, typer.Option("--per-slot", min=20, help="Samples per slot.")] = 200,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the learning runs.")] = 2,
-    jobs: Jobs = None,
-    as_json: Json = False,
-) -> None:
-    """Measure real ONNX models into a profile: accuracy, latency, cost, learning curve, accuracy table."""
-    import os
-    import tempfile
-
-    from orric.calibration.calibrate import Plan
-    from orric.calibration.calibrate import calibrate as measure
-    from orric.calibration.pretraining import pretrain_pair
-    from orric.calibration.table import with_table
-    from orric.profile import Profile
-    from orric.vision.datasets import load_dataset
-
-    measured = None
-    if table_of is not None:
-        if pretrain:
-            found = "the table of a profile belongs to its models as they are"
-            raise ScenarioError("options --table-of and --pretrain", found, "give one of them")
-        measured = Profile.load(table_of)
-    else:
-        load_dataset(dataset)
-    target = output or Path(f"{dataset}.toml" if table_of is None else f"{table_of.stem}-table.toml")
-    try:
-        # Trying is the only sure way to know, and now is better than after minutes of work.
-        tempfile.TemporaryFile(dir=target.resolve().parent).close()
-    except OSError as error:
-        found = f"its folder cannot be written ({error.strerror})"
-        raise ScenarioError(f"profile {target}", found, "choose another with --output") from None
-    if target.is_dir():
-        raise ScenarioError(f"profile {target}", "is a folder", "give a file with --output")
-    remains = "no profile was written" + f", and the earlier {target} is kept" * target.exists()
-    remains += f"; the weights in {models} may be new ones" * pretrain
-    with interruptible(remains), progress_bars() as progress:
-        if pretrain:
-            bar = progress.add_task("training student and teacher", total=1.0)
-            pretrain_pair(dataset, models, lambda part: progress.update(bar, completed=part))
-        bar = progress.add_task("measuring", total=1.0)
-        numbers, workers = tuple(range(1, seeds + 1)), jobs or os.cpu_count() or 1
-
-        def show(what: str, part: float) -> None:
-            progress.update(bar, completed=part, description=what)
-
-        if measured is not None:
-            profile = with_table(measured, str(table_of), target, numbers, slots, per_slot, workers, show)
-        else:
-            student, teacher = (models / f"{dataset}-{role}.safetensors" for role in ("student", "teacher"))
-            profile = measure(Plan(dataset, student, teacher, slots, per_slot, numbers, workers), target, show)
-        profile.save(target)
-    facts: dict[str, Any] = {"profile": str(target)}
-    if measured is not None:
-        facts |= {"table_entries": len(profile.table), "samples_per_entry": profile.provenance["table"]["samples"]}
-    else:
-        facts |= {
-            "best_accuracy": profile.best_accuracy,
-            "slope_floor": profile.slope_floor,
-            "curve": profile.curve.model_dump(),
-            **{
-                key: profile.provenance[key]
-                for key in (
-                    "curve_residual",
-                    "drift_curve_residual_mean",
-                    "validation_error_mean",
-                    "validation_error_worst",
-                )
-            },
-        }
-    if as_json:
-        print(json.dumps(facts))
-        return
-    console = console_of_output()
-    for key, value in facts.items():
-        console.print(f"{key.replace('_', ' '):28} {value}", highlight=False, soft_wrap=True)
-
-
 def _told(failures: list[Failure], results: list[Result]) -> dict[str, str]:
     """Say of each allocator that misbehaved what it did, and under which accuracy model when not under all."""
     from orric.report.table import MODELS
@@ -276,6 +197,27 @@ def _print_comparison(results: list[Result], conclusion: list[str], target: Path
     for sentence in conclusion:
         console.print(sentence, highlight=False)
     console.print(f"\nReport: {target / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _print_errors(errors: list[dict[str, Any]]) -> None:
+    """Print how far each accuracy model is off the real one on the same allocations."""
+    if not errors:
+        return
+    rows = [
+        (
+            one["allocator"],
+            one["accuracy_model"],
+            f"{100 * one['real']:.2f}",
+            f"{100 * one['predicted']:.2f}",
+            f"{100 * one['error']:+.2f}",
+            f"{100 * one['worst_error']:+.2f}",
+            one["worst_where"],
+        )
+        for one in errors
+    ]
+    headings = ("allocator", "model", "real (%)", "predicted (%)", "error (points)", "worst (points)", "where")
+    words = ("allocator", "model", "where")
+    print_table(console_of_output(), headings, rows, words, "Predicted on the same allocations")
 
 
 def _comparison_table(results: list[Result], model: str, console: Console) -> Any:

@@ -42,6 +42,10 @@ class Overload(StrEnum):
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, the rest on standard error.")
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Where the data set's files lie. [default: the environment variable ORRIC_DATA]"),
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes. [default: number of cores]")]
 Seed = Annotated[
     int | None,

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from orric.exceptions import ScenarioError, extra
 from orric.records import Result
 from orric.report.page import conclusion, page
 from orric.report.plots import figures
+from orric.report.prediction import errors_in_words, prediction_error, prediction_errors
 from orric.report.server import server_figures
 from orric.scenario import Scenario
 
@@ -78,6 +80,7 @@ def write_results(
     seed: int,
     command: str,
     failed: Mapping[str, str],
+    paired: bool = False,
 ) -> dict[str, Any]:
     """Write result.parquet, gpus.parquet, events.jsonl, summary.json, scenario.toml, the figures and report.html.
 
@@ -89,6 +92,7 @@ def write_results(
         seed: The seed of the run.
         command: The command that made them.
         failed: What each allocator did that has no result, by name.
+        paired: Whether all accuracy models had the same allocations, so that they differ by the prediction's error.
 
     Returns:
         What summary.json holds.
@@ -101,7 +105,9 @@ def write_results(
     (folder / "scenario.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     # The comparison is of the server as a whole.
     pooled = [result.pooled() for result in results]
-    sentences = conclusion(pooled)
+    sentences, errors = conclusion(pooled), prediction_errors(results) if paired else []
+    if errors:
+        sentences.append(errors_in_words(errors))
     summary = {
         "scenario": scenario.name,
         "seed": seed,
@@ -110,10 +116,13 @@ def write_results(
         "versions": versions(),
         "conclusion": sentences,
         "failed": dict(failed),
+        **({"prediction_errors": [asdict(error) for error in errors]} if errors else {}),
         "results": [{**result.summary(), "decisions_per_s": round(decisions_per_s(result))} for result in results],
     }
     (folder / MARK).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     drawn = {**figures(pooled), **server_figures(results)}
+    if errors:
+        drawn["prediction_error"] = prediction_error(errors)
     if any(result.gpu_columns for result in results):
         gpus = [pandas.DataFrame({"allocator": r.allocator, **r.gpu_columns}) for r in results if r.gpu_columns]
         pandas.concat(gpus, ignore_index=True).to_parquet(folder / "gpus.parquet", index=False)
@@ -135,7 +144,8 @@ def write_results(
         **{f"version of {name}": value for name, value in versions().items()},
         "decisions_per_s": {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results},
     }
-    (folder / "report.html").write_text(page(scenario.name, pooled, drawn, description, failed), encoding="utf-8")
+    report = page(scenario.name, pooled, drawn, description, failed, sentences)
+    (folder / "report.html").write_text(report, encoding="utf-8")
     return summary
 
 

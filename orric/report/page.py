@@ -56,6 +56,10 @@ _CAPTIONS = {
         "The dashed line follows from the profile's learning curve alone; the solid one was measured by running the "
         "real models in the same slots. The shaded area between them is the error of the prediction."
     ),
+    "prediction_error": (
+        "Predicted minus real accuracy over the whole stream, on the same allocations. Within the band the prediction "
+        "is off by at most 1.5 points."
+    ),
     "accuracy_cost_latency": (
         "Up is more accurate, left is cheaper, light is quicker. Names that coincide share a point. Where "
         "batch-norm-only is drawn, its compute is that of refreshing the statistics, one pass of the student without "
@@ -274,6 +278,7 @@ def page(
     figures: Mapping[str, Figure],
     description: Mapping[str, Any],
     failed: Mapping[str, str] | None = None,
+    sentences: Sequence[str] | None = None,
 ) -> str:
     """Return the report as one HTML document that needs nothing else: no network, no other file.
 
@@ -284,11 +289,12 @@ def page(
         description: Where the results come from, in the order to print; "decisions_per_s", by accuracy model
             and allocator, becomes a column of the table instead.
         failed: What each allocator did that has no result, by name.
+        sentences: What is said first; `conclusion` when left out.
 
     Raises:
         MissingExtraError: There are figures, and matplotlib is not installed.
     """
-    first, *others = conclusion(results)
+    first, *others = sentences or conclusion(results)
     models = list(dict.fromkeys(result.accuracy_model for result in results))
     models.sort(key=lambda model: model != "onnx")
     decisions = description.get("decisions_per_s")

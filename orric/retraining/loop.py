@@ -38,14 +38,15 @@ class Student:
     def __init__(self, profile: Profile, update: Update = "weights") -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         models = profile.models
-        self.dataset: Dataset = load_dataset(models.dataset)
+        self.dataset: Dataset = load_dataset(models.dataset, profile.data)
         self.resolutions_px: Sequence[int] = sorted(set(models.resolution_px.values()) | {FULL_PX})
         self.update: Update = update
         self.swaps, self.largest_difference = 0, 0.0
         classes = len(self.dataset.classes)
         student, teacher = profile.beside(models.student), profile.beside(models.teacher)
         self._network = load_network(student, "student", classes)
-        self._optimizer = optimizer_for(self._network)
+        self._training = profile.training
+        self._optimizer = optimizer_for(self._network, profile.training)
         self._model = onnx.load_from_string(exported(student, "student", classes))
         self._serving = open_session(self._model.SerializeToString())
         self._teacher = open_session(exported(teacher, "teacher", classes))
@@ -63,12 +64,13 @@ class Student:
         labels: Labels = run(self._teacher, to_input(images, FULL_PX)).argmax(axis=1)
         return labels
 
-    def retrain(self, images: Pixels, rng: np.random.Generator) -> float | None:
+    def retrain(self, images: Pixels, rng: np.random.Generator, labels: Labels | None = None) -> float | None:
         """Label images, train on them, and stage the new weights for `swap`.
 
         Args:
             images: The sampled images, shape (n, height, width, 3).
             rng: Orders them.
+            labels: The teacher's labels of them, where they are known already.
 
         Returns:
             The part of them on which the serving student agreed with the teacher, None for no image.
@@ -78,12 +80,13 @@ class Student:
         """
         if not len(images):
             return None
-        labels = self.label(images)
+        if labels is None:
+            labels = self.label(images)
         agreement = float((self.classify(images, FULL_PX) == labels).mean())
         inputs = torch.from_numpy(to_input(images, FULL_PX))
         with single_threaded():
             if self.update == "weights":
-                train(self._network, self._optimizer, inputs, torch.from_numpy(labels), rng)
+                train(self._network, self._optimizer, inputs, torch.from_numpy(labels), rng, self._training)
             else:
                 refresh_statistics(self._network, inputs)
             self._model = replaced(self._model, fused(self._network))

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEARNING_RATE = 2.5e-3
-MOMENTUM = 0.9
-BATCH = 8
+from orric.profile import Training
 
 
 @contextmanager
@@ -26,15 +24,25 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def optimizer_for(network: nn.Module) -> torch.optim.SGD:
-    """Make the optimizer of a student's whole life; its momentum lasts from slot to slot."""
-    return torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
+def optimizer_for(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """Make the optimizer of a student's whole life; its state lasts from slot to slot."""
+    if training.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), lr=training.learning_rate)
+    momentum = training.momentum
+    return torch.optim.SGD(
+        network.parameters(), lr=training.learning_rate, momentum=momentum, nesterov=momentum > 0
+    )  # fmt: skip
 
 
 def train(
-    network: nn.Module, optimizer: torch.optim.SGD, images: Tensor, labels: Tensor, rng: np.random.Generator
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    rng: np.random.Generator,
+    training: Training,
 ) -> None:
-    """Take one epoch of SGD steps on labelled images, then refresh the batch-norm statistics on them.
+    """Take one or several epochs of steps on labelled images, then refresh the batch-norm statistics on them.
 
     Batch norm is in train mode throughout: stepping with frozen statistics collapses a drifting student.
     The statistics are taken anew at the end because the steps move the weights that they belong to.
@@ -45,15 +53,19 @@ def train(
         images: Shape (n, 3, height, width), n at least 1.
         labels: Shape (n,).
         rng: Orders the images.
+        training: Batch, epochs, and whether the statistics are refreshed.
     """
     network.train()
-    order = rng.permutation(len(images))
-    for chunk in np.array_split(order, -(-len(order) // BATCH)):
-        loss = functional.cross_entropy(network(images[chunk]), labels[chunk])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        optimizer.step()
-    refresh_statistics(network, images)
+    for _ in range(training.epochs):
+        order = rng.permutation(len(images))
+        for chunk in np.array_split(order, -(-len(order) // training.batch)):
+            loss = functional.cross_entropy(network(images[chunk]), labels[chunk])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimizer.step()
+    if training.refresh:
+        refresh_statistics(network, images)
+    network.eval()
 
 
 def refresh_statistics(network: nn.Module, images: Tensor) -> None:

@@ -190,6 +190,24 @@ class Scenario(Section):
         scenario.check(where)
         return scenario
 
+    def with_data(self, path: Path) -> Self:
+        """Return the scenario with the files of its data sets looked for at a path."""
+        scenario = self.model_copy()
+        kept = {stream.profile: profile for stream, profile in zip(self.stream, self.profiles, strict=True)}
+        scenario._profiles = {name: profile.with_data(path) for name, profile in kept.items()}
+        return scenario
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether every stream's drift is in its profile's accuracy table."""
+        for stream, profile in zip(self.stream, self.profiles, strict=True):
+            corruptions, severities = zip(*sorted(stream.drift.pairs(self.slots)), strict=True)
+            try:
+                TableAccuracy(profile, corruptions, severities)
+            except ProfileError:
+                return False
+        return True
+
     @property
     def profiles(self) -> tuple[Profile, ...]:
         """The profile of every stream; streams of one file have one profile."""

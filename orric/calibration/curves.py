@@ -1,0 +1,143 @@
+"""From learning runs to learning curves: one over all, one per drift, how sure they are, and which memory they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orric.calibration.fitting import Fit, fit_curve, refitted
+from orric.calibration.learning_run import CLEAN, LearningRun
+from orric.drift import SEVERITIES
+from orric.exceptions import CalibrationError
+from orric.learning import UNIFORM, LearningCurve, LearningExtent
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Drift = tuple[str, int]
+
+DRAWS = 200
+INTERVAL = (0.05, 0.95)
+SLOPE_QUANTILE = 0.05
+LEAST_SLOPE = 1e-6
+MEMORIES = (
+    UNIFORM,
+    *(LearningExtent(kind="window", slots=slots) for slots in (1, 2, 3, 5, 8, 13, 21, 34)),
+    *(LearningExtent(kind="decay", factor=factor) for factor in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)),
+)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What was fitted.
+
+    Attributes:
+        overall: The curve over all drifts.
+        by_drift: The curve of each corruption and severity.
+        extents: Where the interval of the overall curve is given.
+        low: Its lower end, the 5 % quantile of the bootstrap, at each of them.
+        high: Its upper end, the 95 % quantile.
+        slope_floor: 5 % quantile of the bootstrapped slope at A^T_max, at least 1e-6.
+        floored: Whether the quantile itself was below 1e-6.
+    """
+
+    overall: Fit
+    by_drift: dict[Drift, Fit]
+    extents: Array
+    low: Array
+    high: Array
+    slope_floor: float
+    floored: bool
+
+
+def fixed(runs: Sequence[LearningRun]) -> list[LearningRun]:
+    """Return the runs at one ratio throughout, on drifting images."""
+    return [run for run in runs if not isinstance(run.plan.ratio, str) and run.corruption != CLEAN]
+
+
+def varied(runs: Sequence[LearningRun]) -> list[LearningRun]:
+    """Return the runs whose ratio changes, on drifting images."""
+    return [run for run in runs if isinstance(run.plan.ratio, str) and run.corruption != CLEAN]
+
+
+def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
+    """Fit the curve of each drift and the one over all, and bootstrap the latter.
+
+    At one ratio throughout the learning extent is that ratio in every slot after the first, whatever the memory. For
+    the bootstrap, slots are drawn anew within each run and severity, and the overall curve's form is refitted.
+
+    Args:
+        runs: Learning runs; those at fixed ratios are used.
+        seed: Of the bootstrap.
+
+    Raises:
+        CalibrationError: There are too few ratios and seeds to fit.
+    """
+    chosen = fixed(runs)
+    if not chosen:
+        raise CalibrationError("learning curve", "there is no drifting run", "name a corruption")
+    corruptions = list(dict.fromkeys(run.corruption for run in chosen))
+    by_drift = {}
+    for corruption in corruptions:
+        mine = [run for run in chosen if run.corruption == corruption]
+        extents = np.array([run.plan.ratio for run in mine], np.float64)
+        for severity in SEVERITIES:
+            accuracies = np.array([run.at(severity).mean() for run in mine])
+            by_drift[corruption, severity] = fit_curve(extents, accuracies)
+    # One point per ratio and seed, averaged over drifts: their differences are not noise about one curve.
+    keys = sorted({(float(run.plan.ratio), run.seed) for run in chosen})
+    extents = np.array([ratio for ratio, _ in keys])
+    groups = [[run for run in chosen if (float(run.plan.ratio), run.seed) == key] for key in keys]
+    slots = [[run.at(severity) for run in group for severity in SEVERITIES] for group in groups]
+    overall = fit_curve(extents, np.array([np.mean([part.mean() for part in parts]) for parts in slots]))
+    rng = np.random.default_rng(seed)
+    drawn = np.array([np.mean([_resampled(part, rng) for part in parts], axis=0) for parts in slots])
+    curves = [refitted(overall.curve, extents, accuracies) for accuracies in drawn.T]
+    most = float(extents.max())
+    grid = np.linspace(0.0, most, 11)
+    values = np.array([np.asarray(curve(grid)) for curve in curves])
+    low, high = np.quantile(values, INTERVAL, axis=0)
+    slope = float(np.quantile([float(curve.slope(most)) for curve in curves], SLOPE_QUANTILE))
+    return Curves(overall, by_drift, grid, low, high, max(slope, LEAST_SLOPE), slope < LEAST_SLOPE)
+
+
+def _resampled(values: Array, rng: np.random.Generator) -> Array:
+    """Return the means of `DRAWS` samples with replacement."""
+    return np.asarray(values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(axis=1))
+
+
+def predicted(run: LearningRun, curves: dict[Drift, Fit], memory: LearningExtent) -> Array:
+    """Return the accuracy at the fullest that the curves predict for each slot of a run, shape (T,)."""
+    extents = memory.extents(np.ones(len(run.ratios)), run.ratios)[:-1]
+    by_severity: dict[int, LearningCurve] = {s: curves[run.corruption, s].curve for s in SEVERITIES}
+    return np.array([float(by_severity[int(s)](x)) for s, x in zip(run.severities, extents, strict=True)])
+
+
+def chosen_memory(runs: Sequence[LearningRun], curves: dict[Drift, Fit]) -> tuple[LearningExtent, dict[str, float]]:
+    """Choose the memory that best predicts slots that no curve was fitted to.
+
+    Args:
+        runs: Learning runs; those whose ratio changes from slot to slot are used.
+        curves: Fitted to the others.
+
+    Returns:
+        The memory, and of every one tried the root of the mean squared error over slots.
+    """
+    held_out = varied(runs)
+    errors = {}
+    for memory in MEMORIES:
+        misses = [predicted(run, curves, memory) - run.at_fullest for run in held_out]
+        errors[described(memory)] = float(np.sqrt(np.mean(np.concatenate(misses)[1:] ** 2)))
+    best = min(MEMORIES, key=lambda memory: errors[described(memory)])
+    return best, errors
+
+
+def described(memory: LearningExtent) -> str:
+    """Name a memory with its parameter.
+
+    >>> described(LearningExtent(kind="decay", factor=0.9))
+    'decay 0.9'
+    """
+    parameter = memory.slots if memory.kind == "window" else memory.factor
+    return memory.kind if parameter is None else f"{memory.kind} {parameter:g}"

@@ -1,0 +1,166 @@
+"""What a calibration is to measure, and the learning runs that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orric.calibration.checkpoint import Checkpoint
+from orric.calibration.learning_run import CLEAN, VARIED, Assignment, LearningRun, Plan, learning_runs
+from orric.calibration.pretraining import RESOLUTIONS_PX
+from orric.exceptions import CalibrationError, nearest
+from orric.profile import Profile, Training
+from orric.vision.corruptions import CORRUPTIONS
+from orric.workers import in_parallel
+
+Progress = Callable[[str, float], None]
+
+RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+PROFIT_RATIOS = (0.2, 0.3, 0.5)
+GROUPS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
+    "weather": ("snow", "frost", "fog", "brightness", "spatter"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
+    "all": tuple(CORRUPTIONS),
+}
+# Digits have no colours to saturate and are drawn too coarsely for most of the others.
+USUAL_CORRUPTIONS = {"digits": tuple(CORRUPTIONS)[:5]}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How much to measure.
+
+    Attributes:
+        dataset: Name of the data set.
+        student: Weights of the student, or its ONNX model.
+        teacher: Weights of the teacher, or its ONNX model.
+        data: Where the data set's files lie, None for an embedded one.
+        name: Of the profile; the data set's when left out.
+        corruptions: What streams drift through.
+        ratios: Sampling ratios of the retraining configurations; 0 is one of them.
+        resolutions_px: Of the inference configurations, the largest first.
+        slots: Slots of every learning run.
+        per_slot: Samples per slot.
+        seeds: Seeds of the learning runs; the one after the last validates.
+        training: How the student is retrained.
+        jobs: Worker processes.
+    """
+
+    dataset: str
+    student: Path
+    teacher: Path
+    data: Path | None = None
+    name: str | None = None
+    corruptions: tuple[str, ...] = USUAL_CORRUPTIONS["digits"]
+    ratios: tuple[float, ...] = RATIOS
+    resolutions_px: tuple[int, ...] = RESOLUTIONS_PX
+    slots: int = 50
+    per_slot: int = 200
+    seeds: tuple[int, ...] = (1, 2)
+    training: Training = field(default_factory=Training)
+    jobs: int = 2
+
+    @property
+    def fullest_ratio(self) -> float:
+        """The largest sampling ratio."""
+        return max(self.ratios)
+
+    def plans(self) -> tuple[Plan, ...]:
+        """Return how the students of a fitted stream are retrained.
+
+        What profits and the accuracy table rest on is measured at every resolution.
+        """
+        everywhere = {min(self.ratios), self.fullest_ratio, *self.profit_ratios}
+        return (*(Plan(ratio, ratio in everywhere) for ratio in self.ratios), *(Plan(name) for name in VARIED))
+
+    @property
+    def profit_ratios(self) -> tuple[float, ...]:
+        """The ratios that inference profits are measured at: those in the middle."""
+        return tuple(ratio for ratio in self.ratios if ratio in PROFIT_RATIOS) or tuple(
+            sorted(ratio for ratio in self.ratios if ratio > 0)[:1]
+        )
+
+    def work(self) -> list[Assignment]:
+        """Return the streams of a calibration: to fit, on clean images for the table, and to validate."""
+        plans = self.plans()
+        fitted = [Assignment(c, seed, plans) for c in self.corruptions for seed in self.seeds]
+        ends = tuple(plan for plan in plans if plan.ratio in (min(self.ratios), self.fullest_ratio))
+        clean = [Assignment(CLEAN, seed, ends) for seed in self.seeds]
+        validating = [Assignment(c, self.seeds[-1] + 1, tuple(Plan(n) for n in VARIED)) for c in self.corruptions]
+        return [*fitted, *clean, *validating]
+
+
+def named_corruptions(names: Sequence[str]) -> tuple[str, ...]:
+    """Return corruptions by their names and those of groups, each once, in order.
+
+    Raises:
+        CalibrationError: A name is unknown.
+
+    >>> named_corruptions(["fog", "noise"])
+    ('fog', 'gaussian_noise', 'shot_noise', 'impulse_noise', 'speckle_noise')
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        if name not in GROUPS and name not in CORRUPTIONS:
+            raise CalibrationError("corruptions", f"{name!r} is unknown", nearest(name, [*GROUPS, *CORRUPTIONS]))
+        found |= dict.fromkeys(GROUPS.get(name, (name,)))
+    return tuple(found)
+
+
+def conditions(profile: Profile, slots: int, per_slot: int, hashes: dict[str, str], versions: dict[str, Any]) -> Any:
+    """Return what measured accuracies depend on, as plain values."""
+    assert profile.models is not None
+    return {
+        "models": profile.models.model_dump(exclude={"student", "teacher", "data"}),
+        "training": profile.training.model_dump(),
+        "slots": slots,
+        "per_slot": per_slot,
+        "hashes": hashes,
+        "versions": versions,
+    }
+
+
+def measured_runs(
+    profile: Profile,
+    work: Sequence[Assignment],
+    slots: int,
+    per_slot: int,
+    jobs: int,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+) -> list[LearningRun]:
+    """Make learning runs on several cores, or take those up that were made before an interruption.
+
+    Args:
+        profile: With [models].
+        work: The streams.
+        slots: Slots of every stream.
+        per_slot: Samples per slot.
+        jobs: Worker processes.
+        checkpoint: Keeps every stream when it is done; None keeps nothing.
+        progress: Called with what is being done and the part that is done.
+
+    Returns:
+        The runs in the order of the work, whichever worker was quicker.
+    """
+    parts = [asdict(assignment) for assignment in work]
+    known: dict[int, Any] = {}
+    if checkpoint is not None:
+        known = {index: found for index, part in enumerate(parts) if (found := checkpoint.load(part)) is not None}
+    missing = [index for index in range(len(work)) if index not in known]
+    if known:
+        progress(f"going on after {len(known)} of {len(work)} streams", len(known) / len(work))
+    calls = [(profile, work[index], slots, per_slot) for index in missing]
+    for place, runs in in_parallel(learning_runs, calls, jobs):
+        index = missing[place]
+        known[index] = [run.as_table() for run in runs]
+        if checkpoint is not None:
+            checkpoint.keep(parts[index], known[index])
+        corruption = work[index].corruption
+        what = "retraining on clean images" if corruption == CLEAN else f"retraining under {corruption}"
+        progress(what, len(known) / len(work))
+    return [LearningRun.from_table(table) for index in range(len(work)) for table in known[index]]

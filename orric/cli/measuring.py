@@ -1,0 +1,342 @@
+"""The command that measures: calibrate."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orric.cli.frame import (
+    Data,
+    Jobs,
+    Json,
+    app,
+    console_of_output,
+    demand_writable,
+    interruptible,
+    print_table,
+    progress_bars,
+)
+from orric.exceptions import ScenarioError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orric.profile import Profile
+
+
+RESUMES = "what was measured is kept, and the same command goes on from there"
+
+
+class Optimizer(StrEnum):
+    """What takes the steps of retraining."""
+
+    sgd = "sgd"
+    adam = "adam"
+
+
+@app.command()
+def calibrate(
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="digits, cifar10, cifar10-c, or images (your own).")
+    ] = "digits",
+    data: Data = None,
+    models: Annotated[
+        Path, typer.Option("--models", help="Folder of DATASET-student.safetensors and DATASET-teacher.safetensors.")
+    ] = Path("traces/models"),
+    student: Annotated[
+        Path | None, typer.Option("--student", help="The student: weights (.safetensors) or your own model (.onnx).")
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option("--teacher", help="The teacher, likewise.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Profile to write. [default: NAME.toml; with --table-of NAME-table.toml]"),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the profile. [default: the data set's]")] = None,
+    corruptions: Annotated[
+        str | None,
+        typer.Option(
+            "--corruptions",
+            help="What streams drift through, by commas: names, or noise, blur, weather, digital, all. "
+            "[default: five for digits, all otherwise]",
+        ),
+    ] = None,
+    ratios: Annotated[
+        str | None, typer.Option("--ratios", help="Sampling ratios, by commas. [default: 0,0.05,0.1,0.2,0.3,0.5,1]")
+    ] = None,
+    slots: Annotated[int, typer.Option("--slots", min=10, help="Slots of every learning run.")] = 50,
+    per_slot: Annotated[int, typer.Option("--per-slot", min=20, help="Samples per slot.")] = 200,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the learning runs.")] = 1,
+    optimizer: Annotated[Optimizer, typer.Option("--optimizer", help="Of retraining.")] = Optimizer.sgd,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Of retraining. [default: 0.0025]")
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples of a step. [default: 8]")] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over a slot's sampled part.")] = 1,
+    refresh: Annotated[
+        bool, typer.Option("--refresh/--keep-statistics", help="Take the batch-norm statistics anew after the steps.")
+    ] = True,
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain", help="Train the student and the teacher first, and write their weights.")
+    ] = False,
+    images: Annotated[
+        int | None, typer.Option("--images", min=100, help="Images to pretrain on. [default: all of that part]")
+    ] = None,
+    table_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--table-of",
+            help="Measure only the accuracy table of this profile's models and add it; all other figures stay.",
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", help="Measure a part of this profile anew, and say whether it still holds."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0.01, help="With --check: by which part latencies may have changed.")
+    ] = 0.3,
+    compare_corruptions: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare-corruptions", help="Compare orric's corruptions with the published CIFAR-10-C in this folder."
+        ),
+    ] = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Measure real ONNX models into a profile: accuracy, latency, cost, learning curve, accuracy table.
+
+    Interrupted, the same command goes on from where it was.
+    """
+    tasks = {"--table-of": table_of, "--check": check, "--compare-corruptions": compare_corruptions}
+    asked = [option for option, value in tasks.items() if value is not None] + ["--pretrain"] * pretrain
+    if len(asked) > 1:
+        raise ScenarioError(f"options {' and '.join(asked)}", "are jobs of their own", "give one of them")
+    workers = jobs or os.cpu_count() or 1
+    if compare_corruptions is not None:
+        _compare(compare_corruptions, models, as_json)
+        return
+    if check is not None:
+        _check(check, data, tolerance, workers, corruptions, as_json)
+        return
+    if table_of is not None:
+        _table(table_of, data, output, seeds, slots, per_slot, workers, as_json)
+        return
+    from orric.calibration.calibrate import calibrate as measure
+    from orric.calibration.calibrate import finished
+    from orric.calibration.plan import RATIOS, USUAL_CORRUPTIONS, Calibration, named_corruptions
+    from orric.calibration.pretraining import pretrain_pair
+    from orric.profile import Training
+    from orric.vision.datasets import load_dataset
+
+    training = {"optimizer": optimizer.value, "epochs": epochs, "refresh": refresh}
+    training |= {} if learning_rate is None else {"learning_rate": learning_rate}
+    training |= {} if batch is None else {"batch": batch}
+    plan = Calibration(
+        dataset=dataset,
+        student=student or models / f"{dataset}-student.safetensors",
+        teacher=teacher or models / f"{dataset}-teacher.safetensors",
+        data=data,
+        name=name,
+        corruptions=named_corruptions(corruptions.split(","))
+        if corruptions
+        else USUAL_CORRUPTIONS.get(dataset, named_corruptions(["all"])),
+        ratios=_ratios(ratios) if ratios else RATIOS,
+        slots=slots,
+        per_slot=per_slot,
+        seeds=tuple(range(1, seeds + 1)),
+        training=Training(**training),
+        jobs=workers,
+    )
+    target = output or Path(f"{plan.name or dataset}.toml")
+    demand_writable(target, "--output")
+    load_dataset(dataset, data)
+    remains = f"no profile was written{_kept(target)}; {RESUMES}"
+    with interruptible(remains), progress_bars() as progress, _told_warnings():
+        if pretrain:
+            bar = progress.add_task("training student and teacher", total=1.0)
+            pretrain_pair(
+                dataset, data, models, workers, None, images, lambda part: progress.update(bar, completed=part)
+            )  # fmt: skip
+        profile = measure(plan, target, _shown(progress))
+        profile.save(target)
+        finished(target)
+    facts = {
+        "profile": str(target),
+        "best_accuracy": profile.best_accuracy,
+        "slope_floor": profile.slope_floor,
+        "curve": profile.curve.model_dump(),
+        "memory": profile.memory.model_dump(exclude_none=True),
+        **{
+            key: profile.provenance[key]
+            for key in (
+                "curve_residual",
+                "drift_curve_residual_mean",
+                "validation_error_mean",
+                "validation_error_worst",
+                "validation_error_of_streams_mean",
+                "validation_error_of_streams_worst",
+            )
+        },
+    }
+    _print_facts(facts, as_json)
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(sorted({float(one) for one in text.split(",")}))
+    except ValueError:
+        found = ()
+    if len(found) < 3 or found[0] != 0 or found[-1] > 1:
+        raise ScenarioError("--ratios", f"found {text!r}", "give three or more numbers from 0 to 1, 0 among them")
+    return found
+
+
+def _kept(target: Path) -> str:
+    return f", and the earlier {target} is kept" * target.exists()
+
+
+def _shown(progress: Any) -> Callable[[str, float], None]:
+    bar = progress.add_task("measuring", total=1.0)
+    return lambda what, part: progress.update(bar, completed=part, description=what)
+
+
+class _told_warnings(warnings.catch_warnings[Any]):  # noqa: N801 (used like a function)
+    """Tell warnings in one line each, on standard error."""
+
+    def __enter__(self) -> Any:
+        import sys
+
+        found = super().__enter__()
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_: print(f"orric: warning: {message}", file=sys.stderr)
+        return found
+
+
+def _table(
+    source: Path,
+    data: Path | None,
+    output: Path | None,
+    seeds: int,
+    slots: int,
+    per_slot: int,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Measure the accuracy table of a profile's models."""
+    from orric.calibration.calibrate import finished
+    from orric.calibration.table import with_table
+
+    measured = _with_data(source, data)
+    target = output or Path(f"{source.stem}-table.toml")
+    demand_writable(target, "--output")
+    remains = f"no profile was written{_kept(target)}; {RESUMES}"
+    with interruptible(remains), progress_bars() as progress:
+        numbers = tuple(range(1, seeds + 1))
+        profile = with_table(measured, str(source), target, numbers, slots, per_slot, jobs, _shown(progress))
+        profile.save(target)
+        finished(target)
+    entries, samples = len(profile.table), profile.provenance["table"]["samples"]
+    _print_facts({"profile": str(target), "table_entries": entries, "samples_per_entry": samples}, as_json)
+
+
+def _with_data(path: Path, data: Path | None) -> Profile:
+    from orric.profile import Profile
+
+    profile = Profile.load(path)
+    return profile if data is None else profile.with_data(data)
+
+
+def _check(path: Path, data: Path | None, tolerance: float, jobs: int, corruption: str | None, as_json: bool) -> None:
+    """Measure a part of a profile anew; the status is 1 where a number does not hold."""
+    from dataclasses import asdict
+
+    from orric.calibration.check import check_profile, decayed
+
+    profile = _with_data(path, data)
+    with interruptible("the profile is as it was"), progress_bars() as progress:
+        findings = check_profile(profile, str(path), tolerance, jobs, corruption, _shown(progress))
+    gone = decayed(findings)
+    if as_json:
+        rows = [{**asdict(finding), "change": finding.change} for finding in findings]
+        print(json.dumps({"profile": str(path), "decayed": bool(gone), "findings": rows}, allow_nan=False))
+    else:
+        console = console_of_output()
+        rows = [
+            (
+                one.what,
+                _figure(one.stated),
+                _figure(one.found),
+                one.unit,
+                one.change,
+                one.allowed,
+                "yes" if one.holds else "NO",
+            )
+            for one in findings
+        ]
+        headings = ("number", "profile", "now", "unit", "change", "allowed", "holds")
+        print_table(console, headings, rows, words=("number", "unit", "allowed", "holds"))
+        for one in findings:
+            if one.note:
+                console.print(f"{one.what}: {one.note}", highlight=False, markup=False, soft_wrap=True)
+        verdict = f"{path} holds: {len(findings)} numbers were looked at."
+        if gone:
+            names = ", ".join(one.what + (f" ({one.change})" if one.change else "") for one in gone)
+            verdict = f"{path} has decayed in {len(gone)} of {len(findings)} numbers: {names}. Calibrate anew."
+        console.print(verdict, highlight=False, markup=False, soft_wrap=True)
+    if gone:
+        raise typer.Exit(1)
+
+
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _compare(folder: Path, models: Path, as_json: bool) -> None:
+    """Compare orric's corruptions with published ones, by distortion and by what the CIFAR-10 models make of them."""
+    from dataclasses import asdict
+
+    from orric.calibration.published_corruptions import compare_corruptions
+
+    classify: dict[str, Any] = {}
+    for role in ("student", "teacher"):
+        path = models / f"cifar10-{role}.safetensors"
+        if path.exists():
+            classify[role] = _classifier(path, role)
+    with interruptible("nothing was written"), progress_bars() as progress:
+        progress.add_task("comparing", total=None)
+        rows = [asdict(row) for row in compare_corruptions(folder, classify)]
+    if as_json:
+        print(json.dumps({"folder": str(folder), "rows": rows}, allow_nan=False))
+        return
+    headings = tuple(name.replace("_", " ") for name in rows[0])
+    texts = [
+        tuple(_figure(value) if isinstance(value, (int, float, str)) else str(value) for value in row.values())
+        for row in rows
+    ]
+    print_table(console_of_output(), headings, texts, words=("corruption",))
+
+
+def _classifier(path: Path, role: str) -> Callable[[Any], Any]:
+    from orric.retraining.loop import FULL_PX
+    from orric.retraining.models import exported
+    from orric.vision.datasets import to_input
+    from orric.vision.onnx_export import open_session, run
+
+    session = open_session(exported(path, role, 10))
+    return lambda images: run(session, to_input(images, FULL_PX)).argmax(axis=1)
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts))
+        return
+    console = console_of_output()
+    for key, value in facts.items():
+        console.print(f"{key.replace('_', ' '):34} {value}", highlight=False, soft_wrap=True)

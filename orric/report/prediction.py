@@ -1,0 +1,122 @@
+"""How far the learning curve and the accuracy table are off the real models on the same allocations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orric.allocators import REFERENCES
+from orric.records import Result
+from orric.report.facts import severity_groups, spoken
+from orric.report.plots import clean, figure_of, title
+from orric.report.table import MODELS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {"curve": "#D55E00", "table": "#009E73"}
+MARKERS = {"curve": "s", "table": "o"}
+GOOD = 0.015
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """What an accuracy model predicted of an allocator, and what became of it.
+
+    Attributes:
+        allocator: Name of the allocator.
+        accuracy_model: "curve" or "table".
+        real: Mean accuracy of the served requests by real models over the whole run.
+        predicted: The same by the accuracy model.
+        error: predicted - real.
+        worst_error: The error that is largest in size, of those in the slots of one severity.
+        worst_where: Which severity that is.
+    """
+
+    allocator: str
+    accuracy_model: str
+    real: float
+    predicted: float
+    error: float
+    worst_error: float
+    worst_where: str
+
+
+def prediction_errors(results: Sequence[Result]) -> list[PredictionError]:
+    """Compare every predicted result with the real one of its allocator.
+
+    Args:
+        results: Of one scenario and seed, on the same allocations under all accuracy models.
+    """
+    real = {result.allocator: result.pooled() for result in results if result.accuracy_model == "onnx"}
+    found = []
+    for result in results:
+        if result.accuracy_model == "onnx" or result.allocator in REFERENCES or result.allocator not in real:
+            continue
+        mine, other = result.pooled(), real[result.allocator]
+        groups = severity_groups(other)
+        parts = {name: _served(mine, slots) - _served(other, slots) for name, slots in groups.items()}
+        known = {name: part for name, part in parts.items() if np.isfinite(part)}
+        worst = max(known, key=lambda name: abs(known[name]), default="")
+        everywhere = np.ones(len(other.slot), bool)
+        predicted, measured = _served(mine, everywhere), _served(other, everywhere)
+        found.append(
+            PredictionError(
+                result.allocator, result.accuracy_model, measured, predicted, predicted - measured,
+                known.get(worst, predicted - measured), worst,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _served(result: Result, slots: np.ndarray) -> float:
+    served = float(result.served[slots].sum())
+    return float(result.correct[slots].sum()) / served if served else float("nan")
+
+
+def errors_in_words(errors: Sequence[PredictionError]) -> str:
+    """Say in a sentence how good the predictions are."""
+    said = []
+    for model in dict.fromkeys(one.accuracy_model for one in errors):
+        mine = [one for one in errors if one.accuracy_model == model]
+        worst = max(mine, key=lambda one: abs(one.error))
+        mean = np.mean([abs(one.error) for one in mine])
+        said.append(
+            f"{MODELS[model]} is off by {100 * mean:.1f} points on average and by {100 * abs(worst.error):.1f} at "
+            f"worst ({spoken(worst.allocator)})"
+        )
+    text = "; ".join(said)
+    return f"On the same allocations {text}."
+
+
+def prediction_error(errors: Sequence[PredictionError]) -> Figure:
+    """Draw the error of each prediction, one row for each allocator."""
+    names = list(dict.fromkeys(one.allocator for one in errors))
+    figure = figure_of(1.7 + 0.32 * len(names))
+    axes, handles = figure.add_subplot(), {}
+    axes.axvspan(-100 * GOOD, 100 * GOOD, color="#eeeeee", linewidth=0)
+    axes.axvline(0.0, color="#6b6b6b", linewidth=1.0)
+    for model in dict.fromkeys(one.accuracy_model for one in errors):
+        mine = [one for one in errors if one.accuracy_model == model]
+        places = [names.index(one.allocator) for one in mine]
+        drawn = axes.plot(
+            [100 * one.error for one in mine], places, linestyle="none", marker=MARKERS[model], markersize=7,
+            color=COLOURS[model],
+        )  # fmt: skip
+        handles[MODELS[model]] = drawn[0]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    reach = max(2.0, 1.15 * max(100 * abs(one.error) for one in errors))
+    axes.set_xlim(-reach, reach)
+    axes.set_xlabel("Predicted minus real mean accuracy (points)")
+    clean(axes)
+    means = []
+    for model in dict.fromkeys(one.accuracy_model for one in errors):
+        mean = np.mean([abs(one.error) for one in errors if one.accuracy_model == model])
+        means.append(f"{MODELS[model]} ({100 * mean:.1f} points)")
+    missed = " and ".join(means)
+    title(figure, f"On the same allocations the real accuracy is missed, on average, by {missed}", handles)
+    return figure
