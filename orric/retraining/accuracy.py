@@ -12,7 +12,6 @@ from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student, Update
-from orric.vision.corruptions import corrupt
 from orric.vision.datasets import Dataset, Pixels
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
@@ -27,11 +26,12 @@ def drifted(
     severity: int,
     label_mix: Array | None = None,
     stream: int = 0,
+    part: str = "streamed",
 ) -> tuple[Pixels, Labels]:
     """Return the samples that arrive in a slot: the same for every allocator of a seed.
 
     Args:
-        dataset: Its streamed part is drawn from.
+        dataset: Drawn from.
         seed: Seed of the run.
         slot: Index from 1.
         count: Number of samples.
@@ -39,13 +39,13 @@ def drifted(
         severity: 0 to 5.
         label_mix: Part of each class, shape (classes,); left out, as in the data set.
         stream: Number of the stream, from 0.
+        part: Part of the data set.
 
     Returns:
         Images of shape (count, 32, 32, 3) and their true labels, shape (count,).
     """
     rng = generator(seed, "images", stream, slot)
-    images, labels = dataset.draw(count, rng, label_mix=label_mix)
-    return corrupt(images, corruption, severity, rng), labels
+    return dataset.draw(count, rng, part, label_mix, corruption, severity)
 
 
 class OnnxAccuracy:

@@ -5,22 +5,30 @@ To add a data set, write a function that returns a `Dataset` and register it in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from orric.drift import Array
+from orric.drift import SEVERITIES, Array
 from orric.exceptions import ScenarioError, extra, nearest
+from orric.vision.arrays import Labels
+from orric.vision.arrays import Pixels as Pixels
+from orric.vision.cifar import Cifar10, read_cifar10, read_cifar10_c
+from orric.vision.corruptions import CORRUPTIONS, corrupt
+from orric.vision.own_images import read_own_images
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Indices = np.ndarray[Any, np.dtype[np.intp]]
+DATA_VARIABLE = "ORRIC_DATA"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images with labels, parted once and for all into pretraining, held-out and streamed images.
+    """Images with labels, parted once and for all by what they are used for.
 
     Attributes:
         name: Name in `DATASETS`.
@@ -28,44 +36,93 @@ class Dataset:
         labels: Shape (n,), indices into `classes`.
         classes: Names of the classes.
         pretraining: Indices of the images that the student and the teacher were trained on.
-        held_out: Indices of the images that calibration measures accuracy on.
+        held_out: Indices of the images that calibration measures clean accuracy on.
+        calibrated: Indices of the images that calibration measures learning curves on; the digits are so few that they
+            are those of `streamed`.
         streamed: Indices of the images that the drifting streams are drawn from.
+        shift_px: How far a drawn image may be shifted each way, so that a long stream from few images does not show the
+            same picture twice.
+        published: For each corruption its images as they were published, shape (5 m, 32, 32, 3): the last m of `images`
+            at severity 1, then all of them at severity 2, and so on. None where corruptions are computed.
     """
 
     name: str
     images: Pixels
-    labels: np.ndarray[Any, np.dtype[np.int64]]
+    labels: Labels
     classes: tuple[str, ...]
-    pretraining: np.ndarray[Any, np.dtype[np.intp]]
-    held_out: np.ndarray[Any, np.dtype[np.intp]]
-    streamed: np.ndarray[Any, np.dtype[np.intp]]
+    pretraining: Indices
+    held_out: Indices
+    calibrated: Indices
+    streamed: Indices
+    shift_px: int = 0
+    published: Mapping[str, Pixels] | None = None
 
     def draw(
-        self, count: int, rng: np.random.Generator, part: str = "streamed", label_mix: Array | None = None
-    ) -> tuple[Pixels, np.ndarray[Any, np.dtype[np.int64]]]:
-        """Draw images of one part with replacement, each shifted by up to two pixels each way.
+        self,
+        count: int,
+        rng: np.random.Generator,
+        part: str = "streamed",
+        label_mix: Array | None = None,
+        corruption: str = "none",
+        severity: int = 0,
+    ) -> tuple[Pixels, Labels]:
+        """Draw images of one part with replacement, shift each by up to `shift_px` pixels each way, and corrupt them.
 
-        The shifts keep a long stream from showing the same picture twice.
+        Published corruptions are looked up. Where there are none, as of training images, they are computed.
 
         Args:
             count: How many.
             rng: Source of randomness.
-            part: "pretraining", "held_out" or "streamed".
+            part: "pretraining", "held_out", "calibrated" or "streamed".
             label_mix: Probability of each class, shape (classes,), on any scale; within a class every image is as
                 likely. Left out, every image is as likely as any other.
+            corruption: Name of a corruption, or "none".
+            severity: 0 (clean) to 5.
 
         Returns:
             Images of shape (count, 32, 32, 3) and labels of shape (count,).
 
         Raises:
-            ScenarioError: No image of the part is of a class with a weight.
+            ScenarioError: No image of the part is of a class with a weight, or the corruption or the severity is
+                unknown.
         """
         indices = getattr(self, part)
         odds = None if label_mix is None else self._odds(indices, np.asarray(label_mix, float))
         chosen = rng.choice(indices, size=count, p=odds)
-        return shifted(self.images[chosen], rng), self.labels[chosen]
+        if self.published is not None and corruption != "none" and part in ("calibrated", "streamed"):
+            return self.looked_up(chosen, corruption, severity), self.labels[chosen]
+        images = self.images[chosen]
+        if self.shift_px > 0:
+            images = shifted(images, rng, self.shift_px)
+        return corrupt(images, corruption, severity, rng), self.labels[chosen]
 
-    def _odds(self, indices: np.ndarray[Any, np.dtype[np.intp]], label_mix: Array) -> Array:
+    def looked_up(self, indices: Indices, corruption: str, severity: int) -> Pixels:
+        """Return images as they were published under a corruption.
+
+        Args:
+            indices: Of images in `calibrated` or `streamed`, of a data set with `published`.
+            corruption: Name of a corruption.
+            severity: 0 (clean) to 5.
+
+        Raises:
+            ScenarioError: The corruption was not published, or the severity is unknown.
+        """
+        published = self.published or {}
+        if corruption not in published:
+            if corruption in CORRUPTIONS:
+                found, remedy = f"there is no {corruption}.npy", "add the file, or drift by another corruption"
+                raise ScenarioError(f"data set {self.name!r}", found, remedy)
+            raise ScenarioError("corruption", f"{corruption!r} is unknown", nearest(corruption, ["none", *published]))
+        if severity not in (0, *SEVERITIES):
+            raise ScenarioError("severity", f"{severity!r}", "give 0 (clean) or 1 to 5")
+        if severity == 0:
+            return self.images[indices]
+        array = published[corruption]
+        tested = len(array) // len(SEVERITIES)
+        rows = (severity - 1) * tested + indices - (len(self.images) - tested)
+        return np.asarray(array[rows])
+
+    def _odds(self, indices: Indices, label_mix: Array) -> Array:
         """Return the probability of each image, so that the classes come in the proportions of the mix."""
         labels = self.labels[indices]
         images = np.bincount(labels, minlength=len(self.classes))
@@ -129,6 +186,7 @@ def digits() -> Dataset:
     small = (raw.images * (255 / 16)).round().astype(np.uint8)
     large = np.stack([np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)) for image in small])
     order = np.random.default_rng(20240521).permutation(len(large))
+    streamed = np.sort(order[897:])
     return Dataset(
         name="digits",
         images=np.repeat(large[..., None], 3, axis=3),
@@ -136,19 +194,153 @@ def digits() -> Dataset:
         classes=tuple(str(name) for name in raw.target_names),
         pretraining=np.sort(order[:600]),
         held_out=np.sort(order[600:897]),
-        streamed=np.sort(order[897:]),
+        calibrated=streamed,
+        streamed=streamed,
+        shift_px=2,
     )
 
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"digits": digits}
+def cifar10(path: Path) -> Dataset:
+    """Return CIFAR-10: of the training images 40 % pretrain, 50 % calibrate, 10 % are held out; the test images stream.
 
-
-def load_dataset(name: str) -> Dataset:
-    """Return a data set by name.
+    Args:
+        path: The folder cifar-10-batches-bin or cifar-10-batches-py, or one that holds it.
 
     Raises:
-        ScenarioError: The name is unknown.
+        ScenarioError: A file is missing or unusable.
+    """
+    clean = read_cifar10(path)
+    pretraining, calibrated, held_out = _training_parts(clean, path)
+    return Dataset(
+        name="cifar10",
+        images=clean.images,
+        labels=clean.labels,
+        classes=clean.classes,
+        pretraining=pretraining,
+        held_out=held_out,
+        calibrated=calibrated,
+        streamed=np.arange(clean.training, len(clean.images)),
+    )
+
+
+def cifar10_c(path: Path) -> Dataset:
+    """Return CIFAR-10-C: pretraining and held-out images are CIFAR-10's, the others halves of the test images.
+
+    Args:
+        path: The folder CIFAR-10-C or one that holds it; the clean CIFAR-10 lies beside it.
+
+    Raises:
+        ScenarioError: A file is missing or unusable.
+    """
+    clean, published = read_cifar10_c(path)
+    pretraining, _, held_out = _training_parts(clean, path)
+    middle = (clean.training + len(clean.images)) // 2
+    if middle == clean.training:
+        raise ScenarioError(f"CIFAR-10-C in {path}", "one test image", "give at least 2")
+    return Dataset(
+        name="cifar10-c",
+        images=clean.images,
+        labels=clean.labels,
+        classes=clean.classes,
+        pretraining=pretraining,
+        held_out=held_out,
+        calibrated=np.arange(clean.training, middle),
+        streamed=np.arange(middle, len(clean.images)),
+        published=published,
+    )
+
+
+def _training_parts(clean: Cifar10, path: Path) -> list[Indices]:
+    """Return 40, 50 and 10 % of the training images, in their order."""
+    if len(clean.classes) < 2:
+        raise ScenarioError(f"CIFAR-10 in {path}", f"{len(clean.classes)} class names", "give at least 2")
+    if clean.training < 10:
+        raise ScenarioError(f"CIFAR-10 in {path}", f"{clean.training} training images", "give at least 10")
+    ends = [clean.training * percent // 100 for percent in (40, 90)]
+    return np.split(np.arange(clean.training), ends)
+
+
+def own_images(path: Path) -> Dataset:
+    """Return a user's own images, of each class 40 % to pretrain, 10 % held out, 25 % to calibrate and 25 % to stream.
+
+    Which image belongs to which part is drawn from a fixed seed.
+
+    Args:
+        path: See `read_own_images`.
+
+    Raises:
+        ScenarioError: The images are unusable, or a class has fewer than four.
+    """
+    images, labels, classes = read_own_images(path)
+    parts: list[list[Indices]] = [[], [], [], []]
+    rng = np.random.default_rng(20240521)
+    for label, name in enumerate(classes):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if len(members) < len(parts):
+            found = f"the class {name!r} has {len(members)} images"
+            raise ScenarioError(f"images in {path}", found, f"give each class at least {len(parts)}, one for each part")
+        small, large = max(len(members) // 10, 1), max(len(members) // 4, 1)
+        ends = np.cumsum([small, large, large])
+        for part, chosen in zip(parts, np.split(members, ends), strict=True):
+            part.append(chosen)
+    held_out, calibrated, streamed, pretraining = (np.sort(np.concatenate(part)) for part in parts)
+    return Dataset(
+        name="images",
+        images=images,
+        labels=labels,
+        classes=classes,
+        pretraining=pretraining,
+        held_out=held_out,
+        calibrated=calibrated,
+        streamed=streamed,
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from.
+
+    Attributes:
+        load: Reads it from a path.
+        on_disk: False for a data set that comes with a package and ignores the path.
+    """
+
+    load: Callable[[Path], Dataset]
+    on_disk: bool = True
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(lambda path: digits(), on_disk=False),
+    "cifar10": Source(cifar10),
+    "cifar10-c": Source(cifar10_c),
+    "images": Source(own_images),
+}
+
+
+def load_dataset(name: str, path: Path | None = None) -> Dataset:
+    """Return a data set by name, read once for each path.
+
+    Args:
+        name: A name in `DATASETS`.
+        path: Where it lies: the folder or file itself, or a folder that holds it. Left out, it is what the environment
+            variable ORRIC_DATA names. Data sets that need no path ignore it.
+
+    Raises:
+        ScenarioError: The name is unknown, the data set needs a path and there is none, or its files are unusable.
     """
     if name not in DATASETS:
         raise ScenarioError("dataset", f"{name!r} is unknown", nearest(name, list(DATASETS)))
-    return DATASETS[name]()
+    if not DATASETS[name].on_disk:
+        return DATASETS[name].load(Path())
+    where = f"data set {name!r}"
+    given = path or os.environ.get(DATA_VARIABLE)
+    if not given:
+        raise ScenarioError(where, "needs its files", f"give --data FOLDER or set {DATA_VARIABLE}")
+    if not Path(given).exists():
+        raise ScenarioError(where, f"{given} does not exist", f"give --data FOLDER or set {DATA_VARIABLE}")
+    return _loaded(name, Path(given).resolve())
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, path: Path) -> Dataset:
+    return DATASETS[name].load(path)

@@ -2,36 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import orric
-from orric.vision.datasets import DATASETS, load_dataset, shifted, to_input
+from orric.vision.corruptions import corrupt
+from orric.vision.datasets import DATASETS, Dataset, load_dataset, shifted, to_input
+
+from .layouts import write_binary, write_class_folders, write_corrupted
 
 Image = pytest.importorskip("PIL.Image", reason="needs orric[models]")
 pytest.importorskip("sklearn", reason="needs orric[models]")
 every_dataset = pytest.mark.parametrize("name", sorted(DATASETS))
+PARTS = ("pretraining", "held_out", "calibrated", "streamed")
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[[str], Dataset]:
+    """Load any data set, from small files of its layout where it needs files."""
+
+    def loaded(name: str) -> Dataset:
+        write = {"digits": lambda folder: None, "cifar10": write_binary, "cifar10-c": write_corrupted}
+        write.get(name, write_class_folders)(tmp_path)
+        return load_dataset(name, tmp_path)
+
+    return loaded
 
 
 @every_dataset
-def test_parts_are_disjoint_and_cover_everything(name: str) -> None:
-    dataset = load_dataset(name)
-    parts = np.concatenate([dataset.pretraining, dataset.held_out, dataset.streamed])
-    assert sorted(parts.tolist()) == list(range(len(dataset.images)))
-    assert min(len(part) for part in (dataset.pretraining, dataset.held_out, dataset.streamed)) > 0
+def test_parts_are_disjoint_and_cover_everything_in_use(name: str, load) -> None:
+    dataset = load(name)
+    parts = [getattr(dataset, part) for part in PARTS]
+    if name == "digits":
+        assert parts[2] is parts[3]
+        parts = parts[:3]
+    together = np.concatenate(parts).tolist()
+    assert len(set(together)) == len(together)
+    # CIFAR-10-C is calibrated on test images, so half of the training images are left over.
+    left_over = 25 if name == "cifar10-c" else 0
+    assert len(together) == len(dataset.images) - left_over
+    assert min(len(part) for part in parts) > 0
 
 
 @every_dataset
-def test_images_and_labels_fit_together(name: str) -> None:
-    dataset = load_dataset(name)
+def test_images_and_labels_fit_together(name: str, load) -> None:
+    dataset = load(name)
     assert dataset.name == name
     assert dataset.images.dtype == np.uint8
     assert dataset.images.shape == (len(dataset.labels), 32, 32, 3)
     assert set(dataset.labels.tolist()) == set(range(len(dataset.classes)))
-    for part in (dataset.pretraining, dataset.held_out, dataset.streamed):
-        assert set(dataset.labels[part].tolist()) == set(range(len(dataset.classes)))
+    for part in PARTS:
+        assert set(dataset.labels[getattr(dataset, part)].tolist()) == set(range(len(dataset.classes)))
+
+
+@every_dataset
+def test_drawing_drifts_after_the_choice_and_the_shifts(name: str, load) -> None:
+    """Results of before must come out again, so the random draws keep their order, and none is made for no shift."""
+    dataset = load(name)
+    for part in PARTS:
+        rng = np.random.default_rng(1)
+        chosen = rng.choice(getattr(dataset, part), size=30)
+        clean = shifted(dataset.images[chosen], rng) if name == "digits" else dataset.images[chosen]
+        images, labels = dataset.draw(30, np.random.default_rng(1), part, corruption="gaussian_noise", severity=2)
+        assert np.array_equal(labels, dataset.labels[chosen])
+        if name != "cifar10-c" or part in ("pretraining", "held_out"):
+            assert np.array_equal(images, corrupt(clean, "gaussian_noise", 2, rng))
+        for corruption, severity in (("none", 3), ("fog", 0)):
+            images, _ = dataset.draw(30, np.random.default_rng(1), part, corruption=corruption, severity=severity)
+            assert np.array_equal(images, clean)
+    with pytest.raises(orric.ScenarioError, match="did you mean 'fog'"):
+        dataset.draw(3, np.random.default_rng(1), corruption="fogg", severity=1)
+    with pytest.raises(orric.ScenarioError, match="severity: 6"):
+        dataset.draw(3, np.random.default_rng(1), corruption="fog", severity=6)
+
+
+@every_dataset
+def test_a_data_set_is_read_once_for_each_path(name: str, load, tmp_path, monkeypatch) -> None:
+    dataset = load(name)
+    assert load_dataset(name, tmp_path) is dataset
+    assert load_dataset(name, tmp_path / ".." / tmp_path.name) is dataset
+    monkeypatch.setenv("ORRIC_DATA", str(tmp_path))
+    assert load_dataset(name) is dataset
+
+
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"digits"}))
+def test_a_data_set_without_its_path_says_how_to_give_one(name: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("ORRIC_DATA", raising=False)
+    with pytest.raises(orric.ScenarioError, match="needs its files; give --data FOLDER or set ORRIC_DATA") as caught:
+        load_dataset(name)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(orric.ScenarioError, match=r"nowhere does not exist; give --data FOLDER or set ORRIC_DATA"):
+        load_dataset(name, tmp_path / "nowhere")
+    assert load_dataset("digits").shift_px == 2
 
 
 def test_digits_are_the_digits() -> None:
