@@ -16,7 +16,7 @@ from orric.retraining.models import save_network
 from orric.retraining.training import refresh_statistics, single_threaded
 from orric.vision.corruptions import CORRUPTIONS, corrupt
 from orric.vision.datasets import Dataset, Pixels, load_dataset, shifted, to_input
-from orric.vision.networks import NETWORKS
+from orric.vision.networks import NETWORKS, ROLES
 
 RESOLUTIONS_PX = (32, 28, 24, 20)
 RESOLUTION_ODDS = (0.45, 0.25, 0.15, 0.15)
@@ -35,11 +35,11 @@ def pretrain_pair(dataset: str, folder: Path, progress: Callable[[float], None] 
     loaded = load_dataset(dataset)
 
     def advance(before: int, part: float) -> None:
-        progress((before + part) / len(NETWORKS))
+        progress((before + part) / len(ROLES))
 
-    for index, role in enumerate(NETWORKS):
+    for index, role in enumerate(ROLES):
         network = pretrain(loaded, role, SEED, EPOCHS, partial(advance, index))
-        save_network(network, folder / f"{dataset}-{role}.safetensors")
+        save_network(network, folder / f"{dataset}-{role}.safetensors", ROLES[role])
 
 
 def pretrain(
@@ -63,7 +63,7 @@ def pretrain(
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     with single_threaded():
-        network = NETWORKS[role](len(dataset.classes))
+        network = NETWORKS[ROLES[role]](len(dataset.classes))
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
         steps = epochs * -(-len(dataset.pretraining) // 64)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
