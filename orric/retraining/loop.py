@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 import torch
+from torch import nn
 
 from orric.profile import Profile
-from orric.retraining.models import exported, load_network
-from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, train
+from orric.retraining.models import ServedNetwork, exported
+from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
 from orric.vision.datasets import Dataset, Pixels, load_dataset, to_input
-from orric.vision.networks import fused
-from orric.vision.onnx_export import check_equal, open_session, replaced, run
+from orric.vision.onnx_export import Array, check_outputs, open_session, outputs_of, run
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 Update = Literal["weights", "statistics"]
 FULL_PX = 32
-PROBES = 8
+PROBES = 4
 
 
 class Student:
@@ -44,15 +43,20 @@ class Student:
         self.swaps, self.largest_difference = 0, 0.0
         classes = len(self.dataset.classes)
         student, teacher = profile.beside(models.student), profile.beside(models.teacher)
-        self._network = load_network(student, "student", classes)
+        self._student = ServedNetwork.load(student, "student", classes)
         self._training = profile.training
-        self._optimizer = optimizer_for(self._network, profile.training)
-        self._model = onnx.load_from_string(exported(student, "student", classes))
-        self._serving = open_session(self._model.SerializeToString())
+        self._optimizer = optimizer_for(self._student.network, profile.training)
+        self._serving = open_session(self._student.model.SerializeToString())
         self._teacher = open_session(exported(teacher, "teacher", classes))
-        self._staged = None
-        self._probes = self.dataset.images[self.dataset.held_out[:PROBES]]
-        self._check(self._serving, "loading the student")
+        self._staged: Any = None
+        # What torch gave for the staged weights at the full resolution, for the check at the swap.
+        self._expected: tuple[Array, Array] | None = None
+        self._check(self._serving, self.dataset.images[self.dataset.held_out[:PROBES]], "loading the student")
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is trained, with its present weights."""
+        return self._student.network
 
     def classify(self, images: Pixels, resolution_px: int) -> Labels:
         """Classify images of shape (n, height, width, 3) with the weights that serve now."""
@@ -83,16 +87,17 @@ class Student:
         if labels is None:
             labels = self.label(images)
         agreement = float((self.classify(images, FULL_PX) == labels).mean())
-        inputs = torch.from_numpy(to_input(images, FULL_PX))
+        inputs, network = torch.from_numpy(to_input(images, FULL_PX)), self._student.network
+        if too_few(network, inputs):
+            return agreement
         with single_threaded():
             if self.update == "weights":
-                train(self._network, self._optimizer, inputs, torch.from_numpy(labels), rng, self._training)
+                train(network, self._optimizer, inputs, torch.from_numpy(labels), rng, self._training)
             else:
-                refresh_statistics(self._network, inputs)
-            self._model = replaced(self._model, fused(self._network))
-            self._staged = open_session(self._model.SerializeToString())
-            self._probes = images[:PROBES]
-            self._check(self._staged, "before the swap")
+                refresh_statistics(network, inputs)
+        staged = open_session(self._student.replaced())
+        self._check(staged, images[:PROBES], "before the swap")
+        self._staged = staged
         return agreement
 
     def discard(self) -> None:
@@ -100,15 +105,29 @@ class Student:
         self._staged = None
 
     def swap(self) -> None:
-        """Let staged weights serve from now on; do nothing when none are staged."""
+        """Let staged weights serve from now on; do nothing when none are staged.
+
+        Raises:
+            CalibrationError: What is staged does not give the outputs that torch gave for it.
+        """
         if self._staged is None:
             return
-        self._check(self._staged, "at the swap")
+        assert self._expected is not None, "whatever is staged was checked"
+        # All resolutions were compared when the session was opened; one is enough to tell it from any other.
+        self._compare(self._staged, *self._expected, "at the swap")
         self._serving, self._staged = self._staged, None
         self.swaps += 1
 
-    def _check(self, session: Any, where: str) -> None:
-        with single_threaded():
-            for resolution in self.resolutions_px:
-                difference = check_equal(session, self._network, to_input(self._probes, resolution), where)
-                self.largest_difference = max(self.largest_difference, difference)
+    def _check(self, session: Any, images: Pixels, where: str) -> None:
+        """Compare a session with torch at every resolution."""
+        for resolution in self.resolutions_px:
+            inputs = to_input(images, resolution)
+            with single_threaded():
+                expected = outputs_of(self._student.network, inputs)
+            self._compare(session, inputs, expected, where)
+            if resolution == FULL_PX:
+                self._expected = inputs, expected
+
+    def _compare(self, session: Any, inputs: Array, expected: Array, where: str) -> None:
+        difference = check_outputs(run(session, inputs), expected, where, self._student.relative)
+        self.largest_difference = max(self.largest_difference, difference)

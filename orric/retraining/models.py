@@ -1,4 +1,4 @@
-"""Trained weights on disk and their exported ONNX models."""
+"""Models on disk: trained weights of the project's networks, exported when needed, or a user's ONNX files."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import hashlib
 import os
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import onnx
 import onnxruntime
+import safetensors
 import safetensors.torch
 import torch
 from google.protobuf.message import DecodeError
-from torch import nn
+from torch import Tensor, nn
 
-from orric.exceptions import CalibrationError, ProfileError
-from orric.vision.networks import NETWORKS, fused
-from orric.vision.onnx_export import export, replaced
+from orric.exceptions import CalibrationError, ProfileError, nearest
+from orric.vision.blocks import folded_weights
+from orric.vision.networks import NETWORKS, ROLES
+from orric.vision.onnx_export import export, replace
+from orric.vision.onnx_models import load_onnx, load_onnx_network
+from orric.vision.onnx_network import OnnxNetwork
+
+ARCHITECTURE = "architecture"
 
 
 def cache_folder() -> Path:
@@ -32,11 +39,32 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def is_onnx(path: Path) -> bool:
+    """Say whether a file is a user's ONNX model by its name; anything else holds weights of the project's networks."""
+    return path.suffix.lower() == ".onnx"
+
+
+def architecture_of(path: Path, role: str) -> str:
+    """Return the name of the network whose weights a safetensors file holds, the role's own if it names none."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            name: str = (file.metadata() or {}).get(ARCHITECTURE, ROLES[role])
+    except FileNotFoundError:
+        raise ProfileError(str(path), "no such file", f"it should hold the {role}'s weights") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ProfileError(str(path), f"does not hold the {role}'s weights ({reason})", "calibrate anew") from None
+    if name not in NETWORKS:
+        raise ProfileError(str(path), f"architecture {name!r} is unknown", nearest(name, NETWORKS))
+    return name
+
+
 def load_network(path: Path, role: str, classes: int) -> nn.Module:
-    """Load a student or teacher from safetensors.
+    """Load a student or teacher as a torch network.
 
     Args:
-        path: The weights.
+        path: Weights of one of the project's networks (safetensors, which name the architecture), or a user's model
+            (.onnx).
         role: "student" or "teacher".
         classes: Number of classes.
 
@@ -44,40 +72,58 @@ def load_network(path: Path, role: str, classes: int) -> nn.Module:
         The network in evaluation mode.
 
     Raises:
-        ProfileError: The file is missing, or holds the weights of another network.
+        ProfileError: The file is missing, damaged, or holds another network.
+        CalibrationError: ONNX Runtime and torch differ about a user's model.
     """
-    network = NETWORKS[role](classes)
+    if is_onnx(path):
+        return load_onnx_network(path, role, classes)[0]
+    network = NETWORKS[architecture_of(path, role)](classes)
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
-    except FileNotFoundError:
-        raise ProfileError(str(path), "no such file", f"it should hold the {role}'s weights") from None
     except (RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ProfileError(str(path), f"does not hold the {role}'s weights ({reason})", "calibrate anew") from None
     return network.eval()
 
 
-def save_network(network: nn.Module, path: Path) -> None:
-    """Write a network's weights as safetensors."""
-    safetensors.torch.save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
+def save_network(network: nn.Module, path: Path, architecture: str | None = None) -> None:
+    """Write a network's weights as safetensors.
+
+    Args:
+        network: One of the project's networks.
+        path: The file.
+        architecture: Its name in `orric.vision.networks.NETWORKS`; left out, whoever loads the file takes the default
+            of the role.
+    """
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    safetensors.torch.save_file(weights, path, None if architecture is None else {ARCHITECTURE: architecture})
 
 
 @lru_cache(maxsize=8)
 def exported(path: Path, role: str, classes: int) -> bytes:
-    """Return the ONNX model of weights on disk; it is exported when first used and kept in the cache folder.
+    """Return the ONNX model that serves: a user's own, or that of weights on disk.
+
+    Weights are exported when first used, and the model is kept in the cache folder.
 
     Args:
-        path: The weights.
+        path: The model or the weights.
         role: "student" or "teacher".
         classes: Number of classes.
+
+    Raises:
+        ProfileError: See `load_network`.
     """
+    if is_onnx(path):
+        return bytes(load_onnx(path, role, classes).SerializeToString())
     network = load_network(path, role, classes)
     # What the exporter writes depends on its own version as well as on the weights.
     key = hashlib.sha256(f"{sha256(path)} {role} torch {torch.__version__} ort {onnxruntime.__version__}".encode())
     kept = cache_folder() / f"{role}-{key.hexdigest()[:16]}.onnx"
     with suppress(OSError, DecodeError, CalibrationError):
         # A file cut short does not parse or lacks a parameter; the weights themselves come from the network.
-        return bytes(replaced(onnx.load_from_string(kept.read_bytes()), fused(network)).SerializeToString())
+        found = onnx.load_from_string(kept.read_bytes())
+        replace(found, folded_weights(network))
+        return bytes(found.SerializeToString())
     model = export(network)
     with suppress(OSError):  # a cache that cannot be written only costs time
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -85,3 +131,43 @@ def exported(path: Path, role: str, classes: int) -> bytes:
             file.write(model)
         Path(file.name).replace(kept)
     return model
+
+
+@dataclass
+class ServedNetwork:
+    """A network that torch trains and the ONNX model that serves it, with one initializer per weight.
+
+    Attributes:
+        network: What is trained.
+        model: What is served; `replaced` writes the network's weights into it.
+    """
+
+    network: nn.Module
+    model: onnx.ModelProto
+
+    @classmethod
+    def load(cls, path: Path, role: str, classes: int) -> ServedNetwork:
+        """Load a student or teacher of either kind; see `load_network`."""
+        if is_onnx(path):
+            return cls(*load_onnx_network(path, role, classes))
+        return cls(load_network(path, role, classes), onnx.load_from_string(exported(path, role, classes)))
+
+    @property
+    def relative(self) -> bool:
+        """Whether outputs are compared on their own scale (`orric.vision.onnx_export.check_outputs`)."""
+        return isinstance(self.network, OnnxNetwork)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the network's present weights by the names of the model's initializers."""
+        if isinstance(self.network, OnnxNetwork):
+            return self.network.initializers()
+        return folded_weights(self.network)
+
+    def replaced(self) -> bytes:
+        """Write the network's present weights into the model and return it serialized.
+
+        Raises:
+            CalibrationError: Weights and initializers do not match one to one.
+        """
+        replace(self.model, self.weights())
+        return bytes(self.model.SerializeToString())

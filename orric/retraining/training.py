@@ -86,3 +86,28 @@ def refresh_statistics(network: nn.Module, images: Tensor) -> None:
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     network.eval()
+
+
+def too_few(network: nn.Module, images: Tensor) -> bool:
+    """Say whether images are too few to take statistics from: one, where a batch norm sees one value of it.
+
+    Args:
+        network: Left as it was.
+        images: Shape (n, 3, height, width).
+    """
+    if len(images) > 1:
+        return False
+    fewest = 2
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal fewest
+        fewest = min(fewest, inputs[0].numel() // inputs[0].shape[1])
+
+    handles = [
+        module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, nn.BatchNorm2d)
+    ]
+    with torch.no_grad():
+        network(images)
+    for handle in handles:
+        handle.remove()
+    return fewest < 2

@@ -1,22 +1,13 @@
-"""The small student and teacher: convolutional classifiers that take any input size."""
+"""The networks by name, all convolutional classifiers that take any input size from 16 pixels up."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
-
-class ConvolutionBlock(nn.Sequential):
-    """Convolution without bias, batch norm and, if asked, a ReLU."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activate: bool = True
-    ) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs),
-        ]
-        super().__init__(*layers, *([nn.ReLU()] if activate else []))
+from orric.vision.blocks import ConvolutionBlock, centred
+from orric.vision.published_networks import mobilenetv2, resnet50
 
 
 class Residual(nn.Module):
@@ -25,10 +16,10 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            ConvolutionBlock(inputs, outputs, 3, stride), ConvolutionBlock(outputs, outputs, 3, activate=False)
+            ConvolutionBlock(inputs, outputs, 3, stride), ConvolutionBlock(outputs, outputs, 3, activation=None)
         )
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else ConvolutionBlock(inputs, outputs, 1, stride, activate=False)
+        self.shortcut = nn.Identity() if same else ConvolutionBlock(inputs, outputs, 1, stride, activation=None)
         self.activation = nn.ReLU()
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -47,12 +38,12 @@ class Classifier(nn.Module):
         self.head = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.features((images - 0.5) * 4.0)
+        features = self.features(centred(images))
         return self.head(features.mean(dim=(2, 3)))  # type: ignore[no-any-return]  # nn.Module calls return Any
 
 
 def student(classes: int = 10) -> Classifier:
-    """Build the student: depthwise separable convolutions (Howard et al., MobileNets, 2017)."""
+    """Build the small student: depthwise separable convolutions (Howard et al., MobileNets, 2017)."""
     plan = [(16, 32, 1), (32, 64, 2), (64, 128, 2), (128, 256, 2)]
     layers: list[nn.Module] = [ConvolutionBlock(3, 16, 3)]
     for inputs, outputs, stride in plan:
@@ -61,28 +52,17 @@ def student(classes: int = 10) -> Classifier:
 
 
 def teacher(classes: int = 10) -> Classifier:
-    """Build the teacher: a residual network of three stages."""
+    """Build the small teacher: a residual network of three stages."""
     layers = [ConvolutionBlock(3, 24, 3), Residual(24, 24, 1), Residual(24, 48, 2), Residual(48, 96, 2)]
     return Classifier(nn.Sequential(*layers), 96, classes)
 
 
-NETWORKS = {"student": student, "teacher": teacher}
-
-
-def fused(network: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode with every batch norm folded into its convolution.
-
-    The copy computes the same function with one weight and one bias per convolution, so that its state
-    maps one to one onto the initializers of the exported model.
-    """
-    import copy
-
-    twin = copy.deepcopy(network).eval()
-    for module in list(twin.modules()):
-        if isinstance(module, ConvolutionBlock):
-            convolution, norm = module[0], module[1]
-            assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(norm, nn.BatchNorm2d)
-            module[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
-            module[1] = nn.Identity()
-    return twin
+# Architectures by the name that weights files carry; each is called with the number of classes.
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "small-student": student,
+    "small-teacher": teacher,
+    "mobilenetv2": mobilenetv2,
+    "resnet50": resnet50,
+}
+# The architecture of a role whose weights file names none.
+ROLES = {"student": "small-student", "teacher": "small-teacher"}

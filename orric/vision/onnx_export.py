@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orric.exceptions import CalibrationError
-from orric.vision.networks import fused
+from orric.vision.blocks import fused
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 TOLERANCE = 1e-4
@@ -49,8 +49,10 @@ def export(network: nn.Module) -> bytes:
             dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
         )
     assert program is not None
+    model = program.model_proto
     # Replacing the weights by themselves shows that every parameter has an initializer of its own.
-    return bytes(replaced(program.model_proto, twin).SerializeToString())
+    replace(model, dict(twin.named_parameters()))
+    return bytes(model.SerializeToString())
 
 
 @contextmanager
@@ -66,37 +68,34 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def replaced(model: onnx.ModelProto, twin: nn.Module) -> onnx.ModelProto:
-    """Return a copy of a model with the weights of a folded network.
+def replace(model: onnx.ModelProto, weights: Mapping[str, Tensor]) -> None:
+    """Write new weights into a model's initializers, in place.
 
     Args:
-        model: Made by `export`.
-        twin: Folded by `orric.vision.networks.fused`, of the architecture that was exported.
+        model: Made by `export`, or a user's own.
+        weights: By the names of the initializers.
 
     Raises:
-        CalibrationError: Parameters and initializers do not match one to one.
+        CalibrationError: A weight has no initializer, or one of another shape; the model is left as it was.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    initializers = {initializer.name: initializer for initializer in copy.graph.initializer}
-    state = dict(twin.named_parameters())
-    missing = sorted(set(state) - set(initializers))
+    initializers = {initializer.name: initializer for initializer in model.graph.initializer}
+    missing = sorted(set(weights) - set(initializers))
     if missing:
         raise CalibrationError(
             "ONNX export",
             f"parameter {missing[0]!r} has no initializer of its own",
             "export trained weights: equal ones are merged",
         )
-    for name, parameter in state.items():
-        values = parameter.detach().numpy()
-        if tuple(initializers[name].dims) != values.shape:
+    for name, values in weights.items():
+        if tuple(initializers[name].dims) != tuple(values.shape):
             raise CalibrationError(
                 "ONNX export",
                 f"initializer {name!r} has shape {tuple(initializers[name].dims)}",
-                f"expected {values.shape}",
+                f"expected {tuple(values.shape)}",
             )
-        initializers[name].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
-    return copy
+    for name, values in weights.items():
+        array = np.ascontiguousarray(values.detach().numpy())
+        initializers[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
@@ -124,7 +123,9 @@ def run(session: onnxruntime.InferenceSession, inputs: Array) -> Array:
     return np.concatenate(parts)
 
 
-def check_equal(session: onnxruntime.InferenceSession, network: nn.Module, inputs: Array, where: str) -> float:
+def check_equal(
+    session: onnxruntime.InferenceSession, network: nn.Module, inputs: Array, where: str, relative: bool = False
+) -> float:
     """Compare a session's outputs with torch's.
 
     Args:
@@ -132,6 +133,7 @@ def check_equal(session: onnxruntime.InferenceSession, network: nn.Module, input
         network: The network in evaluation mode.
         inputs: Shape (n, 3, height, width).
         where: For the message.
+        relative: See `check_outputs`.
 
     Returns:
         The largest absolute difference.
@@ -139,13 +141,45 @@ def check_equal(session: onnxruntime.InferenceSession, network: nn.Module, input
     Raises:
         CalibrationError: It exceeds 1e-4.
     """
+    return check_outputs(run(session, inputs), outputs_of(network, inputs), where, relative)
+
+
+def outputs_of(network: nn.Module, inputs: Array) -> Array:
+    """Return what torch gives for inputs of shape (n, 3, height, width)."""
     with torch.no_grad():
-        expected = network(torch.from_numpy(inputs)).numpy()
-    difference = float(np.abs(run(session, inputs) - expected).max(initial=0.0))
-    if not difference <= TOLERANCE:
+        outputs: Array = network(torch.from_numpy(inputs)).numpy()
+    return outputs
+
+
+def check_outputs(
+    found: Array,
+    expected: Array,
+    where: str,
+    relative: bool = False,
+    remedy: str = "the weights do not belong to the model; export it again",
+) -> float:
+    """Compare what ONNX Runtime gave with what torch gave for the same inputs.
+
+    Args:
+        found: Shape (n, classes).
+        expected: Shape (n, classes).
+        where: For the message.
+        relative: Whether the tolerance grows with the largest output beyond 1. The outputs of the project's own small
+            networks are small; a network from elsewhere may have any.
+        remedy: For the message.
+
+    Returns:
+        The largest absolute difference.
+
+    Raises:
+        CalibrationError: It exceeds 1e-4.
+    """
+    tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))) if relative else TOLERANCE
+    difference = float(np.abs(found - expected).max(initial=0.0))
+    if not difference <= tolerance or difference == np.inf:
         raise CalibrationError(
             where,
-            f"ONNX Runtime and torch differ by {difference:.3g}, above {TOLERANCE:g}",
-            "the swapped weights do not belong to the exported model; export it again",
+            f"ONNX Runtime and torch differ by {difference:.3g}, above {tolerance:g}",
+            remedy,
         )
     return difference

@@ -20,14 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import orric
 from orric.drift import DriftBySlot, LabelShift, Steps
-from orric.retraining import loop
 from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy, drifted
 from orric.retraining.loop import Student
-from orric.retraining.models import exported, load_network, save_network
+from orric.retraining.models import ServedNetwork, exported, load_network, save_network
+from orric.vision.blocks import folded_weights, fused
 from orric.vision.datasets import load_dataset, to_input
 from orric.vision.macs import count_macs
-from orric.vision.networks import NETWORKS, fused
-from orric.vision.onnx_export import TOLERANCE, check_equal, open_session, replaced, run
+from orric.vision.networks import NETWORKS
+from orric.vision.onnx_export import TOLERANCE, check_equal, open_session, replace, run
 
 from ..builders import PROFILES
 
@@ -63,7 +63,7 @@ def difference(student: Student, images: np.ndarray, resolution: int) -> float:
     """Compare the serving session with the network in torch, apart from the code's own check."""
     inputs = to_input(images, resolution)
     with torch.no_grad():
-        expected = student._network(torch.from_numpy(inputs)).numpy()
+        expected = student._student.network(torch.from_numpy(inputs)).numpy()
     return float(abs(run(student._serving, inputs) - expected).max())
 
 
@@ -95,6 +95,12 @@ def test_retrained_weights_wait_for_the_swap(profile: orric.Profile) -> None:
     assert not np.array_equal(run(student._serving, to_input(images, 32)), before)
 
 
+def replaced_model(served: ServedNetwork) -> Any:
+    """Return the model with the network's present weights."""
+    replace(served.model, served.weights())
+    return served.model
+
+
 def perturbed(model: Any) -> Any:
     """Return a model with one of its weights a little off."""
     wrong = onnx.ModelProto()
@@ -109,7 +115,7 @@ def test_swap_of_wrong_weights_is_an_error_before_it_serves(
     profile: orric.Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = Student(profile)
-    monkeypatch.setattr(loop, "replaced", lambda model, twin: perturbed(replaced(model, twin)))
+    monkeypatch.setattr(ServedNetwork, "replaced", lambda self: perturbed(replaced_model(self)).SerializeToString())
     with pytest.raises(orric.CalibrationError, match="differ") as caught:
         student.retrain(images_of(1, 20)[0], np.random.default_rng(1))
     assert "\n" not in str(caught.value)
@@ -119,7 +125,7 @@ def test_swap_of_wrong_weights_is_an_error_before_it_serves(
 def test_swap_of_stale_weights_is_an_error(profile: orric.Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     """The initializers of the state before the training."""
     student = Student(profile)
-    monkeypatch.setattr(loop, "replaced", lambda model, twin: model)
+    monkeypatch.setattr(ServedNetwork, "replaced", lambda self: self.model.SerializeToString())
     with pytest.raises(orric.CalibrationError, match="differ"):
         student.retrain(images_of(1, 50)[0], np.random.default_rng(1))
 
@@ -129,7 +135,7 @@ def test_session_exchanged_behind_the_check_is_found_at_the_swap(profile: orric.
     images, _ = images_of(1, 20)
     student.retrain(images, np.random.default_rng(1))
     serving = student._serving
-    student._staged = open_session(perturbed(student._model).SerializeToString())
+    student._staged = open_session(perturbed(student._student.model).SerializeToString())
     with pytest.raises(orric.CalibrationError, match="swap"):
         student.swap()
     assert student._serving is serving, "weights that failed the check must not serve"
@@ -137,17 +143,19 @@ def test_session_exchanged_behind_the_check_is_found_at_the_swap(profile: orric.
 
 def test_weights_of_another_architecture_are_refused(profile: orric.Profile) -> None:
     model = onnx.load_from_string(exported(profile.beside(profile.models.student), "student", 10))
+    before = model.SerializeToString()
     with pytest.raises(orric.CalibrationError):
-        replaced(model, fused(NETWORKS["student"](7).eval()))
+        replace(model, folded_weights(NETWORKS["small-student"](7)))
     with pytest.raises(orric.CalibrationError):
-        replaced(model, fused(NETWORKS["teacher"](10).eval()))
+        replace(model, folded_weights(NETWORKS["small-teacher"](10)))
+    assert model.SerializeToString() == before
 
 
 def test_not_a_number_is_no_match(profile: orric.Profile) -> None:
     student = Student(profile)
     bad = to_input(images_of(1, 2)[0], 32) * np.float32("nan")
     with pytest.raises(orric.CalibrationError):
-        check_equal(student._serving, student._network, bad, "here")
+        check_equal(student._serving, student._student.network, bad, "here")
 
 
 SLOTS = range(1, 6)
@@ -195,12 +203,12 @@ def test_refreshed_statistics_alone_are_another_thing(
 
 def test_statistics_leave_the_weights_alone(profile: orric.Profile) -> None:
     student = Student(profile, "statistics")
-    before = {name: value.clone() for name, value in student._network.named_parameters()}
-    buffers = {name: value.clone() for name, value in student._network.named_buffers()}
+    before = {name: value.clone() for name, value in student._student.network.named_parameters()}
+    buffers = {name: value.clone() for name, value in student._student.network.named_buffers()}
     student.retrain(images_of(1, 40)[0], np.random.default_rng(1))
-    assert all(torch.equal(value, before[name]) for name, value in student._network.named_parameters())
-    assert any(not torch.equal(value, buffers[name]) for name, value in student._network.named_buffers())
-    assert not student._network.training
+    assert all(torch.equal(value, before[name]) for name, value in student._student.network.named_parameters())
+    assert any(not torch.equal(value, buffers[name]) for name, value in student._student.network.named_buffers())
+    assert not student._student.network.training
 
 
 def test_same_seed_same_accuracies(profile: orric.Profile, retrained: tuple[list[float], list[Any]]) -> None:
@@ -281,17 +289,17 @@ def test_higher_resolution_is_no_other_model(profile: orric.Profile) -> None:
     assert accuracies[-1] > 0.9
 
 
-@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize("architecture", sorted(NETWORKS))
 @pytest.mark.parametrize("resolution", [20, 24, 32])
-def test_macs_are_half_of_the_operations_that_torch_counts(role: str, resolution: int) -> None:
-    network = NETWORKS[role](10).eval()
+def test_macs_are_half_of_the_operations_that_torch_counts(architecture: str, resolution: int) -> None:
+    network = NETWORKS[architecture](10).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, resolution, resolution))
     assert count_macs(network, resolution) * 2 == counter.get_total_flops()
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:
-    network = NETWORKS["student"](10).train()
+    network = NETWORKS["small-student"](10).train()
     state = {name: value.clone() for name, value in network.state_dict().items()}
     assert count_macs(network, 20) == count_macs(network, 20) > 0
     assert network.training
@@ -313,7 +321,7 @@ def test_profile_states_the_costs_of_its_models(profile: orric.Profile) -> None:
 
 
 def test_folded_network_computes_the_same() -> None:
-    network = NETWORKS["teacher"](10)
+    network = NETWORKS["small-teacher"](10)
     network(torch.rand(8, 3, 32, 32))
     network.eval()
     images = torch.rand(4, 3, 24, 24)
@@ -322,7 +330,7 @@ def test_folded_network_computes_the_same() -> None:
 
 
 def test_weights_on_disk_come_back(tmp_path: Path) -> None:
-    network = NETWORKS["student"](10)
+    network = NETWORKS["small-student"](10)
     save_network(network, tmp_path / "student.safetensors")
     again = load_network(tmp_path / "student.safetensors", "student", 10)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
