@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from orric.scenario import ConstantBudget, Scenario
 from orric.simulation import engine
 from orric.simulation.faults import bursts, schedule
 from orric.workers import in_parallel
+
+if TYPE_CHECKING:
+    from orric.retraining.accuracy import Shown
 
 Model = Literal["curve", "table", "onnx"]
 WHOLE = ConstantBudget(kind="constant", fraction=1.0)
@@ -161,26 +164,42 @@ def attempt_line(
         return Failure(line, model, error)
 
 
-def simulate_line(scenario: Scenario, model: Model, line: str, seed: int, requests: Path | None = None) -> Result:
+def simulate_line(
+    scenario: Scenario,
+    model: Model,
+    line: str,
+    seed: int,
+    requests: Path | None = None,
+    shown: Shown | None = None,
+) -> Result:
     """Simulate an allocator or reference line by name.
 
     The result goes by the name asked for, which may be an alias, or that under which another package registers it.
+
+    Args:
+        scenario: What to simulate.
+        model: Where accuracies come from.
+        line: Name of the allocator or reference line.
+        seed: Seed of every random draw.
+        requests: A folder for the times of every request.
+        shown: With real models: what was shown before by other lines of the same scenario and seed.
 
     Raises:
         AllocatorError: The allocator misbehaves.
     """
     record = False if requests is None else requests / f"{line}-{model}.parquet"
     if line == "teacher-only":
-        return _teacher_only(scenario, model, seed, record)
+        return _teacher_only(scenario, model, seed, record, shown)
     if line == "batch-norm-only":
-        accuracies = _accuracies(scenario, model, seed, update="statistics")
+        accuracies = _accuracies(scenario, model, seed, update="statistics", shown=shown)
         result = engine.simulate(scenario, make_allocator("orric"), accuracies, seed, record=record)
         return replace(
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
     try:
         allocator = _profiled(scenario, make_allocator(line), seed)
-        result = engine.simulate(scenario, allocator, _accuracies(scenario, model, seed), seed, record=record)
+        accuracies = _accuracies(scenario, model, seed, shown=shown)
+        result = engine.simulate(scenario, allocator, accuracies, seed, record=record)
     except AllocatorError as error:
         raise error.renamed(line) from error
     return replace(result, allocator=line)
@@ -213,6 +232,7 @@ def _accuracies(
     seed: int,
     update: Literal["weights", "statistics"] = "weights",
     teachers: Sequence[Profile] | None = None,
+    shown: Shown | None = None,
 ) -> list[AccuracyModel]:
     """Make the accuracy model of every stream's student, or of the teachers, where their figures are given."""
     found: list[AccuracyModel] = []
@@ -226,11 +246,13 @@ def _accuracies(
         from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 
         kind = OnnxAccuracy if teachers is None else TeacherAccuracy
-        found.append(kind(profile, drift, seed, update, k))
+        found.append(kind(profile, drift, seed, update, k, shown))
     return found
 
 
-def _teacher_only(scenario: Scenario, model: Model, seed: int, record: bool | Path) -> Result:
+def _teacher_only(
+    scenario: Scenario, model: Model, seed: int, record: bool | Path, shown: Shown | None = None
+) -> Result:
     """Serve by the teachers on whole GPUs, whatever the budgets: a line to compare with, not an allocator."""
     placement, stand_ins = scenario.placement(), [_teacher_of(profile) for profile in scenario.profiles]
     gpus, faults = [], schedule(scenario, seed)
@@ -252,7 +274,7 @@ def _teacher_only(scenario: Scenario, model: Model, seed: int, record: bool | Pa
         for one, name in zip(scenario.stream, placement, strict=True)
     ]
     unrestricted = scenario.model_copy(update={"gpu": tuple(gpus), "stream": tuple(streams), "spare": "inference"})
-    accuracies = _accuracies(scenario, model, seed, teachers=stand_ins)
+    accuracies = _accuracies(scenario, model, seed, teachers=stand_ins, shown=shown)
     result = engine.simulate(
         unrestricted, make_allocator("inference-only"), accuracies, seed, profiles=stand_ins, record=record
     )

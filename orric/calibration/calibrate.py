@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from orric.calibration.checkpoint import Checkpoint
+from orric.calibration.colocation import Served
 from orric.calibration.curves import Curves, Drift, chosen_memory, described, fitted_curves, fixed, predicted, varied
 from orric.calibration.fitting import Fit
 from orric.calibration.learning_run import LearningRun
@@ -20,7 +21,7 @@ from orric.calibration.measurement import (
     RetrainingTimes,
     accuracies_by_resolution,
     colocation,
-    latency,
+    latencies,
     package_versions,
     processor,
     retraining_times,
@@ -78,10 +79,11 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
     progress("accuracy and latency at every resolution", 0.0)
     accuracies = accuracies_by_resolution(student, dataset, resolutions, plan.seeds[0])
     accuracy_of_teacher = accuracies_by_resolution(teacher, dataset, [FULL_PX], plan.seeds[0])[FULL_PX]
-    latencies = {px: latency(draft, student, px) for px in resolutions}
-    teacher_latency = latency(draft, teacher, FULL_PX)
+    served = [*(Served(student, px) for px in resolutions), Served(teacher, FULL_PX)]
+    *of_student, teacher_latency = latencies(draft, served)
+    by_resolution = dict(zip(resolutions, of_student, strict=True))
     progress("retraining beside serving", 0.0)
-    beside, times = colocation(draft, student, resolutions[0]), retraining_times(draft)
+    beside, times = colocation(draft, served[0]), retraining_times(draft)
     hashes = {"student": sha256(plan.student), "teacher": sha256(plan.teacher)}
     checkpoint = Checkpoint(output, conditions(draft, plan.slots, plan.per_slot, hashes, versions))
     runs = measured_runs(draft, plan.work(), plan.slots, plan.per_slot, plan.jobs, checkpoint, progress)
@@ -97,11 +99,11 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
         warnings.warn(f"{found}, and ORRIC will hardly retrain: measure more seeds or slots", stacklevel=2)
     for row, px in zip(table["inference"], resolutions, strict=True):
         row["profit"] = shortened(drifting[px] / max(drifting.values()))
-        row["latency_s"] = shortened(latencies[px].usual_s)
+        row["latency_s"] = shortened(by_resolution[px].usual_s)
     most = plan.fullest_ratio
     top = max(float(curve(most)) for curve in [curves.overall.curve, *(f.curve for f in curves.by_drift.values())])
     profile = Profile(
-        **{**table, "device": {"macs_per_s": shortened(macs[resolutions[0]] / latencies[resolutions[0]].usual_s)}},
+        **{**table, "device": {"macs_per_s": shortened(macs[resolutions[0]] / of_student[0].usual_s)}},
         best_accuracy=shortened(min(max(top, *accuracies.values()) + 5e-7, 1.0)),
         slope_floor=shortened(curves.slope_floor * (1 - 1e-5)),
         curve=curves.overall.curve,
@@ -116,7 +118,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
             "cost_macs": teacher_macs,
             "latency_s": shortened(teacher_latency.usual_s),
         },
-        batch_latency=tuple(latencies[px].table(f"{px}px") for px in resolutions),
+        batch_latency=tuple(one.table(f"{px}px") for px, one in by_resolution.items()),
         swap=times.swap(round(plan.per_slot * float(np.mean(plan.ratios)))),
         colocation=beside,
         provenance={
@@ -134,7 +136,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
             "drifting_accuracy": {f"{px}px": shortened(drifting[px]) for px in resolutions},
             "clean_accuracy": {f"{px}px": shortened(accuracies[px]) for px in resolutions},
             "clean_accuracy_of_the_teacher": shortened(accuracy_of_teacher),
-            **_told_of_times(latencies, times),
+            **_told_of_times(by_resolution, times),
             **_told_of_curves(curves, memory, memories, misses),
             "table": table_provenance(plan.seeds, plan.slots, plan.per_slot),
         },
@@ -234,12 +236,12 @@ def _validation(runs: list[LearningRun], curves: dict[Drift, Fit], memory: Learn
     }
 
 
-def _told_of_times(latencies: dict[int, Latency], times: RetrainingTimes) -> dict[str, Any]:
+def _told_of_times(by_resolution: dict[int, Latency], times: RetrainingTimes) -> dict[str, Any]:
     return {
         "latency": "median of batches of each size, ONNX Runtime on one thread in a process on one core; latency_s is "
         "that of batches of 32 by image, [[batch_latency]] the affine fit over all sizes",
         "batch_sizes": list(SIZES),
-        "batch_seconds": {f"{px}px": [shortened(s) for s in one.seconds] for px, one in latencies.items()},
+        "batch_seconds": {f"{px}px": [shortened(s) for s in one.seconds] for px, one in by_resolution.items()},
         "labelling_s_per_sample": shortened(times.labelling_s),
         "training_s_per_sample": shortened(times.training_s),
         "staging_s": shortened(times.staging_s),

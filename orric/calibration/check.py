@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orric.calibration.colocation import Served
 from orric.calibration.learning_run import Assignment, LearningRun, Plan
-from orric.calibration.measurement import accuracies_by_resolution, latency, package_versions
+from orric.calibration.measurement import accuracies_by_resolution, latencies, package_versions
 from orric.calibration.plan import Progress, measured_runs
 from orric.calibration.table import fullest_ratio
 from orric.drift import SEVERITIES
@@ -158,10 +159,11 @@ def _latencies(profile: Profile, dataset: Dataset, tolerance: float) -> list[Fin
     assert profile.models is not None
     model = exported(profile.beside(profile.models.student), "student", len(dataset.classes))
     findings = []
-    for one in profile.inference:
-        if one.latency_s is None:
-            continue
-        found = latency(profile, model, profile.models.resolution_px[one.name]).usual_s
+    measured = [one for one in profile.inference if one.latency_s is not None]
+    served = [Served(model, profile.models.resolution_px[one.name]) for one in measured]
+    for one, now in zip(measured, latencies(profile, served), strict=True):
+        assert one.latency_s is not None
+        found = now.usual_s
         holds = 1 / (1 + tolerance) <= found / one.latency_s <= 1 + tolerance
         stated_us, found_us = 1e6 * one.latency_s, 1e6 * found
         allowed = f"{100 * tolerance:g} %"

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -27,7 +27,8 @@ from orric.vision.onnx_export import open_session
 Array = np.ndarray[Any, np.dtype[np.float64]]
 # Sleeping overshoots by some tens of microseconds, so the last part of a wait is spent looking at the clock.
 WATCHFUL_S = 3e-4
-START_S = 0.05
+START_S = 0.01
+MOST = 64
 SAMPLES = 64
 
 
@@ -51,10 +52,25 @@ class Requests:
     Attributes:
         arrivals_s: Ascending times of arrival from the start on, shape (n,).
         most: Requests in a batch at most.
+        model: Which of the server's models is asked.
     """
 
     arrivals_s: Array
     most: int = 1
+    model: int = 0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that a server serves.
+
+    Attributes:
+        model: Serialized ONNX model.
+        resolution_px: Side of the images that it gets.
+    """
+
+    model: bytes
+    resolution_px: int
 
 
 def cores() -> list[int]:
@@ -76,14 +92,17 @@ def _wait_until(moment_s: float) -> None:
         pass
 
 
-def _serve(pipe: Connection, model: bytes, resolution_px: int, core: int) -> None:
+def _serve(pipe: Connection, models: Sequence[Served], core: int) -> None:
     """Serve as a process: take requests from the pipe, answer with when each was done."""
     _bound(core)
-    session = open_session(model)
-    name = session.get_inputs()[0].name
-    images = np.random.default_rng(0).random((64, 3, resolution_px, resolution_px), dtype=np.float32)
-    for count in (1, 2, 4, 8, 16, 32, 64):
-        session.run(None, {name: images[:count]})
+    opened = []
+    for one in models:
+        session, px = open_session(one.model), one.resolution_px
+        images = np.random.default_rng(0).random((MOST, 3, px, px), dtype=np.float32)
+        name = session.get_inputs()[0].name
+        for count in (1, MOST, 1):  # the first calls allocate memory
+            session.run(None, {name: images[:count]})
+        opened.append((session, name, images))
     pipe.send("ready")
     while True:
         asked = pipe.recv()
@@ -91,6 +110,7 @@ def _serve(pipe: Connection, model: bytes, resolution_px: int, core: int) -> Non
             return
         requests, start_s = asked
         arrivals, most = requests.arrivals_s, requests.most
+        session, name, images = opened[requests.model]
         done = np.empty(len(arrivals))
         place, count = 0, len(arrivals)
         while place < count:
@@ -174,14 +194,13 @@ class Server:
 
 @contextmanager
 def colocated(
-    profile: Profile, model: bytes, resolution_px: int, beside: bool, core: int | None = None
+    profile: Profile, models: Sequence[Served], beside: bool = False, core: int | None = None
 ) -> Iterator[Server]:
-    """Start a server of a model, with or without a trainer on the same core.
+    """Start a server of models, with or without a trainer on the same core.
 
     Args:
         profile: With [models]: what the trainer retrains.
-        model: What the server serves.
-        resolution_px: Side of the images that it serves.
+        models: What the server serves.
         beside: Whether there is a trainer.
         core: The core of both; the last of those there are when left out.
 
@@ -193,7 +212,7 @@ def colocated(
     core = cores()[-1] if core is None else core
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
-    server = context.Process(target=_serve, args=(theirs, model, resolution_px, core), daemon=True)
+    server = context.Process(target=_serve, args=(theirs, models, core), daemon=True)
     processes = [server]
     trainer = None
     if beside:
@@ -203,9 +222,18 @@ def colocated(
     try:
         for process in processes:
             process.start()
-        pipe.recv()
+        # Held by the processes alone, so that one that ends ends the wait for it.
+        theirs.close()
+        waited = [pipe]
         if beside:
-            trainers.recv()
+            trainers_end.close()
+            waited.append(trainers)
+        for end in waited:
+            try:
+                end.recv()
+            except EOFError:
+                found, remedy = "a process ended before it was ready", "its own message stands above"
+                raise CalibrationError("colocation", found, remedy) from None
         yield Server(pipe, server, trainer)
     finally:
         for process in processes:
@@ -214,16 +242,14 @@ def colocated(
                 process.join()
 
 
-def batch_seconds(server: Server, sizes: tuple[int, ...], repeats: int, turns: Turns | None = None) -> Array:
-    """Return the median seconds of a batch of each size, by a server that always has requests; shape (sizes,).
+def batch_seconds(server: Server, models: int, sizes: tuple[int, ...], repeats: int) -> Array:
+    """Return the median seconds of a batch by a server that always has requests, shape (models, sizes).
 
-    The sizes take turns, so that a passing disturbance hits all alike.
+    Models and sizes take turns, so that a passing disturbance hits all alike.
     """
-    found: list[list[float]] = [[] for _ in sizes]
+    found: dict[tuple[int, int], list[float]] = {(model, size): [] for model in range(models) for size in sizes}
     for _ in range(repeats):
-        for place, size in enumerate(sizes):
-            batches = max(4, 64 // size)
-            done = server.run(Requests(np.zeros(batches * size), size), turns)
-            ends = done[size - 1 :: size]
-            found[place] += np.diff(ends).tolist()
-    return np.array([float(np.median(times)) for times in found])
+        for (model, size), times in found.items():
+            done = server.run(Requests(np.zeros(max(4, 32 // size) * size), size, model))
+            times += np.diff(done[size - 1 :: size]).tolist()
+    return np.array([[float(np.median(found[model, size])) for size in sizes] for model in range(models)])

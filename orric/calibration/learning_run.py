@@ -42,7 +42,7 @@ class Plan:
         place = list(CORRUPTIONS).index(corruption) if corruption in CORRUPTIONS else len(CORRUPTIONS)
         rng = generator(seed, "allocator", place, VARIED.index(self.ratio))
         if self.ratio == "every-slot":
-            return rng.choice(known, slots)
+            return np.asarray(rng.choice(known, slots))
         begins = np.cumsum(rng.random(slots) < 1 / SPELL_SLOTS)
         levels = rng.choice(known, slots + 1) * rng.integers(0, 2, slots + 1)
         return np.asarray(levels[begins])
@@ -98,7 +98,8 @@ class LearningRun:
         """
         chosen = self.severities == severity
         chosen[0] = False
-        return self.accuracies[inference or self.fullest][chosen]
+        found: Array = self.accuracies[inference or self.fullest][chosen]
+        return found
 
     def as_table(self) -> dict[str, Any]:
         """Return it as plain lists and numbers, for a file."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from orric.calibration.colocation import Turns, batch_seconds, colocated
+from orric.calibration.colocation import Requests, Served, Server, Turns, batch_seconds, colocated
 from orric.profile import BatchLatency, Colocation, Profile, Swap
 from orric.retraining.loop import FULL_PX, Student
 from orric.retraining.training import optimizer_for, single_threaded, train
@@ -20,7 +21,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 CLEAN_SAMPLES = 3000
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 USUAL = 32
-REPEATS = 12
+REPEATS = 6
+BATCHES = 200
 ROUND_S = 0.1
 
 
@@ -55,19 +57,16 @@ class Latency:
         return BatchLatency(inference=inference, fixed_s=shortened(self.fixed_s), each_s=shortened(self.each_s))
 
 
-def latency(profile: Profile, model: bytes, resolution_px: int, repeats: int = REPEATS) -> Latency:
-    """Measure batches through a server process on a core of its own, as requests will be served.
+def latencies(profile: Profile, models: Sequence[Served]) -> list[Latency]:
+    """Measure batches of models through a server process on a core of its own, as requests will be served.
 
     Args:
         profile: With [models].
-        model: Serialized ONNX model.
-        resolution_px: Side of the images.
-        repeats: How often each size is measured, a few batches at a time.
+        models: What is measured, side by side.
     """
-    with colocated(profile, model, resolution_px, beside=False) as server:
-        seconds = batch_seconds(server, SIZES, repeats)
-    fixed_s, each_s = affine(np.array(SIZES, float), seconds)
-    return Latency(tuple(seconds.tolist()), fixed_s, each_s)
+    with colocated(profile, models) as server:
+        seconds = batch_seconds(server, len(models), SIZES, REPEATS)
+    return [Latency(tuple(row.tolist()), *affine(np.array(SIZES, float), row)) for row in seconds]
 
 
 def affine(sizes: Array, seconds: Array) -> tuple[float, float]:
@@ -84,25 +83,21 @@ def affine(sizes: Array, seconds: Array) -> tuple[float, float]:
     return float(fixed), float(each)
 
 
-def colocation(profile: Profile, model: bytes, resolution_px: int, repeats: int = REPEATS) -> Colocation:
+def colocation(profile: Profile, served: Served) -> Colocation:
     """Measure what serving suffers from retraining beside it on the same core."""
-    with colocated(profile, model, resolution_px, beside=False) as server:
-        alone = float(batch_seconds(server, (USUAL,), repeats)[0])
-    with colocated(profile, model, resolution_px, beside=True) as server:
-        # Means, not medians: a batch is either left alone or stopped for a whole slice of the scheduler's.
-        beside = _mean_seconds(server, repeats)
-        in_turns = _mean_seconds(server, repeats, Turns(ROUND_S, 0.5))
+    with colocated(profile, [served]) as server:
+        alone = _mean_seconds(server)
+    with colocated(profile, [served], beside=True) as server:
+        beside, in_turns = _mean_seconds(server), _mean_seconds(server, Turns(ROUND_S, 0.5))
     # In turns half of the time is the server's, less what each of its slices loses.
     lost = max(0.5 * ROUND_S * (1 - 2 * alone / in_turns), 0.0)
     return Colocation(slowdown=shortened(beside / alone), switch_s=shortened(lost))
 
 
-def _mean_seconds(server: Any, repeats: int, turns: Turns | None = None) -> float:
-    from orric.calibration.colocation import Requests
-
-    batches = 200
-    times = [server.run(Requests(np.zeros(batches * USUAL), USUAL), turns)[-1] / batches for _ in range(repeats // 3)]
-    return float(np.median(times))
+def _mean_seconds(server: Server, turns: Turns | None = None) -> float:
+    """Return the mean seconds of a batch: one is either left alone or stopped for a whole slice of the scheduler's."""
+    requests = Requests(np.zeros(BATCHES * USUAL), USUAL)
+    return float(np.median([server.run(requests, turns)[-1] / BATCHES for _ in range(REPEATS)]))
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def pretrain(
     with single_threaded():
         # Channels last are half as slow again to train on a processor.
         network = NETWORKS[architecture or ROLES[role]](len(dataset.classes))
-        network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotation lacks this form
+        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotation lacks this form
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
         steps = recipe.epochs * -(-len(dataset.pretraining) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.learning_rate, total_steps=steps)
@@ -204,7 +204,7 @@ def pretrain(
                 schedule.step()
             if kept is not None:
                 _keep(kept, conditions, epoch + 1, parts, rng)
-        network = network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
+        network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
         # Statistics averaged over all resolutions fit none of them; retraining refreshes them at the full one.
         images, _ = dataset.draw(REFRESHED, rng, "pretraining")
         refresh_statistics(network, torch.from_numpy(to_input(images, recipe.resolutions_px[0])))

@@ -135,7 +135,7 @@ def calibrate(
     from orric.profile import Training
     from orric.vision.datasets import load_dataset
 
-    training = {"optimizer": optimizer.value, "epochs": epochs, "refresh": refresh}
+    training: dict[str, Any] = {"optimizer": optimizer.value, "epochs": epochs, "refresh": refresh}
     training |= {} if learning_rate is None else {"learning_rate": learning_rate}
     training |= {} if batch is None else {"batch": batch}
     plan = Calibration(
@@ -268,7 +268,7 @@ def _check(path: Path, data: Path | None, tolerance: float, jobs: int, corruptio
         print(json.dumps({"profile": str(path), "decayed": bool(gone), "findings": rows}, allow_nan=False))
     else:
         console = console_of_output()
-        rows = [
+        texts = [
             (
                 one.what,
                 _figure(one.stated),
@@ -281,7 +281,7 @@ def _check(path: Path, data: Path | None, tolerance: float, jobs: int, corruptio
             for one in findings
         ]
         headings = ("number", "profile", "now", "unit", "change", "allowed", "holds")
-        print_table(console, headings, rows, words=("number", "unit", "allowed", "holds"))
+        print_table(console, headings, texts, words=("number", "unit", "allowed", "holds"))
         for one in findings:
             if one.note:
                 console.print(f"{one.what}: {one.note}", highlight=False, markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,29 @@ def drifted(
     return dataset.draw(count, rng, part, label_mix, corruption, severity)
 
 
+class Shown:
+    """What streams have shown so far, with the teachers' labels: for simulations of one process that see the same.
+
+    It spares corrupting and labelling the same images again for every allocator, and holds all of them in memory.
+    """
+
+    def __init__(self) -> None:
+        self._samples: dict[Hashable, tuple[Pixels, Labels]] = {}
+        self._taught: dict[Hashable, Labels] = {}
+
+    def samples(self, key: Hashable, make: Callable[[], tuple[Pixels, Labels]]) -> tuple[Pixels, Labels]:
+        """Return the samples of a slot and their true labels; they are made when first asked for."""
+        if key not in self._samples:
+            self._samples[key] = make()
+        return self._samples[key]
+
+    def taught(self, key: Hashable, label: Callable[[], Labels]) -> Labels:
+        """Return a teacher's labels of all samples of a slot; they are given when first asked for."""
+        if key not in self._taught:
+            self._taught[key] = label()
+        return self._taught[key]
+
+
 class OnnxAccuracy:
     """Real images, ONNX Runtime, real retraining. Implements `orric.accuracy.AccuracyModel`.
 
@@ -57,6 +81,7 @@ class OnnxAccuracy:
         seed: Seed of the run.
         update: See `Student`.
         stream: Number of the stream, from 0.
+        shown: What was shown before by other simulations of the same streams; left out, nothing was.
 
     Raises:
         ScenarioError: The drift shifts the labels of another number of classes than the data set has.
@@ -65,12 +90,19 @@ class OnnxAccuracy:
     name = "onnx"
 
     def __init__(
-        self, profile: Profile, drift: DriftBySlot, seed: int, update: Update = "weights", stream: int = 0
+        self,
+        profile: Profile,
+        drift: DriftBySlot,
+        seed: int,
+        update: Update = "weights",
+        stream: int = 0,
+        shown: Shown | None = None,
     ) -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         self.student = Student(profile, update)
         self._models = profile.models
-        self._drift, self._seed, self._stream = drift, seed, stream
+        self._drift, self._seed, self._stream, self._shown = drift, seed, stream, shown
+        self._teacher = str(profile.beside(profile.models.teacher))
         classes = len(self.student.dataset.classes)
         if drift.label_mix is not None and drift.label_mix.shape[1] != classes:
             raise ScenarioError(
@@ -78,40 +110,53 @@ class OnnxAccuracy:
                 f"a mix has {drift.label_mix.shape[1]} weights and {profile.models.dataset!r} has {classes} classes",
                 f"give {classes} weights in each mix",
             )
-        self._waiting: deque[tuple[Pixels, Labels]] = deque()
-        self._collected: dict[int, Pixels] = {}
-        self._kept: Pixels | None = None
+        # Images, their true labels, and the teacher's where others are shown the same.
+        self._waiting: deque[tuple[Pixels, Labels, Labels | None]] = deque()
+        self._collected: dict[int, tuple[Pixels, Labels | None]] = {}
+        self._kept: tuple[Pixels, Labels | None] | None = None
 
     def arrive(self, slot: int, count: int) -> None:
         drift, dataset = self._drift, self.student.dataset
         mix = None if drift.label_mix is None else drift.label_mix[slot - 1]
         corruption, severity = drift.corruptions[slot - 1], int(drift.severities[slot - 1])
-        images, labels = drifted(dataset, self._seed, slot, count, corruption, severity, mix, self._stream)
-        self._waiting.append((images, labels))
+        taught = None
+
+        def make() -> tuple[Pixels, Labels]:
+            return drifted(dataset, self._seed, slot, count, corruption, severity, mix, self._stream)
+
+        if self._shown is None:
+            images, labels = make()
+        else:
+            key = (dataset.name, self._seed, slot, count, corruption, severity, mix is not None, self._stream)
+            images, labels = self._shown.samples(key, make)
+            taught = self._shown.taught((self._teacher, *key), lambda: self.student.label(images))
+        self._waiting.append((images, labels, taught))
         # Retraining reaches back to the slot before and no further.
         self._collected = {kept: self._collected[kept] for kept in self._collected if kept >= slot - 1}
-        self._collected[slot] = images
+        self._collected[slot] = images, taught
 
     def shed(self, count: int) -> None:
         while count > 0:
-            images, labels = self._waiting.pop()
+            images, labels, taught = self._waiting.pop()
             kept = max(len(images) - count, 0)
             count -= len(images) - kept
             if kept:
-                self._waiting.append((images[:kept], labels[:kept]))
+                self._waiting.append((images[:kept], labels[:kept], None if taught is None else taught[:kept]))
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
         right = 0
         while count > 0:
-            images, labels = self._waiting.popleft()
-            taken = min(count, len(images))
-            right += int((self._classify(images[:taken], inference) == labels[:taken]).sum())
+            images, labels, taught = self._waiting.popleft()
+            taken, rest = min(count, len(images)), None
+            if taught is not None:
+                taught, rest = taught[:taken], taught[taken:]
+            right += int((self._classify(images[:taken], inference, taught) == labels[:taken]).sum())
             if taken < len(images):
-                self._waiting.appendleft((images[taken:], labels[taken:]))
+                self._waiting.appendleft((images[taken:], labels[taken:], rest))
             count -= taken
         return float(right)
 
-    def _classify(self, images: Pixels, inference: str) -> Labels:
+    def _classify(self, images: Pixels, inference: str, taught: Labels | None) -> Labels:
         return self.student.classify(images, self._models.resolution_px[inference])
 
     def collect(self, slot: int) -> None:
@@ -123,10 +168,10 @@ class OnnxAccuracy:
 
     def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
         # Whoever trains at once need not have had the samples kept.
-        images, self._kept = self._collected[collected] if self._kept is None else self._kept, None
+        (images, taught), self._kept = self._collected[collected] if self._kept is None else self._kept, None
         rng = generator(self._seed, "retraining", self._stream, collected)
-        count = round(self._models.sampling_ratio[retraining] * len(images))
-        return self.student.retrain(images[rng.permutation(len(images))[:count]], rng)
+        chosen = rng.permutation(len(images))[: round(self._models.sampling_ratio[retraining] * len(images))]
+        return self.student.retrain(images[chosen], rng, None if taught is None else taught[chosen])
 
     def swap(self) -> None:
         self.student.swap()
@@ -135,5 +180,5 @@ class OnnxAccuracy:
 class TeacherAccuracy(OnnxAccuracy):
     """The teacher itself serves, on the same samples: the reference line Teacher-Only."""
 
-    def _classify(self, images: Pixels, inference: str) -> Labels:
-        return self.student.label(images)
+    def _classify(self, images: Pixels, inference: str, taught: Labels | None) -> Labels:
+        return self.student.label(images) if taught is None else taught

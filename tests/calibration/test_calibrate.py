@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +11,51 @@ import pytest
 
 pytest.importorskip("torch")
 
-from orric.calibration.calibrate import Plan, calibrate
-from orric.calibration.pretraining import pretrain, pretrain_pair
-from orric.exceptions import ProfileError
-from orric.profile import Profile
+from orric.calibration import measurement
+from orric.calibration import plan as planning
+from orric.calibration import pretraining
+from orric.calibration.calibrate import calibrate, finished
+from orric.calibration.check import check_profile, decayed
+from orric.calibration.learning_run import VARIED, Assignment, Plan, learning_runs
+from orric.calibration.plan import Calibration, named_corruptions
+from orric.calibration.pretraining import Recipe, pretrain, pretrain_all, recipe_for
+from orric.exceptions import CalibrationError, ProfileError
+from orric.profile import Profile, Training
 from orric.retraining.models import load_network, save_network, sha256
+from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import digits
 from orric.vision.macs import count_macs
 
 MODELS = Path(__file__).resolve().parents[2] / "traces/models"
 STUDENT, TEACHER = MODELS / "digits-student.safetensors", MODELS / "digits-teacher.safetensors"
+CORRUPTED = ("fog", "contrast")
+SMALL = Calibration(
+    "digits", STUDENT, TEACHER, corruptions=CORRUPTED, ratios=(0.0, 0.2, 0.5, 1.0), slots=10, per_slot=20, seeds=(1, 2)
+)
 
 
-def test_a_small_calibration_gives_a_profile_that_reads_back(tmp_path):
-    told = []
-    plan = Plan("digits", STUDENT, TEACHER, slots=10, per_slot=20, seeds=(1,), jobs=2)
-    target = tmp_path / "digits.toml"
-    profile = calibrate(plan, target, lambda what, part: told.append(part))
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a small profile."""
+    target = tmp_path_factory.mktemp("measured") / "digits.toml"
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore", UserWarning)
+        patch.setattr(measurement, "REPEATS", 1)
+        profile = calibrate(SMALL, target)
     profile.save(target)
+    finished(target)
     assert Profile.load(target) == profile
-    assert told[-1] == 1.0
-    assert [path.name for path in tmp_path.iterdir()] == ["digits.toml"]
+    assert [path.name for path in target.parent.iterdir()] == ["digits.toml"]
+    return target
+
+
+@pytest.fixture
+def profile(measured: Path) -> Profile:
+    """Return the small profile."""
+    return Profile.load(measured)
+
+
+def test_costs_profits_and_latencies(profile: Profile) -> None:
     assert profile.beside(profile.models.student).resolve() == STUDENT.resolve()
     student, teacher = load_network(STUDENT, "student", 10), load_network(TEACHER, "teacher", 10)
     by_name = {one.name: one for one in profile.inference}
@@ -37,16 +63,148 @@ def test_a_small_calibration_gives_a_profile_that_reads_back(tmp_path):
     half = next(one for one in profile.retraining if one.profit == 0.5)
     assert half.cost_macs == pytest.approx(0.5 * (count_macs(teacher, 32) + 4 * count_macs(student, 32)))
     assert max(one.profit for one in profile.inference) == 1.0
-    assert all(one.latency_s > 0 for one in profile.inference)
-    assert len(profile.table) == (5 * 5 + 1) * 4
+    latencies = [by_name[f"{px}px"].latency_s for px in (20, 24, 28, 32)]
+    assert min(latencies) > 0
+    batches = {one.inference: one for one in profile.batch_latency}
+    assert set(batches) == set(by_name)
+    for name, one in batches.items():
+        assert one.fixed_s / 32 + one.each_s == pytest.approx(by_name[name].latency_s, rel=0.5)
+    assert profile.colocation.slowdown > 1
+    assert 0 < profile.swap.swapping_part < 0.5
+
+
+def test_curves_table_memory_and_provenance(profile: Profile) -> None:
+    assert {(one.corruption, one.severity) for one in profile.drift_curve} == {
+        (corruption, severity) for corruption in CORRUPTED for severity in range(1, 6)
+    }
+    assert len(profile.table) == (2 * 5 + 1) * 4
     assert all(one.retrained is not None for one in profile.table)
     facts = profile.provenance
-    assert facts["table"]["samples"] == 40
+    assert facts["table"]["samples"] == 80
     assert facts["student_sha256"] == sha256(STUDENT)
-    assert {"processor", "date", "versions", "seeds", "curve_residual", "validation_error_mean"} <= set(facts)
+    assert facts["corruptions"] == list(CORRUPTED)
+    least = facts["memory_error"]["uniform"] - facts["memory_gain_over_uniform"]
+    assert min(facts["memory_error"].values()) == pytest.approx(least, abs=1e-6)
+    assert np.all(np.array(facts["curve_low"]) <= facts["curve_high"])
+    assert 0 < profile.slope_floor <= float(profile.curve.slope(1.0)) * 1.5
+    assert {"processor", "date", "versions", "seeds", "curve_residual", "labelling_s_per_sample"} <= set(facts)
+    assert facts["validation_seed"] == 3
 
 
-def test_a_profile_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path):
+def test_an_interrupted_calibration_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second stream fails; the next call measures what is missing, and only that."""
+    target, made = tmp_path / "profile.toml", []
+    whole = planning.in_parallel
+
+    def failing(function, calls, jobs):
+        for number, answer in enumerate(whole(function, calls, 1)):
+            if number == 1 and "interrupted" not in made:
+                made.append("interrupted")
+                raise KeyboardInterrupt
+            yield answer
+
+    def counting(function, calls, jobs):
+        made.append(len(calls))
+        return failing(function, calls, jobs)
+
+    monkeypatch.setattr(planning, "in_parallel", counting)
+    small = replace(SMALL, corruptions=("fog",), ratios=(0.0, 0.5, 1.0), seeds=(1, 2, 3))
+    work = small.work()
+    shipped = Profile.load(MODELS.parent / "profiles/digits.toml")
+    short = shipped.model_copy(
+        update={"models": shipped.models.model_copy(update={"sampling_ratio": {"none": 0.0, "50%": 0.5, "100%": 1.0}})}
+    )
+    checkpoint = planning.Checkpoint(target, planning.conditions(short, 10, 20, {}, {}))
+    arguments = (short, work, 10, 20, 1, checkpoint, lambda what, part: None)
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        planning.measured_runs(*arguments)
+    again = planning.measured_runs(*arguments)
+    assert made == [len(work), "interrupted", len(work) - 1]
+    fresh = planning.measured_runs(*arguments[:5], None, lambda what, part: None)
+    assert [run.as_table() for run in again] == [run.as_table() for run in fresh]
+
+
+def test_students_side_by_side_are_those_alone() -> None:
+    shipped = Profile.load(MODELS.parent / "profiles/digits.toml")
+    plans = (Plan(0.0, everywhere=True), Plan(0.2), Plan(1.0), *(Plan(name) for name in VARIED))
+    together = learning_runs(shipped, Assignment("fog", 1, plans), 10, 20)
+    for run, plan in zip(together, plans, strict=True):
+        (alone,) = learning_runs(shipped, Assignment("fog", 1, (plan,)), 10, 20)
+        assert alone.as_table() == run.as_table()
+
+
+def test_an_unchanged_profile_holds(measured: Path, profile: Profile) -> None:
+    findings = check_profile(profile, str(measured), tolerance=3.0, jobs=1)
+    assert decayed(findings) == []
+    looked_at = {finding.what for finding in findings}
+    assert {"student's file", "MACs, 32px", "accuracy on clean images, 28px", "latency per image, 20px"} <= looked_at
+    assert "fog, retrained, 32px" in looked_at
+
+
+def test_a_changed_student_is_named_with_its_figures(measured: Path, profile: Profile, tmp_path: Path) -> None:
+    network = load_network(STUDENT, "student", 10)
+    for parameter in network.parameters():
+        parameter.data += 0.3 * parameter.data.std(correction=0) * np.float32(1.0) * (parameter.data > 0)
+    changed = tmp_path / "student.safetensors"
+    save_network(network, changed)
+    other = profile.model_copy(update={"models": profile.models.model_copy(update={"student": str(changed)})})
+    gone = {finding.what: finding for finding in decayed(check_profile(other, str(measured), 3.0, 1))}
+    assert gone["student's file"].note.endswith("is not the file that was measured")
+    clean = gone["accuracy on clean images, 32px"]
+    assert clean.found < clean.stated
+    assert "points" in clean.change
+
+
+def test_slower_inference_is_named(measured: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orric.calibration import check
+
+    real = check.latencies
+
+    def slow(*arguments):
+        return [replace(one, seconds=tuple(10 * seconds for seconds in one.seconds)) for one in real(*arguments)]
+
+    monkeypatch.setattr(check, "latencies", slow)
+    gone = decayed(check_profile(profile, str(measured), tolerance=3.0, jobs=1))
+    assert {finding.what for finding in gone} == {f"latency per image, {px}px" for px in (20, 24, 28, 32)}
+    assert all(float(finding.change.removesuffix(" %")) > 300 for finding in gone)
+
+
+def test_a_truncated_model_is_named(measured: Path, profile: Profile, tmp_path: Path) -> None:
+    cut = tmp_path / "teacher.safetensors"
+    cut.write_bytes(TEACHER.read_bytes()[:1000])
+    other = profile.model_copy(update={"models": profile.models.model_copy(update={"teacher": str(cut)})})
+    gone = decayed(check_profile(other, str(measured), 3.0, 1))
+    assert [finding.what for finding in gone] == ["teacher's file"]
+    assert "does not hold the teacher's weights" in gone[0].note
+    missing = profile.model_copy(update={"models": profile.models.model_copy(update={"student": "nowhere.onnx"})})
+    assert "cannot be read" in decayed(check_profile(missing, str(measured), 3.0, 1))[0].note
+
+
+def test_a_profile_by_hand_cannot_be_checked() -> None:
+    published = MODELS.parent / "profiles/cifar10c-fog.toml"
+    with pytest.raises(ProfileError, match="does not say what it was measured on"):
+        check_profile(Profile.load(published), str(published))
+
+
+def test_a_teacher_worse_than_its_student_is_warned_of_with_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The student labels for the teacher: pseudo-labels that can only harm."""
+    torch = pytest.importorskip("torch")
+    worse = load_network(TEACHER, "teacher", 10)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        worse.head.weight += 2 * worse.head.weight.std() * torch.randn_like(worse.head.weight)
+    path = tmp_path / "teacher.safetensors"
+    save_network(worse, path)
+    plan = replace(SMALL, teacher=path, corruptions=("gaussian_blur",), ratios=(0.0, 0.5, 1.0), jobs=1)
+    monkeypatch.setattr(measurement, "REPEATS", 1)
+    with pytest.warns(UserWarning, match=r"the teacher is worse .* clean images \(\d+\.\d% against 9\d\.\d%\)"):
+        calibrate(plan, tmp_path / "profile.toml")
+
+
+def test_a_profile_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "digits.toml"
     target.mkdir()
     with pytest.raises(OSError, match="directory"):
@@ -54,15 +212,16 @@ def test_a_profile_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
-def test_the_shipped_profile_belongs_to_the_shipped_weights():
+def test_the_shipped_profile_belongs_to_the_shipped_weights() -> None:
     facts = Profile.load(MODELS.parent / "profiles/digits.toml").provenance
     assert facts["student_sha256"] == sha256(STUDENT)
     assert facts["teacher_sha256"] == sha256(TEACHER)
     assert sum(path.stat().st_size for path in MODELS.iterdir()) <= 6e6
 
 
-def test_pretraining_learns_and_repeats_itself():
-    networks = [pretrain(digits(), "student", seed=3, epochs=1) for _ in range(2)]
+def test_pretraining_learns_and_repeats_itself() -> None:
+    recipe = replace(recipe_for("digits"), epochs=1)
+    networks = [pretrain(digits(), "student", 3, recipe) for _ in range(2)]
     first, second = (network.state_dict() for network in networks)
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert any(
@@ -71,20 +230,42 @@ def test_pretraining_learns_and_repeats_itself():
     )
 
 
-def test_training_the_pair_tells_how_far_both_together_are(tmp_path, monkeypatch):
-    def pretrained(dataset, role, seed, epochs, progress):
-        for part in (0.5, 1.0):
-            progress(part)
-        return load_network(MODELS / f"digits-{role}.safetensors", role, 10)
+def test_interrupted_pretraining_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(3, 1e-3, mirrored=True, corruptions=("fog",))
+    few = replace(digits(), pretraining=digits().pretraining[:128])
+    whole = pretrain(few, "teacher", 1, recipe).state_dict()
+    kept, real = tmp_path / "kept", pretraining._keep
 
-    monkeypatch.setattr("orric.calibration.pretraining.pretrain", pretrained)
-    told = []
-    pretrain_pair("digits", tmp_path, told.append)
-    assert told == [0.25, 0.5, 0.75, 1.0]
-    assert {path.name for path in tmp_path.iterdir()} == {STUDENT.name, TEACHER.name}
+    def interrupted(path, conditions, epochs, *rest):
+        real(path, conditions, epochs, *rest)
+        if epochs == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "_keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(few, "teacher", 1, recipe, kept=kept)
+    monkeypatch.setattr(pretraining, "_keep", real)
+    assert kept.read_bytes().startswith(b"2\n")
+    again = pretrain(few, "teacher", 1, recipe, kept=kept).state_dict()
+    assert all(np.array_equal(whole[name], again[name]) for name in whole)
+    kept.write_bytes(kept.read_bytes()[:500])
+    anew = pretrain(few, "teacher", 1, recipe, kept=kept).state_dict()
+    assert all(np.array_equal(whole[name], anew[name]) for name in whole)
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_training_several_tells_how_far_they_are_and_leaves_weights_only(tmp_path: Path) -> None:
+    recipe, told = replace(recipe_for("digits"), epochs=1), []
+    work = [
+        pretraining.Training("digits", None, role, tmp_path / f"{role}.safetensors", recipe, images=64)
+        for role in ("student", "teacher")
+    ]
+    pretrain_all(work, 1, told.append)
+    assert told == [0.5, 1.0]
+    assert {path.name for path in tmp_path.iterdir()} == {"student.safetensors", "teacher.safetensors"}
+    load_network(tmp_path / "student.safetensors", "student", 10)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="does not hold the student's weights"):
         load_network(TEACHER, "student", 10)
     (tmp_path / "noise.safetensors").write_bytes(b"noise")
@@ -92,3 +273,19 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_network(tmp_path / "noise.safetensors", "student", 10)
     save_network(load_network(STUDENT, "student", 10), tmp_path / "copy.safetensors")
     load_network(tmp_path / "copy.safetensors", "student", 10)
+
+
+def test_corruptions_go_by_their_names_and_groups() -> None:
+    assert set(named_corruptions(["noise", "blur", "weather", "digital"])) == set(CORRUPTIONS)
+    assert named_corruptions(["fog", "fog"]) == ("fog",)
+    with pytest.raises(CalibrationError, match="did you mean 'weather'"):
+        named_corruptions(["wether"])
+
+
+def test_training_is_part_of_the_profile(tmp_path: Path) -> None:
+    shipped = Profile.load(MODELS.parent / "profiles/digits.toml")
+    other = shipped.model_copy(update={"training": Training(optimizer="adam", learning_rate=1e-3, refresh=False)})
+    other.save(tmp_path / "other.toml")
+    assert Profile.load(tmp_path / "other.toml").training == other.training
+    shipped.save(tmp_path / "same.toml")
+    assert "[training]" not in (tmp_path / "same.toml").read_text()

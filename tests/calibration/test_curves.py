@@ -9,7 +9,7 @@ from orric.calibration.curves import chosen_memory, described, fitted_curves, pr
 from orric.calibration.learning_run import CLEAN, VARIED, LearningRun, Plan
 from orric.drift import SEVERITIES
 from orric.exceptions import CalibrationError
-from orric.learning import Exponential, LearningExtent
+from orric.learning import UNIFORM, Exponential, LearningExtent
 
 SLOTS, RATIOS = 50, (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 LEVELS = np.repeat(SEVERITIES, SLOTS // len(SEVERITIES))
@@ -21,7 +21,7 @@ def truth(corruption: str, severity: int) -> Exponential:
 
 
 def learning_run(
-    corruption: str, ratio: float | str, seed: int, memory: LearningExtent = LearningExtent(), noise: float = 0.0
+    corruption: str, ratio: float | str, seed: int, memory: LearningExtent = UNIFORM, noise: float = 0.0
 ) -> LearningRun:
     """Make a run that follows the true curves under a memory."""
     plan = Plan(ratio)
@@ -33,7 +33,7 @@ def learning_run(
     return LearningRun(corruption, seed, plan, ratios, LEVELS, {"32px": accuracies}, "32px")
 
 
-def runs(memory: LearningExtent = LearningExtent(), noise: float = 0.0) -> list[LearningRun]:
+def runs(memory: LearningExtent = UNIFORM, noise: float = 0.0) -> list[LearningRun]:
     """Make the runs of a calibration."""
     plans = [*RATIOS, *VARIED]
     return [learning_run(c, ratio, seed, memory, noise) for c in ("fog", "frost") for seed in (1, 2) for ratio in plans]
@@ -77,8 +77,8 @@ def test_the_slope_floor_is_below_the_slope_the_further_the_more_noise() -> None
 
 def test_a_flat_curve_is_floored_and_says_so() -> None:
     flat = [
-        LearningRun(run.corruption, run.seed, run.plan, run.ratios, run.severities, {"32px": np.full(SLOTS, 0.7)}, "32px")
-        for run in runs()
+        LearningRun(one.corruption, one.seed, one.plan, one.ratios, LEVELS, {"32px": np.full(SLOTS, 0.7)}, "32px")
+        for one in runs()
     ]
     curves = fitted_curves(flat, 1)
     assert curves.floored
