@@ -11,9 +11,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from orric.calibration import measurement
+from orric.calibration import measurement, pretraining
 from orric.calibration import plan as planning
-from orric.calibration import pretraining
 from orric.calibration.calibrate import calibrate, finished
 from orric.calibration.check import check_profile, decayed
 from orric.calibration.learning_run import VARIED, Assignment, Plan, learning_runs

@@ -1,0 +1,152 @@
+"""Report how far simulated latencies are off a real server that shares a core with real retraining.
+
+usage: python tests/benchmarks/latency.py [--seconds 10] [--repeats 3]      (about ten minutes; leave the machine alone)
+
+On one core a server runs the digits student in ONNX Runtime, request by request or in batches, and a trainer labels,
+trains and swaps without end; they take turns in rounds of 100 ms. Requests come at random times, the same in every run.
+The simulator gets the profile's batch latency and loss per turn, measured just before, and the same times of arrival.
+The levels differ in the server's share of the core, in its load and in the size of batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import orric
+from orric.allocators.base import Slot
+from orric.allocators.streams import MultiStreamAllocator
+from orric.calibration.colocation import Requests, Served, Turns, colocated, cores
+from orric.calibration.measurement import Colocation, colocation, latencies
+from orric.configuration import Allocation, StreamAllocation
+from orric.profile import Profile
+from orric.records import Observation
+from orric.retraining.models import exported
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUND_S, INFERENCE = 0.1, "32px"
+TARGET, SPREADS = 0.10, 2.0
+QUANTILES = (0.5, 0.99)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of load: requests per second are `load` of what the server's share can do in full batches."""
+
+    share: float
+    load: float
+    most: int
+
+
+LEVELS = tuple(Level(share, load, most) for most in (1, 16) for share in (0.5, 0.8) for load in (0.2, 0.5, 0.7, 0.85))
+
+
+class FixedShares(MultiStreamAllocator):
+    """Give serving a share, and retraining the rest."""
+
+    name = "fixed-shares"
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def decide(self, slot: Slot) -> Allocation:
+        one = StreamAllocation("5%", INFERENCE, inference_share=self.share, retraining_share=1 - self.share)
+        return Allocation((one,), "as told")
+
+    def observe(self, record: Observation) -> None:
+        """Nothing changes the shares."""
+
+
+def simulated(profile: Profile, level: Level, arrivals_s: np.ndarray, seconds: float) -> np.ndarray:
+    """Return the latencies of the requests in the simulator, in seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        profile.save(here / "profile.toml")
+        # Retraining takes the samples of the slot before, so there is one, with a request.
+        times = np.concatenate([[0.0], seconds + arrivals_s])
+        (here / "arrivals.csv").write_text("arrival_s\n" + "\n".join(f"{time:.9f}" for time in times) + "\n")
+        (here / "scenario.toml").write_text(f"""
+format = 1
+name = "level"
+slots = 2
+slot_s = {seconds}
+allocators = ["orric"]
+[[gpu]]
+macs_per_s = {1e3 * profile.device.macs_per_s}
+budget = {{ kind = "constant", fraction = 1.0 }}
+sharing = {{ model = "time-slice", round_s = {ROUND_S}, switch_s = {profile.colocation.switch_s} }}
+[[stream]]
+name = "requests"
+profile = "profile.toml"
+requests = {{ timestamps = "arrivals.csv" }}
+arrivals = "timestamps"
+batch = {{ most = {level.most} }}
+""")
+        scenario = orric.load_scenario(here / "scenario.toml")
+        # The budget is ample, so that only shares and batch latencies say how fast the server is.
+        result = orric.simulate(scenario, FixedShares(level.share), seed=1, record=True)
+    windows = result.request_times["requests"]
+    arrived, _, finished = np.concatenate([window.times_s for window in windows]).T
+    there = arrived >= seconds
+    return np.asarray(finished[there] - arrived[there])
+
+
+def main() -> None:
+    """Measure, simulate, compare."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a run [10]")
+    parser.add_argument("--repeats", type=int, default=3, help="real runs of a level [3]")
+    asked = parser.parse_args()
+    if len(cores()) < 2:
+        sys.exit("latency: two cores are needed, one for whoever keeps the time")
+    profile = Profile.load(ROOT / "traces/profiles/digits.toml")
+    assert profile.models is not None
+    served = Served(exported(profile.beside(profile.models.student), "student", 10), 32)
+    (one,), beside = latencies(profile, [served]), colocation(profile, served)
+    lost_us = 1e6 * beside.switch_s
+    print(f"batch of b: {1e6 * one.fixed_s:.1f} + b x {1e6 * one.each_s:.1f} us; lost per turn {lost_us:.0f} us")
+    # The simulated GPU is a thousand times the device, so its latencies are given a thousand times as long.
+    batch = one.table(INFERENCE).model_copy(update={"fixed_s": 1e3 * one.fixed_s, "each_s": 1e3 * one.each_s})
+    profile = profile.model_copy(
+        update={"batch_latency": (batch,), "colocation": Colocation(slowdown=1.0, switch_s=beside.switch_s)}
+    )
+    print(
+        f"{'batch':>6}{'share':>7}{'load':>6}{'per s':>9}"
+        + f"{'p50 ms':>9}{'sim':>9}{'error':>8}"
+        + f"{'p99 ms':>9}{'sim':>9}{'error':>8}{'allowed':>9}"
+    )
+    errors, missed = [], 0
+    with colocated(profile, [served], beside=True) as server:
+        for number, level in enumerate(LEVELS):
+            capacity = level.share * level.most / (one.fixed_s + level.most * one.each_s)
+            rate, rng = level.load * capacity, np.random.default_rng([1, number])
+            arrivals_s = np.sort(rng.uniform(0, 0.98 * asked.seconds, int(rate * 0.98 * asked.seconds)))
+            real = []
+            for _ in range(asked.repeats):
+                done = server.run(Requests(arrivals_s, level.most), Turns(ROUND_S, level.share))
+                real.append(np.quantile(done - arrivals_s, QUANTILES))
+            found = np.quantile(simulated(profile, level, arrivals_s, asked.seconds), QUANTILES)
+            middle, spread = np.median(real, axis=0), np.ptp(real, axis=0) / np.median(real, axis=0)
+            error = found / middle - 1
+            allowed = max(TARGET, SPREADS * float(spread[1]))
+            errors.append(abs(error[0]))
+            missed += abs(error[1]) > allowed
+            print(
+                f"{level.most:6}{level.share:7.2f}{level.load:6.2f}{rate:9.0f}"
+                f"{1e3 * middle[0]:9.2f}{1e3 * found[0]:9.2f}{100 * error[0]:+7.1f}%"
+                f"{1e3 * middle[1]:9.2f}{1e3 * found[1]:9.2f}{100 * error[1]:+7.1f}%{100 * allowed:8.1f}%",
+                flush=True,
+            )
+    print(
+        f"p50: median error {100 * np.median(errors):.1f} % (target {100 * TARGET:.0f}); p99: {len(LEVELS) - missed} "
+        f"of {len(LEVELS)} levels within the larger of 10 % and twice the spread of real runs"
+    )
+
+
+if __name__ == "__main__":
+    main()
