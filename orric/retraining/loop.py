@@ -42,7 +42,7 @@ class Student:
         self.swaps, self.largest_difference = 0, 0.0
         classes = len(self.dataset.classes)
         student, teacher = profile.beside(models.student), profile.beside(models.teacher)
-        self._student = ServedNetwork.load(student, "student", classes)
+        self._student = ServedNetwork.load(student, "student", classes, self.resolutions_px)
         self._optimizer = optimizer_for(self._student.network)
         self._serving = open_session(self._student.model.SerializeToString())
         self._teacher = open_session(exported(teacher, "teacher", classes))
