@@ -43,7 +43,7 @@ class Student:
         self.swaps, self.largest_difference = 0, 0.0
         classes = len(self.dataset.classes)
         student, teacher = profile.beside(models.student), profile.beside(models.teacher)
-        self._student = ServedNetwork.load(student, "student", classes)
+        self._student = ServedNetwork.load(student, "student", classes, self.resolutions_px)
         self._training = profile.training
         self._optimizer = optimizer_for(self._student.network, profile.training)
         self._serving = open_session(self._student.model.SerializeToString())

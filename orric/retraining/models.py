@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,7 @@ from orric.exceptions import CalibrationError, ProfileError, nearest
 from orric.vision.blocks import folded_weights
 from orric.vision.networks import NETWORKS, ROLES
 from orric.vision.onnx_export import export, replace
-from orric.vision.onnx_models import load_onnx, load_onnx_network
+from orric.vision.onnx_models import PROBED_PX, load_onnx, load_onnx_network
 from orric.vision.onnx_network import OnnxNetwork
 
 ARCHITECTURE = "architecture"
@@ -146,10 +147,17 @@ class ServedNetwork:
     model: onnx.ModelProto
 
     @classmethod
-    def load(cls, path: Path, role: str, classes: int) -> ServedNetwork:
-        """Load a student or teacher of either kind; see `load_network`."""
+    def load(cls, path: Path, role: str, classes: int, resolutions_px: Sequence[int] = PROBED_PX) -> ServedNetwork:
+        """Load a student or teacher of either kind; see `load_network`.
+
+        Args:
+            path: The model or the weights.
+            role: "student" or "teacher".
+            classes: Number of classes.
+            resolutions_px: Sides of the square images that a user's model must take.
+        """
         if is_onnx(path):
-            return cls(*load_onnx_network(path, role, classes))
+            return cls(*load_onnx_network(path, role, classes, resolutions_px))
         return cls(load_network(path, role, classes), onnx.load_from_string(exported(path, role, classes)))
 
     @property

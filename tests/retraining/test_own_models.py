@@ -163,6 +163,14 @@ def test_a_missing_own_model_is_told_in_one_line(role, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_an_own_student_must_take_the_resolutions_of_its_profile(tmp_path):
+    path = saved(exported_whole(built("inverted residual"), axes={0: "batch"}), tmp_path / "fixed.onnx")
+    profile = profile_with(student=path)
+    models = profile.models.model_copy(update={"resolution_px": {"small": 16, "large": 40}})
+    with pytest.raises(orric.ProfileError, match=r"32 x 32 pixels only, and 16, 32, 40 are wanted"):
+        Student(profile.model_copy(update={"models": models}))
+
+
 def test_the_published_student_runs_the_loop(tmp_path, monkeypatch):
     monkeypatch.setenv("ORRIC_CACHE", str(tmp_path))
     torch.manual_seed(2)
