@@ -119,6 +119,7 @@ class Training(Section):
         batch: Samples of a step at most.
         epochs: Passes over the sampled part of a slot's samples.
         refresh: Whether the batch-norm statistics are taken anew from the samples after the steps.
+        device: Where the steps are taken, "cpu" (on one thread) or "cuda".
     """
 
     error: ClassVar[type[OrricError]] = ProfileError
@@ -128,6 +129,7 @@ class Training(Section):
     batch: Count = 8
     epochs: Count = 1
     refresh: bool = True
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class Colocation(Section):

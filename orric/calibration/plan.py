@@ -10,7 +10,7 @@ from typing import Any
 from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.learning_run import CLEAN, VARIED, Assignment, LearningRun, Plan, learning_runs
 from orric.calibration.pretraining import RESOLUTIONS_PX
-from orric.exceptions import CalibrationError, nearest
+from orric.exceptions import ScenarioError, nearest
 from orric.profile import Profile, Training
 from orric.vision.corruptions import CORRUPTIONS
 from orric.workers import in_parallel
@@ -98,7 +98,7 @@ def named_corruptions(names: Sequence[str]) -> tuple[str, ...]:
     """Return corruptions by their names and those of groups, each once, in order.
 
     Raises:
-        CalibrationError: A name is unknown.
+        ScenarioError: A name is unknown.
 
     >>> named_corruptions(["fog", "noise"])
     ('fog', 'gaussian_noise', 'shot_noise', 'impulse_noise', 'speckle_noise')
@@ -106,7 +106,7 @@ def named_corruptions(names: Sequence[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in names:
         if name not in GROUPS and name not in CORRUPTIONS:
-            raise CalibrationError("corruptions", f"{name!r} is unknown", nearest(name, [*GROUPS, *CORRUPTIONS]))
+            raise ScenarioError("corruptions", f"{name!r} is unknown", nearest(name, [*GROUPS, *CORRUPTIONS]))
         found |= dict.fromkeys(GROUPS.get(name, (name,)))
     return tuple(found)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,7 +161,7 @@ def calibrate(
     demand_writable(target, "--output")
     load_dataset(dataset, data)
     remains = f"no profile was written{_kept(target)}; {RESUMES}"
-    with interruptible(remains), progress_bars() as progress, _told_warnings():
+    with interruptible(remains), progress_bars() as progress, _warnings_told():
         if pretrain:
             bar = progress.add_task("training student and teacher", total=1.0)
             pretrain_pair(
@@ -183,6 +186,7 @@ def calibrate(
                 "validation_error_of_streams_mean",
                 "validation_error_of_streams_worst",
             )
+            if key in profile.provenance
         },
     }
     _print_facts(facts, as_json)
@@ -207,16 +211,13 @@ def _shown(progress: Any) -> Callable[[str, float], None]:
     return lambda what, part: progress.update(bar, completed=part, description=what)
 
 
-class _told_warnings(warnings.catch_warnings[Any]):  # noqa: N801 (used like a function)
+@contextmanager
+def _warnings_told() -> Iterator[None]:
     """Tell warnings in one line each, on standard error."""
-
-    def __enter__(self) -> Any:
-        import sys
-
-        found = super().__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *_: print(f"orric: warning: {message}", file=sys.stderr)
-        return found
+        yield
 
 
 def _table(

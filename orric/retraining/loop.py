@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from orric.exceptions import ProfileError
 from orric.profile import Profile
 from orric.retraining.models import ServedNetwork, exported
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
@@ -45,6 +46,9 @@ class Student:
         student, teacher = profile.beside(models.student), profile.beside(models.teacher)
         self._student = ServedNetwork.load(student, "student", classes, self.resolutions_px)
         self._training = profile.training
+        if profile.training.device == "cuda" and not torch.cuda.is_available():
+            raise ProfileError("training.device", 'is "cuda" and there is no such device', 'set it to "cpu"')
+        self._student.network.to(profile.training.device)
         self._optimizer = optimizer_for(self._student.network, profile.training)
         self._serving = open_session(self._student.model.SerializeToString())
         self._teacher = open_session(exported(teacher, "teacher", classes))
@@ -87,12 +91,13 @@ class Student:
         if labels is None:
             labels = self.label(images)
         agreement = float((self.classify(images, FULL_PX) == labels).mean())
-        inputs, network = torch.from_numpy(to_input(images, FULL_PX)), self._student.network
+        network, device = self._student.network, self._training.device
+        inputs = torch.from_numpy(to_input(images, FULL_PX)).to(device)
         if too_few(network, inputs):
             return agreement
         with single_threaded():
             if self.update == "weights":
-                train(network, self._optimizer, inputs, torch.from_numpy(labels), rng, self._training)
+                train(network, self._optimizer, inputs, torch.from_numpy(labels).to(device), rng, self._training)
             else:
                 refresh_statistics(network, inputs)
         staged = open_session(self._student.replaced())

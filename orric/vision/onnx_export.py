@@ -94,7 +94,7 @@ def replace(model: onnx.ModelProto, weights: Mapping[str, Tensor]) -> None:
                 f"expected {tuple(values.shape)}",
             )
     for name, values in weights.items():
-        array = np.ascontiguousarray(values.detach().numpy())
+        array = np.ascontiguousarray(values.detach().cpu().numpy())
         initializers[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
 
 
@@ -146,8 +146,9 @@ def check_equal(
 
 def outputs_of(network: nn.Module, inputs: Array) -> Array:
     """Return what torch gives for inputs of shape (n, 3, height, width)."""
+    device = next((values.device for values in network.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        outputs: Array = network(torch.from_numpy(inputs)).numpy()
+        outputs: Array = network(torch.from_numpy(inputs).to(device)).cpu().numpy()
     return outputs
 
 

@@ -18,7 +18,7 @@ from orric.calibration.check import check_profile, decayed
 from orric.calibration.learning_run import VARIED, Assignment, Plan, learning_runs
 from orric.calibration.plan import Calibration, named_corruptions
 from orric.calibration.pretraining import Recipe, pretrain, pretrain_all, recipe_for
-from orric.exceptions import CalibrationError, ProfileError
+from orric.exceptions import ProfileError, ScenarioError
 from orric.profile import Profile, Training
 from orric.retraining.models import load_network, save_network, sha256
 from orric.vision.corruptions import CORRUPTIONS
@@ -277,7 +277,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_corruptions_go_by_their_names_and_groups() -> None:
     assert set(named_corruptions(["noise", "blur", "weather", "digital"])) == set(CORRUPTIONS)
     assert named_corruptions(["fog", "fog"]) == ("fog",)
-    with pytest.raises(CalibrationError, match="did you mean 'weather'"):
+    with pytest.raises(ScenarioError, match="did you mean 'weather'"):
         named_corruptions(["wether"])
 
 

@@ -373,35 +373,6 @@ def test_an_interrupted_run_keeps_the_earlier_result(orric, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_table_is_added_to_a_profile(orric, tmp_path, monkeypatch):
-    pytest.importorskip("torch")
-
-    def with_table(profile, where, output, *unused):
-        return profile.model_copy(update={"name": f"{profile.name} from {Path(where).name} to {output}"})
-
-    monkeypatch.setattr("orric.calibration.table.with_table", with_table)
-    monkeypatch.chdir(tmp_path)
-    digits = ROOT / "traces/profiles/digits.toml"
-    status, out, err = orric("calibrate", "--table-of", digits, "--json")
-    assert status == 0, err
-    assert json.loads(out) == {"profile": "digits-table.toml", "table_entries": 104, "samples_per_entry": 4000}
-    assert 'name = "digits from digits.toml to digits-table.toml"' in (tmp_path / "digits-table.toml").read_text()
-
-
-def test_an_interrupted_calibration_says_what_it_leaves(orric, tmp_path, monkeypatch):
-    pytest.importorskip("torch")
-    target = tmp_path / "digits.toml"
-    monkeypatch.setattr("orric.calibration.calibrate.calibrate", interrupt)
-    told = "orric: interrupted; no profile was written\n"
-    assert orric("calibrate", "--output", target) == (130, "", told)
-    assert not target.exists()
-    target.write_text("earlier")
-    monkeypatch.setattr("orric.calibration.pretraining.pretrain_pair", interrupt)
-    told = f"no profile was written, and the earlier {target} is kept; the weights in traces/models may be new ones\n"
-    assert orric("calibrate", "--output", target, "--pretrain") == (130, "", f"orric: interrupted; {told}")
-    assert target.read_text() == "earlier"
-
-
 def test_an_interrupted_command_without_remains_ends_in_one_line(orric, trace, monkeypatch):
     monkeypatch.setattr("orric.slot_model.StreamTask.of", interrupt)
     assert orric("evaluate", "--profile", FOG, "--trace", trace) == (130, "", "orric: interrupted\n")
@@ -491,9 +462,6 @@ def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
         (["run", TABLE3, "--seed", 2**63], f"{2**63 - 1}"),
         (["run", TABLE3, "--accuracy", "cruve"], "'curve', 'table', 'onnx'"),
         (["run", TABLE3, "--accuracy", "table"], "no [[table]] entry for 'fog' of severity 1"),
-        (["calibrate", "--table-of", "nowhere.toml"], "nowhere.toml: no such file"),
-        (["calibrate", "--table-of", FOG], "has no [models] to measure"),
-        (["calibrate", "--table-of", FOG, "--pretrain"], "give one of them"),
         (["run", TABLE3, "--jobs"], "see orric --help"),
         (["run", TABLE3, "--jobs", "two\nlines"], "see orric run --help"),
         (["evluate"], "'evluate'"),
@@ -503,11 +471,6 @@ def test_bad_scenarios_get_one_line_and_status_2(orric, tmp_path, kind):
         (["evaluate", "--scenario", TABLE3, "--allocator", "student"], "did you mean 'student-only'"),
         (["evaluate", "--scenario", TABLE3, "--allocator", "teacher-only"], "reference line, not an allocator"),
         (["evaluate", "--scenario", TABLE3, "--allocator", "batch-norm-only"], 'references = ["batch-norm-only"]'),
-        (["calibrate", "--dataset", "digit"], "did you mean 'digits'"),
-        (["calibrate", "--models", "nowhere", "--output", "x.toml"], "digits-student.safetensors: no such file"),
-        (["calibrate", "--output", "nowhere/x.toml"], "cannot be written"),
-        (["calibrate", "--output", "/proc/x.toml"], "cannot be written"),
-        (["calibrate", "--output", "."], "is a folder"),
     ],
 )
 def test_unusable_options_get_one_line_and_status_2(orric, tmp_path, monkeypatch, arguments, expected):

@@ -250,7 +250,7 @@ def test_classes_of_a_slot_follow_its_mix(profile: orric.Profile) -> None:
     assert drift.label_mix is not None
     for slot, mix in enumerate(drift.label_mix, start=1):
         model.arrive(slot, count)
-        images, labels = model._waiting.pop()
+        images, labels, _ = model._waiting.pop()
         found = np.bincount(labels, minlength=10)
         assert (abs(found - count * mix) <= 5 * np.sqrt(count * mix * (1 - mix))).all()
         expected = drifted(load_dataset("digits"), 1, slot, count, "fog" if slot <= 3 else "contrast", 4, mix)

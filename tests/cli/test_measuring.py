@@ -1,0 +1,180 @@
+"""The command `calibrate`: its jobs, what it leaves, and unusable options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import onnx
+from onnx import TensorProto, helper
+
+from orric.calibration.check import Finding
+from orric.profile import Profile, Training
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS, FOG = ROOT / "traces/profiles/digits.toml", ROOT / "traces/profiles/cifar10c-fog.toml"
+TABLE3 = ROOT / "simulations/table3-fog.toml"
+
+
+def interrupt(*arguments, **settings):
+    raise KeyboardInterrupt
+
+
+def test_a_table_is_added_to_a_profile(orric, tmp_path, monkeypatch):
+    def with_table(profile, where, output, *unused):
+        return profile.model_copy(update={"name": f"{profile.name} from {Path(where).name} to {output}"})
+
+    monkeypatch.setattr("orric.calibration.table.with_table", with_table)
+    monkeypatch.chdir(tmp_path)
+    status, out, err = orric("calibrate", "--table-of", DIGITS, "--json")
+    assert status == 0, err
+    assert json.loads(out) == {"profile": "digits-table.toml", "table_entries": 104, "samples_per_entry": 4000}
+    assert 'name = "digits from digits.toml to digits-table.toml"' in (tmp_path / "digits-table.toml").read_text()
+
+
+def test_options_become_the_plan(orric, tmp_path, monkeypatch):
+    asked = []
+
+    def calibrate(plan, output, progress):
+        asked.append(plan)
+        return Profile.load(DIGITS)
+
+    monkeypatch.setattr("orric.calibration.calibrate.calibrate", calibrate)
+    monkeypatch.chdir(tmp_path)
+    options = ["--corruptions", "fog,noise", "--ratios", "1,0,0.25", "--name", "mine", "--seeds", "3", "--slots", "20"]
+    options += [
+        "--optimizer",
+        "adam",
+        "--learning-rate",
+        "0.001",
+        "--batch",
+        "16",
+        "--epochs",
+        "2",
+        "--keep-statistics",
+    ]
+    status, _, err = orric("calibrate", "--student", "s.onnx", *options, "--json")
+    assert status == 0, err
+    (plan,) = asked
+    assert plan.corruptions == ("fog", "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
+    assert (plan.ratios, plan.seeds, plan.slots, plan.name) == ((0.0, 0.25, 1.0), (1, 2, 3), 20, "mine")
+    assert plan.training == Training(optimizer="adam", learning_rate=0.001, batch=16, epochs=2, refresh=False)
+    assert str(plan.student) == "s.onnx"
+    assert plan.teacher.name == "digits-teacher.safetensors"
+
+
+def test_an_interrupted_calibration_says_what_it_leaves(orric, tmp_path, monkeypatch):
+    target = tmp_path / "digits.toml"
+    monkeypatch.setattr("orric.calibration.calibrate.calibrate", interrupt)
+    rest = "what was measured is kept, and the same command goes on from there\n"
+    told = f"orric: interrupted; no profile was written; {rest}"
+    assert orric("calibrate", "--output", target) == (130, "", told)
+    assert not target.exists()
+    target.write_text("earlier")
+    monkeypatch.setattr("orric.calibration.pretraining.pretrain_pair", interrupt)
+    told = f"no profile was written, and the earlier {target} is kept; {rest}"
+    assert orric("calibrate", "--output", target, "--pretrain") == (130, "", f"orric: interrupted; {told}")
+    assert target.read_text() == "earlier"
+
+
+def test_a_check_tells_what_has_decayed_and_by_how_much(orric, monkeypatch):
+    found = [
+        Finding("MACs, 32px", 2.8, 2.8, "M", "none", True),
+        Finding("latency per image, 32px", 40.0, 90.0, "us", "30 %", False),
+        Finding("student's file", "abc", "missing", "", "none", False, "nowhere cannot be read"),
+    ]
+    monkeypatch.setattr("orric.calibration.check.check_profile", lambda *arguments: found)
+    status, out, _ = orric("calibrate", "--check", DIGITS)
+    assert status == 1
+    assert "has decayed in 2 of 3 numbers: latency per image, 32px (+125.0 %), student's file (changed)" in out
+    assert "student's file: nowhere cannot be read" in out
+    status, out, _ = orric("calibrate", "--check", DIGITS, "--json")
+    answer = json.loads(out)
+    assert (status, answer["decayed"]) == (1, True)
+    assert answer["findings"][1]["change"] == "+125.0 %"
+    found[1:] = []
+    status, out, _ = orric("calibrate", "--check", DIGITS)
+    assert status == 0
+    assert "holds: 1 numbers were looked at" in out
+
+
+def test_warnings_are_one_line_on_standard_error(orric, tmp_path, monkeypatch):
+    import warnings
+
+    def calibrate(plan, output, progress):
+        warnings.warn("the teacher is worse", stacklevel=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orric.calibration.calibrate.calibrate", calibrate)
+    _, _, err = orric("calibrate", "--output", tmp_path / "x.toml")
+    assert err.startswith("orric: warning: the teacher is worse\n")
+
+
+def linear(path, shape, dims, outputs=1):
+    """Write an ONNX model that flattens its input and multiplies it."""
+    weight = np.ones((int(np.prod([3, 32, 32])), 10), np.float32)
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, dims)],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+
+
+def test_models_that_cannot_be_used_get_one_line_and_status_2(orric, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cases = {"fixed": ["n", 3, 32, 32], "sound": ["n", 1, 16000], "grey": ["n", 1, "h", "w"]}
+    for name, shape in cases.items():
+        linear(tmp_path / f"{name}.onnx", shape, ["n", 10])
+    (tmp_path / "cut.onnx").write_bytes((tmp_path / "fixed.onnx").read_bytes()[:500])
+    for name in [*cases, "cut", "missing"]:
+        status, out, err = orric("calibrate", "--student", f"{name}.onnx", "--output", "x.toml")
+        assert (status, out) == (2, ""), (name, err)
+        assert err.startswith(f"orric: {name}.onnx"), err
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "x.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["calibrate", "--table-of", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["calibrate", "--table-of", FOG], "has no [models] to measure"),
+        (["calibrate", "--table-of", FOG, "--pretrain"], "give one of them"),
+        (["calibrate", "--dataset", "digit"], "did you mean 'digits'"),
+        (["calibrate", "--models", "nowhere", "--output", "x.toml"], "digits-student.safetensors: no such file"),
+        (["calibrate", "--output", "nowhere/x.toml"], "cannot be written"),
+        (["calibrate", "--output", "/proc/x.toml"], "cannot be written"),
+        (["calibrate", "--output", "."], "is a folder"),
+        (["calibrate", "--corruptions", "fogg"], "did you mean 'fog'"),
+        (["calibrate", "--ratios", "0,1"], "give three or more numbers from 0 to 1"),
+        (["calibrate", "--ratios", "a,b,c"], "give three or more numbers"),
+        (["calibrate", "--ratios", "0.1,0.2,1"], "0 among them"),
+        (["calibrate", "--learning-rate", "-1"], "learning_rate"),
+        (["calibrate", "--dataset", "cifar10", "--data", "nowhere"], "nowhere"),
+        (["calibrate", "--dataset", "cifar10"], "give --data FOLDER or set ORRIC_DATA"),
+        (["calibrate", "--check", FOG], "does not say what it was measured on"),
+        (["calibrate", "--check", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["calibrate", "--check", DIGITS, "--table-of", DIGITS], "give one of them"),
+        (["calibrate", "--compare-corruptions", "nowhere"], "nowhere"),
+        (["run", TABLE3, "--paired"], "names no [models]"),
+        (["run", TABLE3, "--paired", "--accuracy", "curve"], "leave --accuracy out"),
+    ],
+)
+def test_unusable_options_get_one_line_and_status_2(orric, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ORRIC_DATA", raising=False)
+    status, out, err = orric(*arguments)
+    assert (status, out) == (2, ""), err
+    assert expected in err
+    assert len([line for line in err.splitlines() if line.strip()]) == 1
+    assert list(tmp_path.iterdir()) == []
