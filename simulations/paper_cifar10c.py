@@ -8,8 +8,8 @@ under simulations/paper-cifar10c.toml, whose budgets are the published ones in p
 streams are kept in FOLDER-OF-RESULTS/runs.jsonl, so an interrupted run goes on from there. At the end: table.md and
 table.csv (in the layout of Table III, beside the published figures), summary.json and two figures.
 
-With networks of your own (orric calibrate --student ... --teacher ... --output PROFILES/cifar10-GROUP.toml for the
-groups noise, blur, weather and digital) give --profiles PROFILES.
+With other networks (simulations/train_networks.py trains MobileNetV2 and ResNet50) give --profiles PROFILES, a folder
+of cifar10-GROUP.toml for the groups noise, blur, weather and digital; --device cuda retrains on a GPU.
 """
 
 from __future__ import annotations
@@ -71,9 +71,12 @@ def scenario_for(corruption: str, profile: Profile) -> orric.Scenario:
     return drifting
 
 
-def streams(corruption: str, seed: int, lines: tuple[str, ...], folder: Path, data: Path | None) -> dict[str, Any]:
+def streams(
+    corruption: str, seed: int, lines: tuple[str, ...], folder: Path, data: Path | None, device: str
+) -> dict[str, Any]:
     """Run every line on one stream, and return its accuracies by severity in percent."""
     profile, shown, found = profile_for(corruption, folder, data), Shown(), {}
+    profile = profile.model_copy(update={"training": profile.training.model_copy(update={"device": device})})
     for line in lines:
         chosen = profile
         if line == CLEAN_TEACHER:
@@ -267,6 +270,7 @@ def main() -> None:
     parser.add_argument("--profiles", type=Path, default=HERE.parent / "traces/profiles", help="folder of profiles")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of images and budgets [3]")
     parser.add_argument("--corruptions", default="all", help="names by commas [all]")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where students are retrained [cpu]")
     parser.add_argument("--output", type=Path, default=Path("results/paper-cifar10c"), help="folder of results")
     parser.add_argument("--jobs", type=int, help="worker processes [as many as cores]")
     asked = parser.parse_args()
@@ -283,9 +287,10 @@ def main() -> None:
     runs = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     known = {(one["corruption"], one["seed"]) for one in runs}
     missing = [one for one in work if one not in known]
-    calls = [
-        (c, seed, EVERY_SEED + FIRST_SEED * (seed == 1), asked.profiles, asked.data) for c, seed in missing
-    ]  # fmt: skip
+    calls = []
+    for corruption, seed in missing:
+        lines = EVERY_SEED + FIRST_SEED * (seed == 1)
+        calls.append((corruption, seed, lines, asked.profiles, asked.data, asked.device))
     for number, (_, found) in enumerate(in_parallel(streams, calls, asked.jobs), start=1):
         runs.append(found)
         with kept.open("a") as file:
