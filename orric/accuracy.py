@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from orric.configuration import undominated
 from orric.exceptions import ProfileError
 from orric.learning import LearningCurve
@@ -155,8 +157,9 @@ class TableAccuracy(_Unsampled):
     """Accuracies measured for each drift and inference configuration, with the learning curve between them.
 
     With the frozen student's accuracy a, the fully retrained one's b, and the curve f of the drift:
-    a + (b - a) (f(x) - f(0)) / (f(A^T_max) - f(0)); a where the curve is flat. Where b was not measured, the curve's
-    own ratio a f(x) / f(0), at most 1.
+    a + (b - a) p(x) with the progress p(x) = (f(x) - f(0)) / (f(A^T_max) - f(0)); a where the curve is flat. Where
+    accuracies in between were measured, it goes straight from each to the next along p. Where b was not measured, the
+    curve's own ratio a f(x) / f(0), at most 1.
 
     Args:
         profile: With a table.
@@ -198,8 +201,14 @@ class TableAccuracy(_Unsampled):
         if entry.retrained is None:
             return min(entry.accuracy * now / start, 1.0) * count
         rise = float(curve(self._most)) - start
-        progress = (now - start) / rise if rise > 0 else 0.0
-        return (entry.accuracy + (entry.retrained - entry.accuracy) * progress) * count
+        if not rise > 0:
+            return entry.accuracy * count
+        progress = (now - start) / rise
+        if not entry.between:
+            return (entry.accuracy + (entry.retrained - entry.accuracy) * progress) * count
+        extents, accuracies = zip(*entry.between, strict=True)
+        places = [0.0, *((float(curve(extent)) - start) / rise for extent in extents), 1.0]
+        return float(np.interp(progress, places, [entry.accuracy, *accuracies, entry.retrained])) * count
 
     def _entry(self, slot: int, inference: str) -> TableEntry:
         corruption, severity = self._drifts[slot - 1]

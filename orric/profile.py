@@ -34,6 +34,8 @@ class TableEntry(Section):
         inference: Name of the inference configuration.
         accuracy: Of the student before any retraining (x = 0), in (0, 1].
         retrained: Of the student retrained as much as possible (x = A^T_max); None where it was not measured.
+        between: Learning extents between the two, ascending, and the accuracy at each. Retraining at one resolution
+            may harm another, so these need not rise.
     """
 
     error: ClassVar[type[OrricError]] = ProfileError
@@ -42,6 +44,16 @@ class TableEntry(Section):
     inference: Name
     accuracy: Annotated[float, Field(strict=True, gt=0, le=1)]
     retrained: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    between: tuple[tuple[Positive, Annotated[float, Field(strict=True, gt=0, le=1)]], ...] = ()
+
+    @model_validator(mode="after")
+    def _extents_ascend(self) -> TableEntry:
+        extents = [extent for extent, _ in self.between]
+        if extents != sorted(set(extents)):
+            raise ValueError("the extents in between do not ascend; sort them, each once")
+        if extents and self.retrained is None:
+            raise ValueError("there are extents in between and no accuracy retrained; give it")
+        return self
 
     @model_validator(mode="after")
     def _clean_is_named_so(self) -> TableEntry:
@@ -278,6 +290,9 @@ class Profile(Section):
                 )
                 raise ValueError(f"{found}; keep one of them")
             seen.add(key)
+            if entry.between and entry.between[-1][0] >= self.most_profit:
+                found = f"entry {number} of table has the extent {entry.between[-1][0]:g} in between"
+                raise ValueError(f"{found}; the largest profit is {self.most_profit:g}: stay below it")
         return self
 
     @property
@@ -378,6 +393,9 @@ class Profile(Section):
         for name in ("drift_curve", "table", "batch_latency"):
             if not table[name]:
                 del table[name]
+        for entry in table.get("table", ()):
+            if not entry["between"]:
+                del entry["between"]
         for name, default in (("swap", Swap()), ("training", Training())):
             if getattr(self, name) == default:
                 del table[name]

@@ -52,6 +52,27 @@ def test_table_by_hand(inference, extent, expected):
     assert model.serve(1, extent, inference, 40) == pytest.approx(40 * expected, abs=1e-10)
 
 
+def test_accuracies_in_between_are_met_and_may_fall():
+    bent = {**entry("i0", 0.3, 0.7), "between": ((0.25, 0.2), (0.5, 0.6))}
+    model = TableAccuracy(tabled(bent, *EVERY[1:]), ["fog"], [2])
+    for extent, expected in (
+        (0.0, 0.3),
+        (0.125, 0.25),
+        (0.25, 0.2),
+        (0.375, 0.4),
+        (0.5, 0.6),
+        (0.75, 0.65),
+        (1.0, 0.7),
+    ):
+        assert model.serve(1, extent, "i0", 1) == pytest.approx(expected, abs=1e-12)
+    steep = {"form": "exponential", "c": 0.8, "a": 0.4, "k": 5.0}
+    profile = build_profile(drift_curve=({**FOGGY, "curve": steep}, FLAT), table=(bent, *EVERY[1:]))
+    curved = TableAccuracy(profile, ["fog"], [2])
+    assert curved.serve(1, 0.25, "i0", 1) == pytest.approx(0.2, abs=1e-12)
+    halfway = -np.log((np.exp(-1.25) + np.exp(-2.5)) / 2) / 5  # where the curve itself is halfway from .25 to .5
+    assert curved.serve(1, float(halfway), "i0", 1) == pytest.approx(0.4, abs=1e-12)
+
+
 def test_agreement_is_that_of_a_teacher_who_is_right_independently():
     """Of the labelled samples, part f(x) times the teacher's accuracy agrees; with a seed, as chance has it."""
     profile = build_profile(drift_curve=(FOGGY, FLAT), teacher={"accuracy": 0.9, "cost_macs": 1e6})

@@ -74,8 +74,7 @@ class Calibration:
 
         What profits and the accuracy table rest on is measured at every resolution.
         """
-        everywhere = {min(self.ratios), self.fullest_ratio, *self.profit_ratios}
-        return (*(Plan(ratio, ratio in everywhere) for ratio in self.ratios), *(Plan(name) for name in VARIED))
+        return (*(Plan(ratio, everywhere=True) for ratio in self.ratios), *(Plan(name) for name in VARIED))
 
     @property
     def profit_ratios(self) -> tuple[float, ...]:
@@ -88,8 +87,7 @@ class Calibration:
         """Return the streams of a calibration: to fit, on clean images for the table, and to validate."""
         plans = self.plans()
         fitted = [Assignment(c, seed, plans) for c in self.corruptions for seed in self.seeds]
-        ends = tuple(plan for plan in plans if plan.ratio in (min(self.ratios), self.fullest_ratio))
-        clean = [Assignment(CLEAN, seed, ends) for seed in self.seeds]
+        clean = [Assignment(CLEAN, seed, plans[: len(self.ratios)]) for seed in self.seeds]
         validating = [Assignment(c, self.seeds[-1] + 1, tuple(Plan(n) for n in VARIED)) for c in self.corruptions]
         return [*fitted, *clean, *validating]
 

@@ -23,8 +23,8 @@ from orric.retraining.models import sha256
 
 METHOD = (
     "part of the streamed images that ONNX Runtime classified correctly, on streams that drift through the severities; "
-    "accuracy: the student as shipped; retrained: the student retrained in every slot at the largest sampling ratio, "
-    "slots after the first"
+    "accuracy: the student as shipped; retrained: the student retrained in every slot at the largest sampling ratio; "
+    "between: at the ratios between; slots after the first"
 )
 
 
@@ -37,7 +37,7 @@ def fullest_ratio(profile: Profile) -> float:
 def table_of(
     runs: Sequence[LearningRun], names: Sequence[str], corruptions: Sequence[str], fullest: float
 ) -> tuple[TableEntry, ...]:
-    """Make a table of the learning runs at the ratios 0 and `fullest`, measured everywhere.
+    """Make a table of the learning runs at fixed ratios, measured everywhere: 0, `fullest` and those between them.
 
     Args:
         runs: Of every corruption and of clean images.
@@ -46,6 +46,8 @@ def table_of(
         fullest: The largest sampling ratio.
     """
     drifts = [(CLEAN, 0), *product(corruptions, SEVERITIES)]
+    ratios = {run.plan.ratio for run in runs if not isinstance(run.plan.ratio, str) and run.plan.everywhere}
+    between = sorted(float(ratio) for ratio in ratios if 0 < float(ratio) < fullest)
 
     def part(corruption: str, severity: int, name: str, ratio: float) -> float:
         chosen = [run for run in runs if run.corruption == corruption and run.plan.ratio == ratio]
@@ -59,6 +61,7 @@ def table_of(
             inference=name,
             accuracy=shortened(part(corruption, severity, name, 0.0)),
             retrained=shortened(part(corruption, severity, name, fullest)),
+            between=tuple((ratio, shortened(part(corruption, severity, name, ratio))) for ratio in between),
         )
         for corruption, severity in drifts
         for name in names

@@ -170,7 +170,7 @@ def calibrate(
         profile = measure(plan, target, _shown(progress))
         profile.save(target)
         finished(target)
-    facts = {
+    facts: dict[str, Any] = {
         "profile": str(target),
         "best_accuracy": profile.best_accuracy,
         "slope_floor": profile.slope_floor,

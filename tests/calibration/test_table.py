@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,14 +41,18 @@ def both_ends(*seeds: int) -> list[LearningRun]:
 
 
 def test_table_of_made_up_runs():
-    other = made_up("fog", 0.5, 1)
-    table = table_of([other, *both_ends(1, 3)], ("32px", "20px"), tuple(CORRUPTIONS), 1.0)
+    varied = replace(made_up("fog", 0.3, 1), plan=Plan("every-slot"))
+    middle = [made_up(c, 0.5, seed) for c in [CLEAN, *CORRUPTIONS] for seed in (1, 3)]
+    table = table_of([varied, *middle, *both_ends(1, 3)], ("32px", "20px"), tuple(CORRUPTIONS), 1.0)
     assert len(table) == (1 + 5 * len(CORRUPTIONS)) * 2
     found = {(one.corruption, one.severity, one.inference): (one.accuracy, one.retrained) for one in table}
     # The mean over seeds 1 and 3 is what seed 2 would give.
     assert found["none", 0, "32px"] == pytest.approx((0.12, 0.22))
     assert found["gaussian_noise", 1, "32px"] == pytest.approx((0.17, 0.27))
     assert found["fog", 5, "20px"] == pytest.approx((0.35 / 2, 0.45 / 2))
+    entry = next(one for one in table if (one.corruption, one.severity, one.inference) == ("fog", 5, "20px"))
+    ((extent, accuracy),) = entry.between
+    assert (extent, accuracy) == pytest.approx((0.5, 0.40 / 2))
 
 
 def test_never_right_is_no_accuracy_of_0():
