@@ -43,7 +43,7 @@ def in_parallel(
             yield index, function(*arguments)
         return
     others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent)
     try:
         futures = {executor.submit(function, *arguments): index for index, arguments in enumerate(calls)}
         pending = set(futures)
@@ -61,7 +61,7 @@ def in_parallel(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent is killed, and silently when the terminal interrupts both."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()

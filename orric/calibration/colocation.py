@@ -7,12 +7,13 @@ simulator's `time-slice` has it: then the one whose turn it is not stands still.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,11 +24,14 @@ from orric.exceptions import CalibrationError
 from orric.profile import Profile
 from orric.retraining.loop import Student
 from orric.vision.onnx_export import open_session
+from orric.workers import end_with_parent
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 # Sleeping overshoots by some tens of microseconds, so the last part of a wait is spent looking at the clock.
 WATCHFUL_S = 3e-4
 START_S = 0.01
+# Of Linux: the signal that a process gets when its parent ends.
+PR_SET_PDEATHSIG = 1
 MOST = 64
 SAMPLES = 64
 
@@ -78,9 +82,13 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def _bound(core: int) -> None:
+def _prepare(core: int) -> None:
+    """Bind this process to a core, and let it end with its parent, even while it stands still."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
+    end_with_parent()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _wait_until(moment_s: float) -> None:
@@ -94,7 +102,7 @@ def _wait_until(moment_s: float) -> None:
 
 def _serve(pipe: Connection, models: Sequence[Served], core: int) -> None:
     """Serve as a process: take requests from the pipe, answer with when each was done."""
-    _bound(core)
+    _prepare(core)
     opened = []
     for one in models:
         session, px = open_session(one.model), one.resolution_px
@@ -129,7 +137,7 @@ def _serve(pipe: Connection, models: Sequence[Served], core: int) -> None:
 
 def _train(pipe: Connection, profile: Profile, core: int) -> None:
     """Train as a process, until it is ended: label, step, export, swap."""
-    _bound(core)
+    _prepare(core)
     student = Student(profile)
     images, _ = student.dataset.draw(SAMPLES, np.random.default_rng(0))
     rng = np.random.default_rng(0)
