@@ -5,7 +5,7 @@ usage: python simulations/paper_cifar10c.py --data FOLDER [--seeds 3] [--output 
 FOLDER holds CIFAR-10 in a published layout (cifar-10-batches-bin or -py). Every corruption is a stream of its own of 50
 slots of 1,000 test images, five severities in rising order, and begins with the student as trained. The streams run
 under simulations/paper-cifar10c.toml, whose budgets are the published ones in passes of these networks. Finished
-streams are kept in FOLDER-OF-RESULTS/runs.jsonl, so an interrupted run goes on from there. At the end: table.md and
+streams are kept in the folder of results, so an interrupted run goes on from there. At the end: table.md and
 table.csv (in the layout of Table III, beside the published figures), summary.json and two figures.
 
 With other networks (simulations/train_networks.py trains MobileNetV2 and ResNet50) give --profiles PROFILES, a folder
@@ -27,6 +27,7 @@ from scipy import stats
 
 import orric
 from orric.allocators import REFERENCES
+from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.plan import GROUPS
 from orric.comparison import simulate_line
 from orric.drift import SEVERITIES, Steps
@@ -72,6 +73,12 @@ def scenario_for(corruption: str, profile: Profile) -> orric.Scenario:
     return drifting
 
 
+def clean_teacher_of(teacher: str) -> str:
+    """Return where the weights of the teacher lie that saw clean images alone, beside those of the other."""
+    path = Path(teacher)
+    return path.with_name(path.name.replace("-teacher", "-clean-teacher")).as_posix()
+
+
 def streams(
     corruption: str, seed: int, lines: tuple[str, ...], folder: Path, data: Path | None, device: str
 ) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def streams(
         chosen, name = profile, line
         if line == CLEAN_TEACHER:
             assert profile.models is not None
-            teacher = profile.models.teacher.replace("-teacher", "-clean-teacher")
+            teacher = clean_teacher_of(profile.models.teacher)
             chosen = profile.model_copy(update={"models": profile.models.model_copy(update={"teacher": teacher})})
             name = "orric"
         scenario = scenario_for(corruption, chosen)
@@ -146,11 +153,11 @@ def clean_stills(folder: Path, data: Path | None) -> dict[str, Any]:
     return found
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Return the mean and the half width of its 95 % interval by Student's t."""
+def interval(values: list[float]) -> tuple[float, float | None]:
+    """Return the mean and the half width of its 95 % interval by Student's t; None for one value."""
     mean = float(np.mean(values))
     if len(values) < 2:
-        return mean, float("nan")
+        return mean, None
     return mean, float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
@@ -201,7 +208,6 @@ def summary_of(runs: list[dict[str, Any]], clean: dict[str, Any]) -> dict[str, A
             mean, half = interval(known)
             told.setdefault("means", {})[line] = {"mean": mean, "interval": half, "seeds": len(known)}
     for other in ("student-only", "batch-norm-only", CLEAN_TEACHER, *FIRST_SEED):
-        gains = {c: _mean_of(runs, c, "orric", s) - _mean_of(runs, c, other, s) for c in corruptions for s in seeds[:1]}
         per_seed = [
             float(np.mean([_mean_of(runs, c, "orric", seed) - _mean_of(runs, c, other, seed) for c in corruptions]))
             for seed in seeds
@@ -275,6 +281,10 @@ def draw(runs: list[dict[str, Any]], told: dict[str, Any], folder: Path) -> None
     figure.savefig(folder / "figure3b.png", dpi=150)
 
 
+def _half(interval: float | None) -> str:
+    return "" if interval is None else f" +- {interval:.2f}"
+
+
 def main() -> None:
     """Run what is missing, then write the table, the summary and the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -290,29 +300,26 @@ def main() -> None:
     try:
         work = [(c, seed) for seed in range(1, asked.seeds + 1) for c in names]
         for corruption in names:
-            profile_for(corruption, asked.profiles, asked.data)
+            profile = profile_for(corruption, asked.profiles, asked.data)
+            assert profile.models is not None
+            load_network(profile.beside(clean_teacher_of(profile.models.teacher)), "teacher", 10)
         clean = clean_stills(asked.profiles, asked.data)
     except (orric.OrricError, StopIteration) as error:
         sys.exit(f"paper_cifar10c: {error or 'an unknown corruption; see --help'}")
     asked.output.mkdir(parents=True, exist_ok=True)
-    kept = asked.output / "runs.jsonl"
-    runs = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    known = {(one["corruption"], one["seed"]) for one in runs}
-    missing = [one for one in work if one not in known]
-    calls = []
-    for corruption, seed in missing:
+    kept = Checkpoint(asked.output / "runs", "the paper's experiment")
+    parts, calls = {}, []
+    for corruption, seed in work:
         lines = EVERY_SEED + FIRST_SEED * (seed == 1)
-        calls.append((corruption, seed, lines, asked.profiles, asked.data, asked.device))
-    for number, (_, found) in enumerate(in_parallel(streams, calls, asked.jobs), start=1):
-        runs.append(found)
-        with kept.open("a") as file:
-            file.write(json.dumps(found) + "\n")
+        measured = profile_for(corruption, asked.profiles, asked.data)
+        parts[corruption, seed] = [corruption, seed, lines, asked.device, measured.model_dump(mode="json")]
+        if kept.load(parts[corruption, seed]) is None:
+            calls.append((corruption, seed, lines, asked.profiles, asked.data, asked.device))
+    for number, (_, found) in enumerate(in_parallel(streams, calls, asked.jobs), start=len(work) - len(calls) + 1):
+        kept.keep(parts[found["corruption"], found["seed"]], found)
         means = ", ".join(f"{line} {one['mean']:.1f}" for line, one in found["lines"].items())
-        print(
-            f"{number + len(work) - len(missing)}/{len(work)} {found['corruption']}, seed {found['seed']}: {means}",
-            flush=True,
-        )
-    runs = [one for one in runs if (one["corruption"], one["seed"]) in set(work)]
+        print(f"{number}/{len(work)} {found['corruption']}, seed {found['seed']}: {means}", flush=True)
+    runs = [kept.load(parts[one]) for one in work]
     rows, told = table_rows(runs, clean) if len(names) == len(CORRUPTIONS) else [], summary_of(runs, clean)
     with (asked.output / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -324,11 +331,11 @@ def main() -> None:
     draw(runs, told, asked.output)
     for line, one in told["means"].items():
         published = f", published {PUBLISHED_MEANS[line]:.2f}" if line in PUBLISHED_MEANS else ""
-        print(f"{line:24}{one['mean']:7.2f} +- {one['interval']:.2f} %{published}")
+        print(f"{line:24}{one['mean']:7.2f}{_half(one['interval'])} %{published}")
     for key, one in told.items():
         if key.startswith("orric over"):
             print(
-                f"{key}: {one['mean']:+.2f} +- {one['interval']:.2f} points, above on {one['above_on']} of "
+                f"{key}: {one['mean']:+.2f}{_half(one['interval'])} points, above on {one['above_on']} of "
                 f"{told['corruptions']}, least {one['least'][1]:+.2f} ({one['least'][0]})"
             )
     print(f"written: {asked.output}")

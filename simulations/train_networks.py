@@ -22,9 +22,9 @@ from pathlib import Path
 
 import torch
 
-from orric.calibration.pretraining import Training, pretrain_all, recipe_for
+from orric.calibration.pretraining import Pretraining, forget, pretrain_all, recipe_for
 from orric.exceptions import OrricError
-from orric.retraining.models import sha256
+from orric.retraining.models import architecture_of, sha256
 from orric.vision.datasets import load_dataset
 from orric.vision.networks import NETWORKS
 
@@ -51,7 +51,7 @@ def main() -> None:
         sys.exit(f"train_networks: {error}")
     asked.output.mkdir(parents=True, exist_ok=True)
     work = [
-        Training(
+        Pretraining(
             "cifar10", asked.data, role, asked.output / f"cifar10-{name}.safetensors", one, architecture, asked.images,
             asked.device,
         )
@@ -68,7 +68,10 @@ def main() -> None:
         1 if asked.device == "cuda" else None,
         lambda part: print(f"{100 * part:.0f} % of training", flush=True),
     )
-    hashes = {one.path.name: {"architecture": one.architecture, "sha256": sha256(one.path)} for one in work}
+    forget(asked.output)
+    hashes = {
+        one.path.name: {"architecture": architecture_of(one.path, one.role), "sha256": sha256(one.path)} for one in work
+    }
     (asked.output / "hashes.json").write_text(json.dumps(hashes, indent=2) + "\n")
     for name, one in hashes.items():
         print(f"{name}: {one['architecture']}, sha256 {one['sha256']}")

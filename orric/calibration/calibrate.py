@@ -12,9 +12,19 @@ import numpy as np
 
 from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.colocation import Served
-from orric.calibration.curves import Curves, Drift, chosen_memory, described, fitted_curves, fixed, predicted, varied
+from orric.calibration.curves import (
+    LEAST_SLOPE,
+    Curves,
+    Drift,
+    chosen_memory,
+    described,
+    fitted_curves,
+    fixed,
+    predicted,
+    varied,
+)
 from orric.calibration.fitting import Fit
-from orric.calibration.learning_run import LearningRun
+from orric.calibration.learning_run import LearningRun, Progress
 from orric.calibration.measurement import (
     SIZES,
     Latency,
@@ -27,16 +37,15 @@ from orric.calibration.measurement import (
     retraining_times,
     shortened,
 )
-from orric.calibration.plan import Calibration, Progress, conditions, measured_runs
+from orric.calibration.plan import Calibration, conditions, measured_runs
 from orric.calibration.table import table_of, table_provenance
 from orric.drift import SEVERITIES
 from orric.learning import LearningExtent
 from orric.profile import DriftCurve, Models, Profile
 from orric.retraining.accuracy import drifted
 from orric.retraining.loop import FULL_PX, Student
-from orric.retraining.models import exported, load_network, sha256
+from orric.retraining.models import exported, macs_of, sha256
 from orric.vision.datasets import load_dataset
-from orric.vision.macs import count_macs
 
 TEACHER_SAMPLES = 1000
 # Passes of the student over a retrained sample: three for a training step, one to refresh the statistics.
@@ -67,8 +76,8 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
     dataset, versions = load_dataset(plan.dataset, plan.data), package_versions()
     classes, resolutions = len(dataset.classes), list(plan.resolutions_px)
     student, teacher = exported(plan.student, "student", classes), exported(plan.teacher, "teacher", classes)
-    macs = {px: float(count_macs(load_network(plan.student, "student", classes), px)) for px in resolutions}
-    teacher_macs = float(count_macs(load_network(plan.teacher, "teacher", classes), FULL_PX))
+    macs = {px: macs_of(plan.student, "student", classes, px) for px in {*resolutions, FULL_PX}}
+    teacher_macs = macs_of(plan.teacher, "teacher", classes, FULL_PX)
     table = _configurations(plan, output, macs, teacher_macs)
     # The loop needs a profile to run; only its curve is still unknown.
     draft = Profile(
@@ -84,7 +93,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
     by_resolution = dict(zip(resolutions, of_student, strict=True))
     progress("retraining beside serving", 0.0)
     beside, times = colocation(draft, served[0]), retraining_times(draft)
-    hashes = {"student": sha256(plan.student), "teacher": sha256(plan.teacher)}
+    hashes = {"student": sha256(plan.student), "teacher": sha256(plan.teacher), "dataset": dataset.fingerprint}
     checkpoint = Checkpoint(output, conditions(draft, plan.slots, plan.per_slot, hashes, versions))
     runs = measured_runs(draft, plan.work(), plan.slots, plan.per_slot, plan.jobs, checkpoint, progress)
     drifting = _drifting(plan, runs)
@@ -105,7 +114,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
     profile = Profile(
         **{**table, "device": {"macs_per_s": shortened(macs[resolutions[0]] / of_student[0].usual_s)}},
         best_accuracy=shortened(min(max(top, *accuracies.values()) + 5e-7, 1.0)),
-        slope_floor=shortened(curves.slope_floor * (1 - 1e-5)),
+        slope_floor=max(shortened(curves.slope_floor * (1 - 1e-5)), LEAST_SLOPE),
         curve=curves.overall.curve,
         memory=memory,
         drift_curve=tuple(
@@ -156,7 +165,7 @@ def _configurations(plan: Calibration, output: Path, macs: dict[int, float], tea
         return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
 
     passes = STEP * plan.training.epochs + REFRESH * plan.training.refresh
-    per_sample = teacher_macs + passes * macs[plan.resolutions_px[0]]
+    per_sample = teacher_macs + passes * macs[FULL_PX]
     # Published data sets lie somewhere else for everybody; one's own belongs to the profile.
     data = relative(plan.data) if plan.data is not None and plan.dataset == "images" else None
     return {
@@ -192,7 +201,8 @@ def _teacher_accuracies(profile: Profile, plan: Calibration) -> dict[Drift, floa
             images, labels = drifted(
                 student.dataset, plan.seeds[0], severity, TEACHER_SAMPLES, corruption, severity, part="calibrated"
             )  # fmt: skip
-            found[corruption, severity] = float((student.label(images) == labels).mean())
+            # Never right of a thousand is not never right.
+            found[corruption, severity] = max(float((student.label(images) == labels).mean()), 1e-4)
     return found
 
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from orric.calibration.colocation import Served
-from orric.calibration.learning_run import Assignment, LearningRun, Plan
+from orric.calibration.learning_run import Assignment, LearningRun, Plan, Progress
 from orric.calibration.measurement import accuracies_by_resolution, latencies, package_versions
-from orric.calibration.plan import Progress, measured_runs
+from orric.calibration.plan import measured_runs
 from orric.calibration.table import fullest_ratio
 from orric.drift import SEVERITIES
-from orric.exceptions import OrricError, ProfileError
+from orric.exceptions import CalibrationError, OrricError, ProfileError, ScenarioError, nearest
 from orric.profile import Profile
-from orric.retraining.models import exported, load_network, sha256
+from orric.retraining.models import exported, load_network, macs_of, sha256
 from orric.vision.datasets import Dataset, load_dataset
-from orric.vision.macs import count_macs
 
 SIGMAS = 4.0
 ROLES = ("student", "teacher")
@@ -83,11 +82,18 @@ def check_profile(
         ProfileError: The profile names no models, or does not say how it was measured.
     """
     facts, models = profile.provenance, profile.models
-    if models is None or "student_sha256" not in facts:
+    if models is None or not {"student_sha256", "teacher_sha256", "seeds", "slots", "samples_per_slot"} <= set(facts):
         raise ProfileError(where, "does not say what it was measured on", "use a profile made by orric calibrate")
+    known = list(dict.fromkeys(entry.corruption for entry in profile.table if entry.severity))
+    if corruption is not None and corruption not in known:
+        raise ScenarioError("corruption", f"{corruption!r} is not in the table of {where}", nearest(corruption, known))
     progress("models and packages", 0.0)
     dataset = load_dataset(models.dataset, profile.data)
     findings, whole = _files(profile, len(dataset.classes))
+    if "dataset_sha256" in facts:
+        stated, found = str(facts["dataset_sha256"])[:12], dataset.fingerprint[:12]
+        note = "" if stated == found else "these are not the images that were measured"
+        findings.append(Finding("data set", stated, found, "", "none", stated == found, note))
     findings += [
         Finding(
             f"version of {name}", str(facts.get("versions", {}).get(name, "unknown")), found, "", "told only", True,
@@ -99,9 +105,12 @@ def check_profile(
     if "student" in whole:
         progress("accuracy and latency at every resolution", 0.1)
         findings += _macs(profile, dataset) + _clean(profile, dataset) + _latencies(profile, dataset, tolerance)
-    if len(whole) == len(ROLES) and profile.table:
+    if len(whole) == len(ROLES) and known:
         progress("one drifting stream", 0.3)
-        findings += _stream(profile, jobs, corruption)
+        try:
+            findings += _stream(profile, jobs, corruption or known[0])
+        except CalibrationError as error:
+            findings.append(Finding("one drifting stream", "runs", "fails", "", "none", False, str(error)))
     progress("done", 1.0)
     return findings
 
@@ -119,7 +128,8 @@ def _files(profile: Profile, classes: int) -> tuple[list[Finding], set[str]]:
             continue
         note = "" if found == stated else f"{path} is not the file that was measured"
         try:
-            load_network(path, role, classes)
+            if role == "student":
+                load_network(path, role, classes)
             exported(path, role, classes)
             whole.add(role)
         except OrricError as error:
@@ -130,10 +140,9 @@ def _files(profile: Profile, classes: int) -> tuple[list[Finding], set[str]]:
 
 def _macs(profile: Profile, dataset: Dataset) -> list[Finding]:
     assert profile.models is not None
-    network = load_network(profile.beside(profile.models.student), "student", len(dataset.classes))
-    findings = []
+    path, findings = profile.beside(profile.models.student), []
     for one in profile.inference:
-        found = float(count_macs(network, profile.models.resolution_px[one.name]))
+        found = macs_of(path, "student", len(dataset.classes), profile.models.resolution_px[one.name])
         same = found == one.cost_macs
         findings.append(Finding(f"MACs, {one.name}", one.cost_macs / 1e6, found / 1e6, "M", "none", same))
     return findings
@@ -171,14 +180,13 @@ def _latencies(profile: Profile, dataset: Dataset, tolerance: float) -> list[Fin
     return findings
 
 
-def _stream(profile: Profile, jobs: int, corruption: str | None) -> list[Finding]:
+def _stream(profile: Profile, jobs: int, corruption: str) -> list[Finding]:
     """Compare one stream's accuracies, frozen and retrained, with the table's; more than chance is a change."""
     facts, models = profile.provenance, profile.models
     assert models is not None
     slots, per_slot, seed = facts["slots"], facts["samples_per_slot"], facts["seeds"][0]
-    name = corruption or facts["corruptions"][0]
     fullest = fullest_ratio(profile)
-    work = [Assignment(name, seed, (Plan(ratio, everywhere=True),)) for ratio in (0.0, fullest)]
+    work = [Assignment(corruption, seed, (Plan(ratio, everywhere=True),)) for ratio in (0.0, fullest)]
     # Nothing is kept: what is measured anew must not come from an earlier measurement.
     runs = measured_runs(profile, work, slots, per_slot, jobs, None, lambda what, part: None)
     findings = []

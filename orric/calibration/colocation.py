@@ -86,7 +86,7 @@ def _prepare(core: int) -> None:
     """Bind this process to a core, and let it end with its parent, even while it stands still."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    end_with_parent()
+    end_with_parent()  # which also lets the terminal's Ctrl-C end it in silence
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
@@ -164,7 +164,21 @@ class Server:
 
         Returns:
             When each request was done, from the start on, shape (n,).
+
+        Raises:
+            CalibrationError: One of the processes has ended.
         """
+        try:
+            done = self._run(requests, turns)
+        except (EOFError, OSError):
+            raise CalibrationError(
+                "colocation", "the server ended in the middle of its work", "measure again"
+            ) from None
+        if self._trainer is not None and not self._trainer.is_alive():
+            raise CalibrationError("colocation", "the trainer ended in the middle of its work", "measure again")
+        return done
+
+    def _run(self, requests: Requests, turns: Turns | None) -> Array:
         start_s = time.monotonic() + START_S
         if turns is None:
             self._pipe.send((requests, start_s))

@@ -65,7 +65,7 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     """Fit the curve of each drift and the one over all, and bootstrap the latter.
 
     At one ratio throughout the learning extent is that ratio in every slot after the first, whatever the memory. For
-    the bootstrap, slots are drawn anew within each run and severity, and the overall curve's form is refitted.
+    the bootstrap, slots are drawn anew within each stream and severity, and the overall curve's form is refitted.
 
     Args:
         runs: Learning runs; those at fixed ratios are used.
@@ -89,10 +89,21 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     keys = sorted({(float(run.plan.ratio), run.seed) for run in chosen})
     extents = np.array([ratio for ratio, _ in keys])
     groups = [[run for run in chosen if (float(run.plan.ratio), run.seed) == key] for key in keys]
-    slots = [[run.at(severity) for run in group for severity in SEVERITIES] for group in groups]
-    overall = fit_curve(extents, np.array([np.mean([part.mean() for part in parts]) for parts in slots]))
+    means = [np.mean([run.at(severity).mean() for run in group for severity in SEVERITIES]) for group in groups]
+    overall = fit_curve(extents, np.array(means))
     rng = np.random.default_rng(seed)
-    drawn = np.array([np.mean([_resampled(part, rng) for part in parts], axis=0) for parts in slots])
+    # All students of a stream see the same images, so a slot is drawn for all of them or for none.
+    draws: dict[tuple[str, int, int], np.ndarray[Any, np.dtype[np.int64]]] = {}
+    for run in chosen:
+        for severity in SEVERITIES:
+            slots = len(run.at(severity))
+            if (run.corruption, run.seed, severity) not in draws:
+                draws[run.corruption, run.seed, severity] = rng.integers(0, slots, (DRAWS, slots))
+
+    def resampled(run: LearningRun, severity: int) -> Array:
+        return np.asarray(run.at(severity)[draws[run.corruption, run.seed, severity]].mean(axis=1))
+
+    drawn = np.array([np.mean([resampled(run, s) for run in group for s in SEVERITIES], axis=0) for group in groups])
     curves = [refitted(overall.curve, extents, accuracies) for accuracies in drawn.T]
     most = float(extents.max())
     grid = np.linspace(0.0, most, 11)
@@ -100,11 +111,6 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     low, high = np.quantile(values, INTERVAL, axis=0)
     slope = float(np.quantile([float(curve.slope(most)) for curve in curves], SLOPE_QUANTILE))
     return Curves(overall, by_drift, grid, low, high, max(slope, LEAST_SLOPE), slope < LEAST_SLOPE)
-
-
-def _resampled(values: Array, rng: np.random.Generator) -> Array:
-    """Return the means of `DRAWS` samples with replacement."""
-    return np.asarray(values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(axis=1))
 
 
 def predicted(run: LearningRun, curves: dict[Drift, Fit], memory: LearningExtent) -> Array:
@@ -127,8 +133,8 @@ def chosen_memory(runs: Sequence[LearningRun], curves: dict[Drift, Fit]) -> tupl
     held_out = varied(runs)
     errors = {}
     for memory in MEMORIES:
-        misses = [predicted(run, curves, memory) - run.at_fullest for run in held_out]
-        errors[described(memory)] = float(np.sqrt(np.mean(np.concatenate(misses)[1:] ** 2)))
+        misses = [(predicted(run, curves, memory) - run.at_fullest)[1:] for run in held_out]
+        errors[described(memory)] = float(np.sqrt(np.mean(np.concatenate(misses) ** 2)))
     best = min(MEMORIES, key=lambda memory: errors[described(memory)])
     return best, errors
 

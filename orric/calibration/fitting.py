@@ -66,7 +66,7 @@ def fit_curve(extents: Array, accuracies: Array) -> Fit:
     """Fit every form by least squares and return the best by the corrected Akaike criterion.
 
     Args:
-        extents: Learning extents, at least 0, shape (n,), n at least 7.
+        extents: Learning extents, at least 0, shape (n,), n at least 6.
         accuracies: Measured accuracies in [0, 1], shape (n,).
 
     Returns:

@@ -88,16 +88,23 @@ def colocation(profile: Profile, served: Served) -> Colocation:
     with colocated(profile, [served]) as server:
         alone = _mean_seconds(server)
     with colocated(profile, [served], beside=True) as server:
-        beside, in_turns = _mean_seconds(server), _mean_seconds(server, Turns(ROUND_S, 0.5))
-    # In turns half of the time is the server's, less what each of its slices loses.
-    lost = max(0.5 * ROUND_S * (1 - 2 * alone / in_turns), 0.0)
-    return Colocation(slowdown=shortened(beside / alone), switch_s=shortened(lost))
+        beside = _mean_seconds(server)
+        lost = float(np.median([_lost_seconds(server, alone) for _ in range(REPEATS)]))
+    # By chance it may come out a little below nothing.
+    return Colocation(slowdown=shortened(beside / alone), switch_s=shortened(max(lost, 0.0)))
 
 
-def _mean_seconds(server: Server, turns: Turns | None = None) -> float:
+def _mean_seconds(server: Server) -> float:
     """Return the mean seconds of a batch: one is either left alone or stopped for a whole slice of the scheduler's."""
     requests = Requests(np.zeros(BATCHES * USUAL), USUAL)
-    return float(np.median([server.run(requests, turns)[-1] / BATCHES for _ in range(REPEATS)]))
+    return float(np.median([server.run(requests)[-1] / BATCHES for _ in range(REPEATS)]))
+
+
+def _lost_seconds(server: Server, alone_s: float) -> float:
+    """Return what a slice of serving loses: its length less the work that is done in it, a mean over whole rounds."""
+    done = server.run(Requests(np.zeros(BATCHES * USUAL), USUAL), Turns(ROUND_S, 0.5))[USUAL - 1 :: USUAL]
+    rounds = int(done[-1] / ROUND_S)
+    return 0.5 * ROUND_S - float((done <= rounds * ROUND_S).sum()) * alone_s / max(rounds, 1)
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class RetrainingTimes:
     Attributes:
         labelling_s: Per sample, by the teacher.
         training_s: Per sample, for the steps and the statistics.
-        staging_s: Per retraining: new weights into the model, a session of it, the checks.
+        staging_s: Per retraining: agreement with the teacher, new weights into the model, a session of it, the checks.
         swapping_s: Per retraining: how long serving stands still.
     """
 
@@ -148,10 +155,13 @@ def _steps_seconds(student: Student, images: Any, labels: Any, profile: Profile)
 
     network = copy.deepcopy(student.network)
     optimizer = optimizer_for(network, profile.training)
-    inputs, rng = torch.from_numpy(to_input(images, FULL_PX)), np.random.default_rng(0)
+    device, rng = profile.training.device, np.random.default_rng(0)
+    inputs, targets = torch.from_numpy(to_input(images, FULL_PX)).to(device), torch.from_numpy(labels).to(device)
     with single_threaded():
         begun = time.perf_counter()
-        train(network, optimizer, inputs, torch.from_numpy(labels), rng, profile.training)
+        train(network, optimizer, inputs, targets, rng, profile.training)
+        if device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - begun
 
 
@@ -170,9 +180,15 @@ def processor() -> str:
 
 def package_versions() -> dict[str, Any]:
     """Return the versions of the packages that a measurement depends on."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return {name: version(name) for name in ("orric", "numpy", "scipy", "torch", "onnx", "onnxruntime", "scikit-learn")}
+    found = {}
+    for name in ("orric", "numpy", "scipy", "torch", "onnx", "onnxruntime", "scikit-learn", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def shortened(value: float) -> float:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orric.calibration.checkpoint import Checkpoint
-from orric.calibration.learning_run import CLEAN, VARIED, Assignment, LearningRun, Plan, learning_runs
+from orric.calibration.learning_run import CLEAN, VARIED, Assignment, LearningRun, Plan, Progress, learning_runs
 from orric.calibration.pretraining import RESOLUTIONS_PX
 from orric.exceptions import ScenarioError, nearest
 from orric.profile import Profile, Training
 from orric.vision.corruptions import CORRUPTIONS
 from orric.workers import in_parallel
 
-Progress = Callable[[str, float], None]
-
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 PROFIT_RATIOS = (0.2, 0.3, 0.5)
+# The simplest form of a curve has three parameters, and its residuals a variance.
+LEAST_POINTS = 6
 GROUPS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
     "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
@@ -60,7 +60,7 @@ class Calibration:
     resolutions_px: tuple[int, ...] = RESOLUTIONS_PX
     slots: int = 50
     per_slot: int = 200
-    seeds: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = (1,)
     training: Training = field(default_factory=Training)
     jobs: int = 2
 
@@ -68,6 +68,18 @@ class Calibration:
     def fullest_ratio(self) -> float:
         """The largest sampling ratio."""
         return max(self.ratios)
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be fitted in the end.
+
+        Raises:
+            ScenarioError: There are too few ratios and seeds, or 0 is not among the ratios.
+        """
+        if len(self.ratios) * len(self.seeds) < LEAST_POINTS:
+            found = f"{len(self.ratios)} ratios and {len(self.seeds)} seeds are too few points for a curve"
+            raise ScenarioError("calibration", found, f"give {LEAST_POINTS} in all, more ratios or more seeds")
+        if min(self.ratios) != 0:
+            raise ScenarioError("calibration", f"the least ratio is {min(self.ratios):g}", "0 must be one of them")
 
     def plans(self) -> tuple[Plan, ...]:
         """Return how the students of a fitted stream are retrained.

@@ -26,6 +26,7 @@ RESOLUTION_ODDS = (0.45, 0.25, 0.15, 0.15)
 SEED = 1
 BATCH = 64
 REFRESHED = 1200
+KEPT = ".training"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def recipe_for(dataset: str) -> Recipe:
 
 
 @dataclass(frozen=True)
-class Training:
+class Pretraining:
     """A network to be trained.
 
     Attributes:
@@ -72,7 +73,7 @@ class Training:
         path: Where the weights are written.
         recipe: How.
         architecture: Name of the network; the role's own when left out.
-        images: How many of the pretraining images are used, the first ones; all when left out.
+        images: How many of the pretraining images are used, drawn at random; all when left out.
         device: "cpu" or "cuda".
     """
 
@@ -110,13 +111,14 @@ def pretrain_pair(
     """
     chosen = recipe or recipe_for(dataset)
     work = [
-        Training(dataset, data, role, folder / f"{dataset}-{role}.safetensors", chosen, images=images) for role in ROLES
+        Pretraining(dataset, data, role, folder / f"{dataset}-{role}.safetensors", chosen, images=images)
+        for role in ROLES
     ]
     pretrain_all(work, jobs, progress)
 
 
 def pretrain_all(
-    work: Sequence[Training], jobs: int = 1, progress: Callable[[float], None] = lambda part: None
+    work: Sequence[Pretraining], jobs: int = 1, progress: Callable[[float], None] = lambda part: None
 ) -> None:
     """Train several networks, on several cores; see `pretrain_pair`."""
 
@@ -129,25 +131,31 @@ def pretrain_all(
     for index, _ in in_parallel(_trained, [(one,) for one in work], jobs, told):
         done.add(index)
         told()
-    for one in work:
-        _kept(one).unlink(missing_ok=True)
 
 
-def _kept(work: Training) -> Path:
-    return work.path.with_name(f".{work.path.name}.training")
+def forget(folder: Path) -> None:
+    """Forget the states of training in a folder of weights, now that these are no longer needed to go on."""
+    for path in folder.glob(f".*{KEPT}"):
+        path.unlink()
 
 
-def _epochs_kept(work: Training) -> int:
+def _kept(work: Pretraining) -> Path:
+    return work.path.with_name(f".{work.path.name}{KEPT}")
+
+
+def _epochs_kept(work: Pretraining) -> int:
     with suppress(OSError, ValueError), _kept(work).open("rb") as file:
         return int(file.readline())
     return 0
 
 
-def _trained(work: Training) -> None:
+def _trained(work: Pretraining) -> None:
     """Train a network as a worker does."""
     dataset = load_dataset(work.dataset, work.data)
     if work.images is not None:
-        dataset = replace(dataset, pretraining=dataset.pretraining[: work.images])
+        # Drawn, because files of one class may follow one another.
+        chosen = np.random.default_rng(SEED).permutation(dataset.pretraining)[: work.images]
+        dataset = replace(dataset, pretraining=np.sort(chosen))
     network = pretrain(dataset, work.role, SEED, work.recipe, work.architecture, work.device, _kept(work))
     save_network(network, work.path, work.architecture or ROLES[work.role])
 
@@ -188,7 +196,7 @@ def pretrain(
         steps = recipe.epochs * -(-len(dataset.pretraining) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.learning_rate, total_steps=steps)
         parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
-        conditions = repr((dataset.name, len(dataset.pretraining), role, seed, recipe, architecture))
+        conditions = repr((dataset.fingerprint, len(dataset.pretraining), role, seed, recipe, architecture))
         begun = _resumed(kept, conditions, parts, rng)
         for epoch in range(begun, recipe.epochs):
             network.train()
@@ -235,6 +243,7 @@ def _keep(
     buffer = io.BytesIO()
     states = {name: part.state_dict() for name, part in parts.items()}
     torch.save({"conditions": conditions, "rng": rng.bit_generator.state, **states}, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(f"{epochs}\n".encode() + buffer.getvalue())
     partial.replace(path)

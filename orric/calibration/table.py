@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from orric.calibration.checkpoint import Checkpoint
-from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan
+from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan, Progress
 from orric.calibration.measurement import package_versions, processor, shortened
-from orric.calibration.plan import Progress, conditions, measured_runs
+from orric.calibration.plan import conditions, measured_runs
 from orric.configuration import undominated
 from orric.drift import SEVERITIES
 from orric.exceptions import ProfileError
 from orric.profile import Profile, TableEntry
 from orric.retraining.models import sha256
+from orric.vision.datasets import load_dataset
 
 METHOD = (
     "part of the streamed images that ONNX Runtime classified correctly, on streams that drift through the severities; "
@@ -102,7 +103,7 @@ def with_table(
     profile: Profile,
     where: str,
     output: Path,
-    seeds: Sequence[int] = (1, 2),
+    seeds: Sequence[int] = (1,),
     slots: int = 50,
     per_slot: int = 200,
     jobs: int = 2,
@@ -128,15 +129,21 @@ def with_table(
     """
     hashes = checked_hashes(profile, where)
     assert profile.models is not None
-    moved = {
-        role: Path(os.path.relpath(profile.beside(getattr(profile.models, role)).resolve(), output.resolve().parent))
-        for role in hashes
+    named = [*hashes, *(["data"] if profile.models.data is not None else [])]
+    moved: dict[str, str | None] = {
+        name: Path(
+            os.path.relpath(profile.beside(getattr(profile.models, name)).resolve(), output.resolve().parent)
+        ).as_posix()
+        for name in named
     }
+    if profile.models.dataset != "images":
+        moved["data"] = None
     fullest = fullest_ratio(profile)
-    plans = tuple(Plan(ratio, everywhere=True) for ratio in (0.0, fullest))
+    plans = tuple(Plan(ratio, everywhere=True) for ratio in sorted(set(profile.models.sampling_ratio.values())))
     corruptions = list(dict.fromkeys(entry.corruption for entry in profile.drift_curve))
     work = [Assignment(corruption, seed, plans) for corruption in [CLEAN, *corruptions] for seed in seeds]
     versions = package_versions()
+    hashes["dataset"] = load_dataset(profile.models.dataset, profile.data).fingerprint
     checkpoint = Checkpoint(output, conditions(profile, slots, per_slot, hashes, versions))
     runs = measured_runs(profile, work, slots, per_slot, jobs, checkpoint, progress)
     provenance = {
@@ -149,7 +156,7 @@ def with_table(
     return profile.model_copy(
         update={
             "table": table_of(runs, [one.name for one in profile.inference], corruptions, fullest),
-            "models": profile.models.model_copy(update={role: path.as_posix() for role, path in moved.items()}),
+            "models": profile.models.model_copy(update=moved),
             "provenance": {**profile.provenance, "table": provenance},
         }
     ).placed_in(output.parent)

@@ -43,6 +43,13 @@ class Optimizer(StrEnum):
     adam = "adam"
 
 
+class Device(StrEnum):
+    """Where students are retrained."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 @app.command()
 def calibrate(
     dataset: Annotated[
@@ -81,6 +88,7 @@ def calibrate(
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples of a step. [default: 8]")] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over a slot's sampled part.")] = 1,
+    device: Annotated[Device, typer.Option("--device", help="Where students are retrained.")] = Device.cpu,
     refresh: Annotated[
         bool, typer.Option("--refresh/--keep-statistics", help="Take the batch-norm statistics anew after the steps.")
     ] = True,
@@ -121,6 +129,10 @@ def calibrate(
     asked = [option for option, value in tasks.items() if value is not None] + ["--pretrain"] * pretrain
     if len(asked) > 1:
         raise ScenarioError(f"options {' and '.join(asked)}", "are jobs of their own", "give one of them")
+    if pretrain and (student or teacher):
+        raise ScenarioError(
+            "options --pretrain and --student or --teacher", "what is trained lies in --models", "give one"
+        )
     workers = jobs or os.cpu_count() or 1
     if compare_corruptions is not None:
         _compare(compare_corruptions, models, as_json)
@@ -134,11 +146,16 @@ def calibrate(
     from orric.calibration.calibrate import calibrate as measure
     from orric.calibration.calibrate import finished
     from orric.calibration.plan import RATIOS, USUAL_CORRUPTIONS, Calibration, named_corruptions
-    from orric.calibration.pretraining import pretrain_pair
+    from orric.calibration.pretraining import forget, pretrain_pair
     from orric.profile import Training
     from orric.vision.datasets import load_dataset
 
-    training: dict[str, Any] = {"optimizer": optimizer.value, "epochs": epochs, "refresh": refresh}
+    training: dict[str, Any] = {
+        "optimizer": optimizer.value,
+        "epochs": epochs,
+        "refresh": refresh,
+        "device": device.value,
+    }
     training |= {} if learning_rate is None else {"learning_rate": learning_rate}
     training |= {} if batch is None else {"batch": batch}
     plan = Calibration(
@@ -170,6 +187,8 @@ def calibrate(
         profile = measure(plan, target, _shown(progress))
         profile.save(target)
         finished(target)
+        if pretrain:
+            forget(models)
     facts: dict[str, Any] = {
         "profile": str(target),
         "best_accuracy": profile.best_accuracy,

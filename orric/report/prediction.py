@@ -63,6 +63,8 @@ def prediction_errors(results: Sequence[Result]) -> list[PredictionError]:
         worst = max(known, key=lambda name: abs(known[name]), default="")
         everywhere = np.ones(len(other.slot), bool)
         predicted, measured = _served(mine, everywhere), _served(other, everywhere)
+        if not (np.isfinite(predicted) and np.isfinite(measured)):
+            continue  # nobody was served
         found.append(
             PredictionError(
                 result.allocator, result.accuracy_model, measured, predicted, predicted - measured,

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from orric.exceptions import CalibrationError, ProfileError, nearest
 from orric.vision.blocks import folded_weights
+from orric.vision.datasets import FULL_PX
+from orric.vision.macs import count_macs, count_onnx_macs
 from orric.vision.networks import NETWORKS, ROLES
 from orric.vision.onnx_export import export, replace
-from orric.vision.onnx_models import PROBED_PX, load_onnx, load_onnx_network
+from orric.vision.onnx_models import PROBED_PX, external_files, load_onnx, load_onnx_network
 from orric.vision.onnx_network import OnnxNetwork
 
 ARCHITECTURE = "architecture"
@@ -36,8 +38,21 @@ def cache_folder() -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Return the hash of a file, as profiles keep it in their provenance."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the hash of a file, as profiles keep it in their provenance; of an ONNX model with what lies beside it."""
+    found = hashlib.sha256(path.read_bytes())
+    if is_onnx(path):
+        with suppress(DecodeError):
+            for beside in sorted(external_files(onnx.load(path, load_external_data=False))):
+                with suppress(OSError):
+                    found.update((path.parent / beside).read_bytes())
+    return found.hexdigest()
+
+
+def macs_of(path: Path, role: str, classes: int, resolution_px: int) -> float:
+    """Return the MACs of one image through a model, which need not be one that torch could retrain."""
+    if is_onnx(path):
+        return float(count_onnx_macs(load_onnx(path, role, classes, (resolution_px,)), resolution_px))
+    return float(count_macs(load_network(path, role, classes), resolution_px))
 
 
 def is_onnx(path: Path) -> bool:
@@ -115,7 +130,9 @@ def exported(path: Path, role: str, classes: int) -> bytes:
         ProfileError: See `load_network`.
     """
     if is_onnx(path):
-        return bytes(load_onnx(path, role, classes).SerializeToString())
+        # A teacher sees the full resolution alone.
+        sizes = (FULL_PX,) if role == "teacher" else PROBED_PX
+        return bytes(load_onnx(path, role, classes, sizes).SerializeToString())
     network = load_network(path, role, classes)
     # What the exporter writes depends on its own version as well as on the weights.
     key = hashlib.sha256(f"{sha256(path)} {role} torch {torch.__version__} ort {onnxruntime.__version__}".encode())

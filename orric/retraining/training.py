@@ -58,7 +58,9 @@ def train(
     network.train()
     for _ in range(training.epochs):
         order = rng.permutation(len(images))
-        for chunk in np.array_split(order, -(-len(order) // training.batch)):
+        # No image is left alone in a batch: a batch norm in front of a single position cannot learn from one.
+        batches = min(-(-len(order) // training.batch), max(len(order) // 2, 1))
+        for chunk in np.array_split(order, batches):
             loss = functional.cross_entropy(network(images[chunk]), labels[chunk])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated

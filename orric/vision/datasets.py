@@ -5,10 +5,11 @@ To add a data set, write a function that returns a `Dataset` and register it in 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from orric.vision.own_images import read_own_images
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 DATA_VARIABLE = "ORRIC_DATA"
+# Side of the images of every data set.
+FULL_PX = 32
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,18 @@ class Dataset:
     streamed: Indices
     shift_px: int = 0
     published: Mapping[str, Pixels] | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that is drawn from: images, labels, parts, and samples of what was published."""
+        found = hashlib.sha256(repr((self.name, self.classes, self.shift_px)).encode())
+        for array in (self.images, self.labels, self.pretraining, self.held_out, self.calibrated, self.streamed):
+            found.update(np.ascontiguousarray(array).data)
+        for name, array in (self.published or {}).items():
+            found.update(
+                repr((name, array.shape)).encode() + np.ascontiguousarray(array[:: len(array) // 50 or 1]).data
+            )
+        return found.hexdigest()
 
     def draw(
         self,

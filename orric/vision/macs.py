@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
+import onnx
+import onnx.shape_inference
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +52,39 @@ def count_macs(network: nn.Module, resolution_px: int, channels: int = 3, rule: 
             module.training = True
         for handle in handles:
             handle.remove()
+    return total
+
+
+def count_onnx_macs(model: onnx.ModelProto, resolution_px: int) -> int:
+    """Count the MACs of one image through an ONNX model by the shapes of its convolutions and products.
+
+    Args:
+        model: With one input of shape (n, 3, height, width).
+        resolution_px: Side of the square input, in pixels.
+
+    Returns:
+        MACs per image, as `count_macs` counts them.
+    """
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model)
+    sizes = graph.graph.input[0].type.tensor_type.shape.dim
+    for dimension, size in zip(sizes, (1, 3, resolution_px, resolution_px), strict=True):
+        dimension.dim_value = size
+    del graph.graph.value_info[:]
+    for output in graph.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
+    shapes = {one.name: tuple(one.dims) for one in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        shapes[value.name] = tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
+    total = 0
+    for node in inferred.node:
+        if node.op_type == "Conv":
+            total += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            rows = shapes[node.input[0]]
+            swapped = any(one.name == "transA" and one.i for one in node.attribute)
+            total += math.prod(shapes[node.output[0]]) * rows[0 if swapped else -1]
     return total
 
 

@@ -79,6 +79,12 @@ def load_onnx_network(
     return network, model
 
 
+def external_files(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the files beside a model that hold weights of it."""
+    kept = (entry for one in model.graph.initializer for entry in one.external_data)
+    return {str(entry.value) for entry in kept if entry.key == "location"}
+
+
 def _read(path: Path, role: str) -> onnx.ModelProto:
     where = str(path)
     try:
@@ -89,9 +95,8 @@ def _read(path: Path, role: str) -> onnx.ModelProto:
         raise ProfileError(where, f"is no ONNX model, or cut short ({_line(error)})", "export it anew") from None
     if not model.graph.node:
         raise ProfileError(where, "is no ONNX model: it has no operators", "export it anew")
-    for initializer in model.graph.initializer:
-        beside = {entry.key: entry.value for entry in initializer.external_data}.get("location")
-        if beside is not None and not (path.parent / beside).is_file():
+    for beside in external_files(model):
+        if not (path.parent / beside).is_file():
             found = f"its weights lie in {beside!r}, and there is no such file beside it"
             raise ProfileError(where, found, "copy that file too, or export with external_data=False")
     try:
