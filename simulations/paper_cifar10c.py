@@ -28,7 +28,7 @@ from scipy import stats
 import orric
 from orric.allocators import REFERENCES
 from orric.calibration.checkpoint import Checkpoint
-from orric.calibration.plan import GROUPS
+from orric.calibration.plan import GROUPS, named_corruptions
 from orric.comparison import simulate_line
 from orric.drift import SEVERITIES, Steps
 from orric.profile import Profile
@@ -309,16 +309,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("results/paper-cifar10c"), help="folder of results")
     parser.add_argument("--jobs", type=int, help="worker processes [as many as cores]")
     asked = parser.parse_args()
-    names = list(CORRUPTIONS) if asked.corruptions == "all" else asked.corruptions.split(",")
     try:
+        names = named_corruptions(asked.corruptions.split(","))
         work = [(c, seed) for seed in range(1, asked.seeds + 1) for c in names]
         for corruption in names:
             profile = profile_for(corruption, asked.profiles, asked.data)
             assert profile.models is not None
             load_network(profile.beside(clean_teacher_of(profile.models.teacher)), "teacher", 10)
         clean = clean_stills(asked.profiles, asked.data)
-    except (orric.OrricError, StopIteration) as error:
-        sys.exit(f"paper_cifar10c: {error or 'an unknown corruption; see --help'}")
+    except orric.OrricError as error:
+        sys.exit(f"paper_cifar10c: {error}")
     asked.output.mkdir(parents=True, exist_ok=True)
     kept = Checkpoint(asked.output / "runs", "the paper's experiment")
     parts, calls = {}, []

@@ -110,7 +110,7 @@ def test_the_table_has_the_layout_of_table_iii(paper: ModuleType) -> None:
 def test_bad_input_gets_one_line(paper: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments, expected in (
         (["--data", str(tmp_path / "nowhere")], "nowhere"),
-        (["--corruptions", "fogg"], "unknown corruption"),
+        (["--corruptions", "fogg"], "did you mean 'fog'"),
         (["--profiles", str(tmp_path)], "no such file"),
     ):
         monkeypatch.setattr(sys, "argv", ["paper_cifar10c.py", "--output", str(tmp_path / "out"), *arguments])
