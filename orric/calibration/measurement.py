@@ -84,27 +84,41 @@ def affine(sizes: Array, seconds: Array) -> tuple[float, float]:
 
 
 def colocation(profile: Profile, served: Served) -> Colocation:
-    """Measure what serving suffers from retraining beside it on the same core."""
-    with colocated(profile, [served]) as server:
-        alone = _mean_seconds(server)
-    with colocated(profile, [served], beside=True) as server:
-        beside = _mean_seconds(server)
-        lost = float(np.median([_lost_seconds(server, alone) for _ in range(REPEATS)]))
-    # By chance it may come out a little below nothing.
-    return Colocation(slowdown=shortened(beside / alone), switch_s=shortened(max(lost, 0.0)))
+    """Measure what serving suffers from retraining beside it on the same core.
 
-
-def _mean_seconds(server: Server) -> float:
-    """Return the mean seconds of a batch: one is either left alone or stopped for a whole slice of the scheduler's."""
+    Alone, beside and in turns alternate, so that a machine that slows down slows all three.
+    """
+    alone, beside, lost = [], [], []
     requests = Requests(np.zeros(BATCHES * USUAL), USUAL)
-    return float(np.median([server.run(requests)[-1] / BATCHES for _ in range(REPEATS)]))
+    with colocated(profile, [served], beside=True) as server:
+        for _ in range(REPEATS):
+            # With all of a round for itself the server is alone: the trainer stands still.
+            alone.append(server.run(requests, Turns(ROUND_S, 1.0))[-1] / BATCHES)
+            beside.append(server.run(requests)[-1] / BATCHES)
+            in_turns = seconds_in_turns(server, USUAL, Turns(ROUND_S, 0.5), BATCHES)
+            lost.append(0.5 * ROUND_S * (1 - alone[-1] / in_turns))
+    # By chance the loss may come out a little below nothing.
+    return Colocation(
+        slowdown=shortened(float(np.median(beside) / np.median(alone))),
+        switch_s=shortened(max(float(np.median(lost)), 0.0)),
+    )
 
 
-def _lost_seconds(server: Server, alone_s: float) -> float:
-    """Return what a slice of serving loses: its length less the work that is done in it, a mean over whole rounds."""
-    done = server.run(Requests(np.zeros(BATCHES * USUAL), USUAL), Turns(ROUND_S, 0.5))[USUAL - 1 :: USUAL]
-    rounds = int(done[-1] / ROUND_S)
-    return 0.5 * ROUND_S - float((done <= rounds * ROUND_S).sum()) * alone_s / max(rounds, 1)
+def seconds_in_turns(server: Server, size: int, turns: Turns, batches: int, model: int = 0) -> float:
+    """Return the mean seconds of serving that a batch takes where server and trainer take turns.
+
+    Args:
+        server: Always has requests meanwhile.
+        size: Requests in a batch.
+        turns: How they take turns.
+        batches: How many batches are looked at, at least those of one round.
+        model: Which of the server's models is asked.
+    """
+    done = server.run(Requests(np.zeros(batches * size), size, model), turns)[size - 1 :: size]
+    # Whole rounds alone: where a run ends within one says nothing of turns.
+    rounds = int(done[-1] / turns.round_s)
+    served = int((done <= rounds * turns.round_s).sum())
+    return rounds * turns.serving * turns.round_s / max(served, 1)
 
 
 @dataclass(frozen=True)
