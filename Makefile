@@ -32,6 +32,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/start_up.py
 	$(BIN)/python tests/benchmarks/learning_gain.py
 	$(BIN)/python tests/benchmarks/swap.py
+	$(BIN)/python tests/benchmarks/latency.py
 	$(BIN)/python tests/benchmarks/optimum.py
 	$(BIN)/python tests/benchmarks/theorems.py
 	$(BIN)/python tests/benchmarks/adversary.py

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from orric.calibration.checkpoint import Checkpoint
-from orric.calibration.colocation import Served
+from orric.calibration.colocation import Served, cores
 from orric.calibration.curves import (
     LEAST_SLOPE,
     Curves,
@@ -71,7 +71,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
         The profile; its provenance holds versions, processor, seeds, hashes, date and errors.
 
     Warns:
-        UserWarning: The student is better than the teacher, or the curve is flat at A^T_max.
+        UserWarning: The student is better than the teacher, the curve is flat at A^T_max, or there is one core only.
     """
     dataset, versions = load_dataset(plan.dataset, plan.data), package_versions()
     classes, resolutions = len(dataset.classes), list(plan.resolutions_px)
@@ -85,6 +85,9 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
     ).placed_in(output.parent)
     if plan.data is not None:
         draft = draft.with_data(plan.data)
+    if len(cores()) < 2:
+        found = "there is one core only, which server and measurement share; latencies come out too long"
+        warnings.warn(f"{found}: measure where there are two", stacklevel=2)
     progress("accuracy and latency at every resolution", 0.0)
     accuracies = accuracies_by_resolution(student, dataset, resolutions, plan.seeds[0])
     accuracy_of_teacher = accuracies_by_resolution(teacher, dataset, [FULL_PX], plan.seeds[0])[FULL_PX]

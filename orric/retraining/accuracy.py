@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Any
-
-import numpy as np
 
 from orric.drift import Array, DriftBySlot
 from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student, Update
+from orric.vision.arrays import Labels
 from orric.vision.datasets import Dataset, Pixels
-
-Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def drifted(

@@ -13,11 +13,11 @@ from orric.exceptions import ProfileError
 from orric.profile import Profile
 from orric.retraining.models import ServedNetwork, exported
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
+from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX as FULL_PX
 from orric.vision.datasets import Dataset, Pixels, load_dataset, to_input
 from orric.vision.onnx_export import Array, check_outputs, open_session, outputs_of, run
 
-Labels = np.ndarray[Any, np.dtype[np.int64]]
 Update = Literal["weights", "statistics"]
 PROBES = 4
 

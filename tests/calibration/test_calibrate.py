@@ -296,3 +296,28 @@ def test_training_is_part_of_the_profile(tmp_path: Path) -> None:
     assert Profile.load(tmp_path / "other.toml").training == other.training
     shipped.save(tmp_path / "same.toml")
     assert "[training]" not in (tmp_path / "same.toml").read_text()
+
+
+def test_few_images_to_pretrain_on_are_of_all_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of one class may follow one another, as in folders."""
+    order = np.argsort(digits().labels[digits().pretraining], kind="stable")
+    ordered, seen = replace(digits(), pretraining=digits().pretraining[order]), []
+
+    def look(dataset, *arguments):
+        seen.append(dataset)
+        return load_network(STUDENT, "student", 10)
+
+    monkeypatch.setattr(pretraining, "load_dataset", lambda *arguments: ordered)
+    monkeypatch.setattr(pretraining, "pretrain", look)
+    work = pretraining.Pretraining("digits", None, "student", tmp_path / "s.safetensors", Recipe(1, 1e-3), images=100)
+    pretrain_all([work], 1)
+    (dataset,) = seen
+    assert len(dataset.pretraining) == 100
+    assert set(dataset.labels[dataset.pretraining]) == set(range(10))
+
+
+def test_too_few_points_for_a_curve_are_refused_at_once() -> None:
+    with pytest.raises(ScenarioError, match="too few points"):
+        replace(SMALL, ratios=(0.0, 0.5, 1.0), seeds=(1,))
+    with pytest.raises(ScenarioError, match="0 must be one of them"):
+        replace(SMALL, ratios=(0.1, 0.2, 0.5, 1.0))

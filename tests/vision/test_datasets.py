@@ -223,3 +223,18 @@ def test_input_at_its_own_resolution_is_the_image() -> None:
 def test_unknown_data_set_suggests_the_nearest() -> None:
     with pytest.raises(orric.ScenarioError, match="did you mean 'digits'"):
         load_dataset("digitts")
+
+
+def test_the_fingerprint_is_of_images_labels_and_parts() -> None:
+    dataset = load_dataset("digits")
+    assert replace(dataset).fingerprint == dataset.fingerprint
+    images, labels = dataset.images.copy(), dataset.labels.copy()
+    images[3, 4, 5, 1] ^= 1
+    labels[7] = (labels[7] + 1) % 10
+    others = [
+        replace(dataset, images=images),
+        replace(dataset, labels=labels),
+        replace(dataset, streamed=dataset.streamed[1:]),
+        replace(dataset, published={"fog": images[:5]}),
+    ]
+    assert len({dataset.fingerprint, *(other.fingerprint for other in others)}) == 5
