@@ -259,9 +259,7 @@ def _teacher_only(
     for gpu in scenario.gpu:
         there = [k for k, name in enumerate(placement) if name == gpu.name]
         needs = [
-            scenario.requests(seed, k)
-            * bursts(scenario, faults, scenario.stream[k].name)
-            * stand_ins[k].inference[0].cost_macs
+            scenario.requests(seed, k) * bursts(scenario, faults, scenario.stream[k].name) * _work_macs(stand_ins[k])
             for k in there
         ]
         most = float(sum(needs, np.zeros(1)).max()) / scenario.slot_s
@@ -285,6 +283,14 @@ def _teacher_only(
     told = zip(result.gpu_columns["slot"].tolist(), result.gpu_columns["gpu"].tolist(), strict=True)
     gpu_columns = {**result.gpu_columns, "budget_macs": np.array([budgets[name][slot - 1] for slot, name in told])}
     return replace(result, allocator="teacher-only", columns=columns, gpu_columns=gpu_columns)
+
+
+def _work_macs(profile: Profile) -> float:
+    """Return what a request of a teacher takes of a GPU: its MACs, or more where its latency says so."""
+    serving = profile.inference[0]
+    if serving.latency_s is None or profile.device is None:
+        return serving.cost_macs
+    return max(serving.cost_macs, serving.latency_s * profile.device.macs_per_s)
 
 
 def _teacher_of(profile: Profile) -> Profile:
