@@ -29,7 +29,8 @@ def learning_run(
     extents = memory.extents(np.ones(SLOTS), ratios)[:-1]
     accuracies = np.array([float(truth(corruption, s)(x)) for s, x in zip(LEVELS, extents, strict=True)])
     place = [*RATIOS, *VARIED].index(ratio)
-    accuracies += noise * np.random.default_rng([seed, place]).standard_normal(SLOTS)
+    rng = np.random.default_rng([seed, place, len(corruption)])
+    accuracies += noise * rng.standard_normal(SLOTS)
     return LearningRun(corruption, seed, plan, ratios, LEVELS, {"32px": accuracies}, "32px")
 
 
