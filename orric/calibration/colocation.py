@@ -113,10 +113,7 @@ def _serve(pipe: Connection, models: Sequence[Served], core: int) -> None:
         opened.append((session, name, images))
     pipe.send("ready")
     while True:
-        asked = pipe.recv()
-        if asked is None:
-            return
-        requests, start_s = asked
+        requests, start_s = pipe.recv()
         arrivals, most = requests.arrivals_s, requests.most
         session, name, images = opened[requests.model]
         done = np.empty(len(arrivals))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,7 @@ def pretrain(
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     with single_threaded():
-        # Channels last are half as slow again to train on a processor.
+        # On a processor, channels first would take half as long again.
         network = NETWORKS[architecture or ROLES[role]](len(dataset.classes))
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotation lacks this form
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
@@ -236,9 +237,7 @@ def _seen(images: Pixels, role: str, recipe: Recipe, rng: np.random.Generator) -
     return to_input(images, resolution)
 
 
-def _keep(
-    path: Path, conditions: str, epochs: int, parts: dict[str, Any], rng: np.random.Generator
-) -> None:  # fmt: skip
+def _keep(path: Path, conditions: str, epochs: int, parts: dict[str, Any], rng: np.random.Generator) -> None:
     """Keep the state of training: its number of epochs in the first line, then all else."""
     buffer = io.BytesIO()
     states = {name: part.state_dict() for name, part in parts.items()}
@@ -256,8 +255,8 @@ def _resumed(path: Path | None, conditions: str, parts: dict[str, Any], rng: np.
     line, _, rest = path.read_bytes().partition(b"\n")
     try:
         state = torch.load(io.BytesIO(rest), weights_only=True)
-    except Exception:
-        return 0
+    except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError):
+        return 0  # cut short or written by another version: training begins anew
     if state["conditions"] != conditions:
         return 0
     for name, part in parts.items():

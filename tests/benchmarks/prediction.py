@@ -22,7 +22,7 @@ import numpy as np
 import orric
 from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.plan import GROUPS
-from orric.comparison import Failure, paired_line
+from orric.comparison import Failure, Model, paired_line
 from orric.drift import Drift, Periodic, Ramp, RandomWalk, Steps
 from orric.profile import Profile
 from orric.workers import in_parallel
@@ -118,9 +118,9 @@ def scenario_of(setting: Setting, data: Path | None) -> orric.Scenario:
 
 def measured(setting: Setting, allocator: str, data: Path | None) -> dict[str, Any]:
     """Run one allocator in one setting under every accuracy model."""
-    models = ["onnx", "curve", "table"] if setting.measured else ["onnx", "curve"]
+    models: list[Model] = ["onnx", "curve", "table"] if setting.measured else ["onnx", "curve"]
     found: dict[str, Any] = {"setting": setting.corruption, "seed": setting.seed, "allocator": allocator}
-    for result in paired_line(scenario_of(setting, data), models, allocator, setting.seed):  # type: ignore[arg-type]
+    for result in paired_line(scenario_of(setting, data), models, allocator, setting.seed):
         assert not isinstance(result, Failure), result
         found[result.accuracy_model] = 100 * result.mean_accuracy
         if result.accuracy_model == "onnx":
