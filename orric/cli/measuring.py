@@ -335,12 +335,19 @@ def _compare(folder: Path, models: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), "rows": rows}, allow_nan=False))
         return
-    headings = tuple(name.replace("_", " ") for name in rows[0])
-    texts = [
-        tuple(_figure(value) if isinstance(value, (int, float, str)) else str(value) for value in row.values())
-        for row in rows
-    ]
+    flat = [dict(_cells(row)) for row in rows]
+    headings = tuple(name.replace("_", " ") for name in flat[0])
+    texts = [tuple(_figure(cell) if isinstance(cell, float) else str(cell) for cell in row.values()) for row in flat]
     print_table(console_of_output(), headings, texts, words=("corruption",))
+
+
+def _cells(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the figures of a row; what each classifier gets right is a column of its own."""
+    for name, cell in row.items():
+        if isinstance(cell, dict):
+            yield from ((f"{name} of the {role}", part) for role, part in cell.items())
+        else:
+            yield name, cell
 
 
 def _classifier(path: Path, role: str) -> Callable[[Any], Any]:

@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from orric.calibration.check import Finding
+from orric.calibration.published_corruptions import CorruptionComparison
 from orric.profile import Profile, Training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +102,17 @@ def test_a_check_tells_what_has_decayed_and_by_how_much(orric, monkeypatch):
     status, out, _ = orric("calibrate", "--check", DIGITS)
     assert status == 0
     assert "holds: 1 numbers were looked at" in out
+
+
+def test_corruptions_are_compared_figure_by_figure(orric, tmp_path, monkeypatch):
+    rows = [CorruptionComparison("fog", 3, 20.0, 21.5, 1.0, 2.0, {"student": 0.61}, {"student": 0.625})]
+    monkeypatch.setattr("orric.calibration.published_corruptions.compare_corruptions", lambda *arguments: rows)
+    status, out, _ = orric("calibrate", "--compare-corruptions", tmp_path, "--models", tmp_path)
+    assert status == 0
+    assert {"fog", "21.5", "0.61", "0.625"} <= set(out.replace("│", " ").split())
+    assert "{" not in out
+    status, out, _ = orric("calibrate", "--compare-corruptions", tmp_path, "--models", tmp_path, "--json")
+    assert json.loads(out)["rows"][0]["own_accuracy"] == {"student": 0.625}
 
 
 def test_warnings_are_one_line_on_standard_error(orric, tmp_path, monkeypatch):
