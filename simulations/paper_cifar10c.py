@@ -37,7 +37,7 @@ from orric.retraining.models import exported, load_network, sha256
 from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import load_dataset, to_input
 from orric.vision.macs import count_macs
-from orric.vision.onnx_export import open_session, run
+from orric.vision.onnx_sessions import open_session, run
 from orric.workers import in_parallel
 
 HERE = Path(__file__).resolve().parent

@@ -42,12 +42,10 @@ from orric.calibration.table import table_of, table_provenance
 from orric.drift import SEVERITIES
 from orric.learning import LearningExtent
 from orric.profile import DriftCurve, Models, Profile
-from orric.retraining.accuracy import drifted
-from orric.retraining.loop import FULL_PX, Student
+from orric.retraining.loop import FULL_PX
 from orric.retraining.models import exported, macs_of, sha256
 from orric.vision.datasets import load_dataset
 
-TEACHER_SAMPLES = 1000
 # Passes of the student over a retrained sample: three for a training step, one to refresh the statistics.
 STEP, REFRESH = 3, 1
 
@@ -100,7 +98,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
     checkpoint = Checkpoint(output, conditions(draft, plan.slots, plan.per_slot, hashes, versions))
     runs = measured_runs(draft, plan.work(), plan.slots, plan.per_slot, plan.jobs, checkpoint, progress)
     drifting = _drifting(plan, runs)
-    teachers = _teacher_accuracies(draft, plan)
+    teachers = _teacher_accuracies(fixed(runs))
     _warn_of_the_teacher(runs, teachers, accuracies, accuracy_of_teacher)
     fitting = [run for run in runs if run.seed in plan.seeds]
     curves = fitted_curves(fitting, plan.seeds[0])
@@ -195,17 +193,15 @@ def _drifting(plan: Calibration, runs: list[LearningRun]) -> dict[int, float]:
     return {px: float(np.mean([run.accuracies[f"{px}px"].mean() for run in profiting])) for px in plan.resolutions_px}
 
 
-def _teacher_accuracies(profile: Profile, plan: Calibration) -> dict[Drift, float]:
-    """Return the teacher's accuracy under every corruption and severity, on samples as they stream."""
-    student = Student(profile)
-    found = {}
-    for corruption in plan.corruptions:
+def _teacher_accuracies(runs: list[LearningRun]) -> dict[Drift, float]:
+    """Return the teacher's accuracy under every corruption and severity, on the samples that it labelled."""
+    most, found = max(float(run.plan.ratio) for run in runs), {}
+    for corruption in dict.fromkeys(run.corruption for run in runs):
+        streams = [run for run in runs if (run.corruption, run.plan.ratio) == (corruption, most)]
         for severity in SEVERITIES:
-            images, labels = drifted(
-                student.dataset, plan.seeds[0], severity, TEACHER_SAMPLES, corruption, severity, part="calibrated"
-            )  # fmt: skip
+            parts = [run.taught[run.severities == severity] for run in streams]
             # Never right of a thousand is not never right.
-            found[corruption, severity] = max(float((student.label(images) == labels).mean()), 1e-4)
+            found[corruption, severity] = max(float(np.concatenate(parts).mean()), 1e-4)
     return found
 
 

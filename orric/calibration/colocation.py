@@ -22,8 +22,7 @@ import numpy as np
 
 from orric.exceptions import CalibrationError
 from orric.profile import Profile
-from orric.retraining.loop import Student
-from orric.vision.onnx_export import open_session
+from orric.vision.onnx_sessions import open_session
 from orric.workers import end_with_parent
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -134,6 +133,8 @@ def _serve(pipe: Connection, models: Sequence[Served], core: int) -> None:
 
 def _train(pipe: Connection, profile: Profile, core: int) -> None:
     """Train as a process, until it is ended: label, step, export, swap."""
+    from orric.retraining.loop import Student  # the server beside it starts without torch
+
     _prepare(core)
     student = Student(profile)
     images, _ = student.dataset.draw(SAMPLES, np.random.default_rng(0))

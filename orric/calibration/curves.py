@@ -85,12 +85,12 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
         for severity in SEVERITIES:
             accuracies = np.array([run.at(severity).mean() for run in mine])
             by_drift[corruption, severity] = fit_curve(extents, accuracies)
-    # One point per ratio and seed, averaged over drifts: their differences are not noise about one curve.
+    # Points are averaged over drifts: their differences are not noise about one curve.
     keys = sorted({(float(run.plan.ratio), run.seed) for run in chosen})
     extents = np.array([ratio for ratio, _ in keys])
     groups = [[run for run in chosen if (float(run.plan.ratio), run.seed) == key] for key in keys]
-    means = [np.mean([run.at(severity).mean() for run in group for severity in SEVERITIES]) for group in groups]
-    overall = fit_curve(extents, np.array(means))
+    halves = [_halves(group) for group in groups]
+    overall = fit_curve(np.repeat(extents, [len(half) for half in halves]), np.concatenate(halves))
     rng = np.random.default_rng(seed)
     # All students of a stream see the same images, so a slot is drawn for all of them or for none.
     draws: dict[tuple[str, int, int], np.ndarray[Any, np.dtype[np.int64]]] = {}
@@ -111,6 +111,16 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     low, high = np.quantile(values, INTERVAL, axis=0)
     slope = float(np.quantile([float(curve.slope(most)) for curve in curves], SLOPE_QUANTILE))
     return Curves(overall, by_drift, grid, low, high, max(slope, LEAST_SLOPE), slope < LEAST_SLOPE)
+
+
+def _halves(runs: Sequence[LearningRun]) -> list[float]:
+    """Return the mean accuracy of the even and of the odd slots, severities weighing alike.
+
+    Two points of one ratio tell the form of a curve from noise. Where a severity has one slot there is one point.
+    """
+    parts = [run.at(severity) for run in runs for severity in SEVERITIES]
+    apart = 2 if min(map(len, parts)) > 1 else 1
+    return [float(np.mean([part[half::apart].mean() for part in parts])) for half in range(apart)]
 
 
 def predicted(run: LearningRun, curves: dict[Drift, Fit], memory: LearningExtent) -> Array:

@@ -11,15 +11,18 @@ import numpy as np
 from orric.drift import SEVERITIES, Steps
 from orric.profile import Profile
 from orric.randomness import generator
-from orric.retraining.accuracy import drifted
 from orric.retraining.loop import Student
+from orric.vision.arrays import Labels
 from orric.vision.corruptions import CORRUPTIONS
+from orric.vision.datasets import Dataset, Pixels
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Progress = Callable[[str, float], None]
 CLEAN = "none"
 # How ratios vary from slot to slot: drawn anew in each, or kept for some slots, half of them without retraining.
 VARIED = ("every-slot", "in-spells")
+# What goes without retraining for a while is the hardest to predict.
+HARDEST = "in-spells"
 SPELL_SLOTS = 4
 
 
@@ -39,8 +42,7 @@ class Plan:
         """Return the sampling ratio of each slot, shape (slots,)."""
         if not isinstance(self.ratio, str):
             return np.full(slots, self.ratio)
-        place = list(CORRUPTIONS).index(corruption) if corruption in CORRUPTIONS else len(CORRUPTIONS)
-        rng = generator(seed, "allocator", place, VARIED.index(self.ratio))
+        rng = generator(seed, "allocator", _place(corruption), VARIED.index(self.ratio))
         if self.ratio == "every-slot":
             return np.asarray(rng.choice(known, slots))
         begins = np.cumsum(rng.random(slots) < 1 / SPELL_SLOTS)
@@ -76,6 +78,7 @@ class LearningRun:
         accuracies: Accuracy per slot before that slot's retraining, shape (T,), by inference configuration; the fullest
             is always there.
         fullest: Name of the inference configuration of the largest resolution.
+        taught: Part of each slot's labelled samples that the teacher is right on, shape (T,); NaN where none was.
     """
 
     corruption: str
@@ -85,6 +88,7 @@ class LearningRun:
     severities: np.ndarray[Any, np.dtype[np.int64]]
     accuracies: dict[str, Array]
     fullest: str
+    taught: Array
 
     @property
     def at_fullest(self) -> Array:
@@ -112,6 +116,7 @@ class LearningRun:
             "severities": self.severities.tolist(),
             "accuracies": {name: values.tolist() for name, values in self.accuracies.items()},
             "fullest": self.fullest,
+            "taught": [None if np.isnan(part) else part for part in self.taught.tolist()],
         }
 
     @classmethod
@@ -125,7 +130,34 @@ class LearningRun:
             np.array(table["severities"], np.int64),
             {name: np.array(values) for name, values in table["accuracies"].items()},
             table["fullest"],
+            np.array(table["taught"], np.float64),
         )
+
+
+def _place(corruption: str) -> int:
+    """Number a corruption, for what is drawn for it alone."""
+    return list(CORRUPTIONS).index(corruption) if corruption in CORRUPTIONS else len(CORRUPTIONS)
+
+
+def arriving(
+    dataset: Dataset, corruption: str, seed: int, slot: int, count: int, severity: int
+) -> tuple[Pixels, Labels]:
+    """Return the samples that arrive in a slot of a learning run.
+
+    All images of the part come once before any comes again, so that those that are easy by chance in one severity are
+    missing in another; every corruption has an order of its own, so that chance is not common to all.
+
+    Args:
+        dataset: Drawn from.
+        corruption: What the stream drifts through.
+        seed: Of the stream.
+        slot: Index from 1.
+        count: Number of samples.
+        severity: 0 to 5.
+    """
+    order = generator(seed, "images", _place(corruption)).permutation(dataset.calibrated)
+    chosen = order.take(np.arange((slot - 1) * count, slot * count), mode="wrap")
+    return dataset.corrupted(chosen, generator(seed, "images", _place(corruption), slot), corruption, severity)
 
 
 def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot: int) -> list[LearningRun]:
@@ -159,25 +191,25 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
             drift.severities,
             {name: np.empty(slots) for name in models.resolution_px if plan.everywhere or name == fullest},
             fullest,
+            np.full(slots, np.nan),
         )
         for plan in assignment.plans
     ]
     for slot in range(1, slots + 1):
         severity = int(drift.severities[slot - 1])
-        images, truth = drifted(
-            students[0].dataset, seed, slot, per_slot, corruption, severity, part="calibrated"
-        )  # fmt: skip
+        images, truth = arriving(students[0].dataset, corruption, seed, slot, per_slot, severity)
         order = generator(seed, "retraining", 0, slot).permutation(per_slot)
         most = round(max(float(run.ratios[slot - 1]) for run in runs) * per_slot)
         # Every student samples the first of the same order, so what the fullest plan labels is enough for all.
-        taught = students[0].label(images[order[:most]])
+        labels = students[0].label(images[order[:most]])
         for student, run in zip(students, runs, strict=True):
             for name, found in run.accuracies.items():
                 found[slot - 1] = (student.classify(images, models.resolution_px[name]) == truth).mean()
             count = round(float(run.ratios[slot - 1]) * per_slot)
             if count:
+                run.taught[slot - 1] = (labels[:count] == truth[order[:count]]).mean()
                 rng = generator(seed, "retraining", 0, slot)
                 chosen = images[rng.permutation(per_slot)[:count]]
-                student.retrain(chosen, rng, taught[:count])
+                student.retrain(chosen, rng, labels[:count])
                 student.swap()
     return runs

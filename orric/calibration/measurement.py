@@ -11,19 +11,22 @@ import numpy as np
 import torch
 
 from orric.calibration.colocation import Requests, Served, Server, Turns, batch_seconds, colocated
+from orric.exceptions import CalibrationError
 from orric.profile import BatchLatency, Colocation, Profile, Swap
 from orric.retraining.loop import FULL_PX, Student
 from orric.retraining.training import optimizer_for, single_threaded, train
 from orric.vision.datasets import Dataset, to_input
-from orric.vision.onnx_export import open_session, run
+from orric.vision.onnx_sessions import open_session, run
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 CLEAN_SAMPLES = 3000
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 USUAL = 32
-REPEATS = 6
-BATCHES = 200
+REPEATS, COLOCATED = 6, 4
+BATCHES = 100
 ROUND_S = 0.1
+# Rounds that a switch is looked at in, and how long after it requests may still take longer.
+SWITCHES, AWAKE_S = 5, 2e-3
 
 
 def accuracies_by_resolution(model: bytes, dataset: Dataset, resolutions_px: list[int], seed: int) -> dict[int, float]:
@@ -91,34 +94,46 @@ def colocation(profile: Profile, served: Served) -> Colocation:
     alone, beside, lost = [], [], []
     requests = Requests(np.zeros(BATCHES * USUAL), USUAL)
     with colocated(profile, [served], beside=True) as server:
-        for _ in range(REPEATS):
+        for _ in range(min(REPEATS, COLOCATED)):
             # With all of a round for itself the server is alone: the trainer stands still.
             alone.append(server.run(requests, Turns(ROUND_S, 1.0))[-1] / BATCHES)
             beside.append(server.run(requests)[-1] / BATCHES)
-            in_turns = seconds_in_turns(server, USUAL, Turns(ROUND_S, 0.5), BATCHES)
-            lost.append(0.5 * ROUND_S * (1 - alone[-1] / in_turns))
-    # By chance the loss may come out a little below nothing.
+            lost.append(switch_seconds(server, Turns(ROUND_S, 0.5), SWITCHES * ROUND_S))
     return Colocation(
-        slowdown=shortened(float(np.median(beside) / np.median(alone))),
-        switch_s=shortened(max(float(np.median(lost)), 0.0)),
+        slowdown=shortened(float(np.median(beside) / np.median(alone))), switch_s=shortened(float(np.median(lost)))
     )
 
 
-def seconds_in_turns(server: Server, size: int, turns: Turns, batches: int, model: int = 0) -> float:
-    """Return the mean seconds of serving that a batch takes where server and trainer take turns.
+def switch_seconds(server: Server, turns: Turns, seconds: float) -> float:
+    """Return what is lost at the begin of a turn: until the server is awake, and its caches know the model again.
+
+    The server always has requests meanwhile. A turn begins somewhere within the request that the last one cut off, so
+    half of it is left on average; what the first requests of a turn take beyond that and beyond what requests usually
+    take is lost.
 
     Args:
-        server: Always has requests meanwhile.
-        size: Requests in a batch.
+        server: With a trainer beside it.
         turns: How they take turns.
-        batches: How many batches are looked at, at least those of one round.
-        model: Which of the server's models is asked.
+        seconds: How long to look, some rounds.
     """
-    done = server.run(Requests(np.zeros(batches * size), size, model), turns)[size - 1 :: size]
-    # Whole rounds alone: where a run ends within one says nothing of turns.
-    rounds = int(done[-1] / turns.round_s)
-    served = int((done <= rounds * turns.round_s).sum())
-    return rounds * turns.serving * turns.round_s / max(served, 1)
+    each = float(np.median(np.diff(server.run(Requests(np.zeros(BATCHES)), Turns(turns.round_s, 1.0)))))
+    slice_s = turns.serving * turns.round_s
+    done = server.run(Requests(np.zeros(max(round(seconds * turns.serving / each), 1))), turns)
+    begun = np.floor(done / turns.round_s)
+    phases = done - begun * turns.round_s
+    usual = float(np.median(np.diff(done)))
+    first = max(min(round(AWAKE_S / usual), int(slice_s / usual) // 2), 1)
+    # The first round comes without a turn of the trainer before it, and a run may end within the last.
+    lost = []
+    for number in range(1, int(begun[-1])):
+        there = phases[begun == number]
+        if len(there) >= first:
+            lost.append(there[first - 1] - (first - 0.5) * usual)
+    if not lost:
+        found = f"a request takes {1e3 * usual:.3g} ms, too long for turns of {1e3 * slice_s:.3g} ms"
+        raise CalibrationError("colocation", found, "take a smaller model")
+    # By chance the loss may come out a little below nothing.
+    return max(float(np.median(lost)), 0.0)
 
 
 @dataclass(frozen=True)

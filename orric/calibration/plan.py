@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from orric.calibration.checkpoint import Checkpoint
-from orric.calibration.learning_run import CLEAN, VARIED, Assignment, LearningRun, Plan, Progress, learning_runs
+from orric.calibration.learning_run import (
+    CLEAN,
+    HARDEST,
+    VARIED,
+    Assignment,
+    LearningRun,
+    Plan,
+    Progress,
+    learning_runs,
+)
 from orric.calibration.pretraining import RESOLUTIONS_PX
 from orric.exceptions import ScenarioError, nearest
 from orric.profile import Profile, Training
@@ -58,7 +67,7 @@ class Calibration:
     corruptions: tuple[str, ...] = USUAL_CORRUPTIONS["digits"]
     ratios: tuple[float, ...] = RATIOS
     resolutions_px: tuple[int, ...] = RESOLUTIONS_PX
-    slots: int = 50
+    slots: int = 25
     per_slot: int = 200
     seeds: tuple[int, ...] = (1,)
     training: Training = field(default_factory=Training)
@@ -80,6 +89,9 @@ class Calibration:
             raise ScenarioError("calibration", found, f"give {LEAST_POINTS} in all, more ratios or more seeds")
         if min(self.ratios) != 0:
             raise ScenarioError("calibration", f"the least ratio is {min(self.ratios):g}", "0 must be one of them")
+        if round(self.fullest_ratio * self.per_slot) < 1:
+            found = f"the largest ratio, {self.fullest_ratio:g}, takes none of {self.per_slot} samples"
+            raise ScenarioError("calibration", found, "give a larger one")
 
     def plans(self) -> tuple[Plan, ...]:
         """Return how the students of a fitted stream are retrained.
@@ -100,7 +112,7 @@ class Calibration:
         plans = self.plans()
         fitted = [Assignment(c, seed, plans) for c in self.corruptions for seed in self.seeds]
         clean = [Assignment(CLEAN, seed, plans[: len(self.ratios)]) for seed in self.seeds]
-        validating = [Assignment(c, self.seeds[-1] + 1, tuple(Plan(n) for n in VARIED)) for c in self.corruptions]
+        validating = [Assignment(c, self.seeds[-1] + 1, (Plan(HARDEST),)) for c in self.corruptions]
         return [*fitted, *clean, *validating]
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from orric.retraining.models import save_network
-from orric.retraining.training import refresh_statistics, single_threaded
+from orric.retraining.training import LAYOUT, refresh_statistics, single_threaded
 from orric.vision.corruptions import CORRUPTIONS, corrupt
 from orric.vision.datasets import Dataset, Pixels, load_dataset, shifted, to_input
 from orric.vision.networks import NETWORKS, ROLES
@@ -192,7 +192,7 @@ def pretrain(
     with single_threaded():
         # On a processor, channels first would take half as long again.
         network = NETWORKS[architecture or ROLES[role]](len(dataset.classes))
-        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotation lacks this form
+        network.to(device=device, memory_format=LAYOUT)  # type: ignore[call-overload]  # torch's annotation lacks this form
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
         steps = recipe.epochs * -(-len(dataset.pretraining) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.learning_rate, total_steps=steps)
@@ -204,7 +204,7 @@ def pretrain(
             order = rng.permutation(dataset.pretraining)
             for chunk in np.array_split(order, -(-len(order) // BATCH)):
                 inputs = torch.from_numpy(_seen(dataset.images[chunk], role, recipe, rng))
-                outputs = network(inputs.to(device=device, memory_format=torch.channels_last))
+                outputs = network(inputs.to(device=device, memory_format=LAYOUT))
                 labels = torch.from_numpy(dataset.labels[chunk]).to(device)
                 loss = functional.cross_entropy(outputs, labels, label_smoothing=0.05)
                 optimizer.zero_grad()

@@ -79,7 +79,7 @@ def calibrate(
     ratios: Annotated[
         str | None, typer.Option("--ratios", help="Sampling ratios, by commas. [default: 0,0.05,0.1,0.2,0.3,0.5,1]")
     ] = None,
-    slots: Annotated[int, typer.Option("--slots", min=10, help="Slots of every learning run.")] = 50,
+    slots: Annotated[int, typer.Option("--slots", min=10, help="Slots of every learning run.")] = 25,
     per_slot: Annotated[int, typer.Option("--per-slot", min=20, help="Samples per slot.")] = 200,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the learning runs.")] = 1,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", help="Of retraining.")] = Optimizer.sgd,
@@ -354,7 +354,7 @@ def _classifier(path: Path, role: str) -> Callable[[Any], Any]:
     from orric.retraining.loop import FULL_PX
     from orric.retraining.models import exported
     from orric.vision.datasets import to_input
-    from orric.vision.onnx_export import open_session, run
+    from orric.vision.onnx_sessions import open_session, run
 
     session = open_session(exported(path, role, 10))
     return lambda images: run(session, to_input(images, FULL_PX)).argmax(axis=1)

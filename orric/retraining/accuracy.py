@@ -167,7 +167,13 @@ class OnnxAccuracy:
         (images, taught), self._kept = self._collected[collected] if self._kept is None else self._kept, None
         rng = generator(self._seed, "retraining", self._stream, collected)
         chosen = rng.permutation(len(images))[: round(self._models.sampling_ratio[retraining] * len(images))]
-        return self.student.retrain(images[chosen], rng, None if taught is None else taught[chosen])
+        if not len(chosen):
+            return None
+        sampled = images[chosen]
+        labels = self.student.label(sampled) if taught is None else taught[chosen]
+        agreement = self.student.agreement(sampled, labels)
+        self.student.retrain(sampled, rng, labels)
+        return agreement
 
     def swap(self) -> None:
         self.student.swap()

@@ -16,7 +16,8 @@ from orric.retraining.training import optimizer_for, refresh_statistics, single_
 from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX as FULL_PX
 from orric.vision.datasets import Dataset, Pixels, load_dataset, to_input
-from orric.vision.onnx_export import Array, check_outputs, open_session, outputs_of, run
+from orric.vision.onnx_export import check_outputs, outputs_of
+from orric.vision.onnx_sessions import Array, open_session, run
 
 Update = Literal["weights", "statistics"]
 PROBES = 4
@@ -72,29 +73,29 @@ class Student:
         labels: Labels = run(self._teacher, to_input(images, FULL_PX)).argmax(axis=1)
         return labels
 
-    def retrain(self, images: Pixels, rng: np.random.Generator, labels: Labels | None = None) -> float | None:
-        """Label images, train on them, and stage the new weights for `swap`.
+    def agreement(self, images: Pixels, labels: Labels) -> float:
+        """Return the part of images on which the weights that serve now agree with the teacher's labels."""
+        return float((self.classify(images, FULL_PX) == labels).mean())
+
+    def retrain(self, images: Pixels, rng: np.random.Generator, labels: Labels | None = None) -> None:
+        """Label images, train on them, and stage the new weights for `swap`; do nothing when there are none.
 
         Args:
             images: The sampled images, shape (n, height, width, 3).
             rng: Orders them.
             labels: The teacher's labels of them, where they are known already.
 
-        Returns:
-            The part of them on which the serving student agreed with the teacher, None for no image.
-
         Raises:
             CalibrationError: The exported weights do not give torch's outputs.
         """
         if not len(images):
-            return None
+            return
         if labels is None:
             labels = self.label(images)
-        agreement = float((self.classify(images, FULL_PX) == labels).mean())
         network, device = self._student.network, self._training.device
         inputs = torch.from_numpy(to_input(images, FULL_PX)).to(device)
         if too_few(network, inputs):
-            return agreement
+            return
         with single_threaded():
             if self.update == "weights":
                 train(network, self._optimizer, inputs, torch.from_numpy(labels).to(device), rng, self._training)
@@ -103,7 +104,6 @@ class Student:
         staged = open_session(self._student.replaced())
         self._check(staged, images[:PROBES], "before the swap")
         self._staged = staged
-        return agreement
 
     def discard(self) -> None:
         """Refuse staged weights; training goes on from them, as the student that trains is another copy."""

@@ -103,13 +103,26 @@ class Dataset:
         """
         indices = getattr(self, part)
         odds = None if label_mix is None else self._odds(indices, np.asarray(label_mix, float))
-        chosen = rng.choice(indices, size=count, p=odds)
-        if self.published is not None and corruption != "none" and part in ("calibrated", "streamed"):
-            return self.looked_up(chosen, corruption, severity), self.labels[chosen]
-        images = self.images[chosen]
+        return self.corrupted(rng.choice(indices, size=count, p=odds), rng, corruption, severity)
+
+    def corrupted(
+        self, indices: Indices, rng: np.random.Generator, corruption: str, severity: int
+    ) -> tuple[Pixels, Labels]:
+        """Return chosen images, each shifted by up to `shift_px` pixels each way and corrupted, and their labels.
+
+        Args:
+            indices: Shape (count,).
+            rng: Source of randomness.
+            corruption: Name of a corruption, or "none".
+            severity: 0 (clean) to 5.
+        """
+        # Of training images nothing was published.
+        if corruption != "none" and self.published and np.all(indices >= len(self.images) - self._tested):
+            return self.looked_up(indices, corruption, severity), self.labels[indices]
+        images = self.images[indices]
         if self.shift_px > 0:
             images = shifted(images, rng, self.shift_px)
-        return corrupt(images, corruption, severity, rng), self.labels[chosen]
+        return corrupt(images, corruption, severity, rng), self.labels[indices]
 
     def looked_up(self, indices: Indices, corruption: str, severity: int) -> Pixels:
         """Return images as they were published under a corruption.
@@ -132,10 +145,13 @@ class Dataset:
             raise ScenarioError("severity", f"{severity!r}", "give 0 (clean) or 1 to 5")
         if severity == 0:
             return self.images[indices]
-        array = published[corruption]
-        tested = len(array) // len(SEVERITIES)
-        rows = (severity - 1) * tested + indices - (len(self.images) - tested)
-        return np.asarray(array[rows])
+        rows = (severity - 1) * self._tested + indices - (len(self.images) - self._tested)
+        return np.asarray(published[corruption][rows])
+
+    @property
+    def _tested(self) -> int:
+        """How many images, the last ones, were published under every corruption."""
+        return min(len(array) for array in (self.published or {}).values()) // len(SEVERITIES)
 
     def _odds(self, indices: Indices, label_mix: Array) -> Array:
         """Return the probability of each image, so that the classes come in the proportions of the mix."""

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,10 +15,9 @@ from torch import Tensor, nn
 
 from orric.exceptions import CalibrationError
 from orric.vision.blocks import fused
+from orric.vision.onnx_sessions import Array, run
 
-Array = np.ndarray[Any, np.dtype[np.float32]]
 TOLERANCE = 1e-4
-BATCH = 32
 
 
 def export(network: nn.Module) -> bytes:
@@ -96,31 +94,6 @@ def replace(model: onnx.ModelProto, weights: Mapping[str, Tensor]) -> None:
     for name, values in weights.items():
         array = np.ascontiguousarray(values.detach().cpu().numpy())
         initializers[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
-
-
-def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """Open a model on the processor with one thread, so that outputs do not depend on the number of cores."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def run(session: onnxruntime.InferenceSession, inputs: Array) -> Array:
-    """Run a session over inputs of any number in batches of `BATCH`.
-
-    Args:
-        session: From `open_session`.
-        inputs: Shape (n, 3, height, width).
-
-    Returns:
-        Logits of shape (n, classes).
-    """
-    name = session.get_inputs()[0].name
-    if not len(inputs):
-        return np.empty((0, session.get_outputs()[0].shape[1]), np.float32)
-    parts = [session.run(None, {name: inputs[at : at + BATCH]})[0] for at in range(0, len(inputs), BATCH)]
-    return np.concatenate(parts)
 
 
 def check_equal(

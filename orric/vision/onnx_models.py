@@ -13,8 +13,9 @@ import onnxruntime
 from google.protobuf.message import DecodeError, EncodeError
 
 from orric.exceptions import ProfileError
-from orric.vision.onnx_export import check_outputs, open_session, outputs_of, run
+from orric.vision.onnx_export import check_outputs, outputs_of
 from orric.vision.onnx_network import OnnxNetwork
+from orric.vision.onnx_sessions import open_session, run
 
 PROBED_PX = (20, 24, 28, 32)
 WANTED = "one input of 32-bit floats of shape (n, 3, height, width) is wanted"

@@ -67,7 +67,10 @@ def test_costs_profits_and_latencies(profile: Profile) -> None:
     batches = {one.inference: one for one in profile.batch_latency}
     assert set(batches) == set(by_name)
     for name, one in batches.items():
-        assert one.fixed_s / 32 + one.each_s == pytest.approx(by_name[name].latency_s, rel=0.5)
+        seconds = profile.provenance["batch_seconds"][name]
+        assert by_name[name].latency_s == pytest.approx(seconds[measurement.SIZES.index(32)] / 32, rel=1e-4)
+        fitted = measurement.affine(np.array(measurement.SIZES, float), np.array(seconds))
+        assert (one.fixed_s, one.each_s) == pytest.approx(fitted, rel=1e-3, abs=1e-9)
     assert profile.colocation.slowdown > 1
     assert 0 < profile.swap.swapping_part < 0.5
 

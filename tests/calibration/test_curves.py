@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def learning_run(
     place = [*RATIOS, *VARIED].index(ratio)
     rng = np.random.default_rng([seed, place, len(corruption)])
     accuracies += noise * rng.standard_normal(SLOTS)
-    return LearningRun(corruption, seed, plan, ratios, LEVELS, {"32px": accuracies}, "32px")
+    return LearningRun(corruption, seed, plan, ratios, LEVELS, {"32px": accuracies}, "32px", np.ones(SLOTS))
 
 
 def runs(memory: LearningExtent = UNIFORM, noise: float = 0.0) -> list[LearningRun]:
@@ -77,10 +79,7 @@ def test_the_slope_floor_is_below_the_slope_the_further_the_more_noise() -> None
 
 
 def test_a_flat_curve_is_floored_and_says_so() -> None:
-    flat = [
-        LearningRun(one.corruption, one.seed, one.plan, one.ratios, LEVELS, {"32px": np.full(SLOTS, 0.7)}, "32px")
-        for one in runs()
-    ]
+    flat = [replace(one, accuracies={"32px": np.full(SLOTS, 0.7)}) for one in runs()]
     curves = fitted_curves(flat, 1)
     assert curves.floored
     assert curves.slope_floor == 1e-6
@@ -111,7 +110,7 @@ def test_predictions_are_those_of_the_curves() -> None:
 
 
 def test_clean_runs_alone_are_too_little() -> None:
-    clean = LearningRun(CLEAN, 1, Plan(0.0), np.zeros(10), np.zeros(10, int), {"32px": np.full(10, 0.9)}, "32px")
+    clean = replace(learning_run("fog", 0.0, 1), corruption=CLEAN)
     with pytest.raises(CalibrationError, match="no drifting run"):
         fitted_curves([clean], 1)
 

@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("torch")
 
 import orric
-from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan, learning_runs
+from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan, arriving, learning_runs
 from orric.calibration.table import fullest_ratio, table_of, with_table
 from orric.drift import SEVERITIES
 from orric.profile import Profile
-from orric.retraining.accuracy import drifted
 from orric.retraining.loop import Student
 from orric.vision.corruptions import CORRUPTIONS
+from orric.vision.datasets import load_dataset
 
 from ..builders import PROFILES, build_profile
 
@@ -32,7 +32,8 @@ def made_up(corruption: str, ratio: float, seed: int) -> LearningRun:
     parts[0] = 1.0  # must be left out
     found = {"32px": parts, "20px": parts / 2}
     ratios = np.full(len(parts), ratio)
-    return LearningRun(corruption, seed, Plan(ratio, everywhere=True), ratios, severities, found, "32px")
+    plan, taught = Plan(ratio, everywhere=True), np.ones(len(ratios))
+    return LearningRun(corruption, seed, plan, ratios, severities, found, "32px", taught)
 
 
 def both_ends(*seeds: int) -> list[LearningRun]:
@@ -68,7 +69,7 @@ def test_the_frozen_part_is_what_the_student_gets_right():
     student = Student(profile)
     for slot in (1, 4, 10):
         severity = (slot + 1) // 2
-        images, labels = drifted(student.dataset, 5, slot, 30, "fog", severity)
+        images, labels = arriving(student.dataset, "fog", 5, slot, 30, severity)
         assert run.severities[slot - 1] == severity
         for name, px in profile.models.resolution_px.items():
             assert run.accuracies[name][slot - 1] == pytest.approx((student.classify(images, px) == labels).mean())
@@ -77,6 +78,28 @@ def test_the_frozen_part_is_what_the_student_gets_right():
     (clean,) = learning_runs(profile, Assignment(CLEAN, 5, (Plan(1.0, everywhere=True),)), 10, 30)
     assert clean.severities.tolist() == [0, 0]
     assert set(clean.accuracies) == set(profile.models.resolution_px)
+
+
+def test_streams_show_every_image_once_before_any_again_and_each_corruption_in_its_own_order():
+    dataset = load_dataset("digits")
+    numbered = replace(dataset, images=np.arange(1797)[:, None, None, None], shift_px=0)
+    shown = [arriving(numbered, CLEAN, 5, slot, 30, 0)[0].ravel() for slot in range(1, 61)]
+    rounds = np.concatenate(shown).reshape(2, -1)
+    assert all(np.array_equal(np.sort(one), np.sort(dataset.calibrated)) for one in rounds)
+    labels = [arriving(dataset, name, 5, 1, 30, 3)[1] for name in ("fog", "fog", "contrast")]
+    assert np.array_equal(labels[0], labels[1])
+    assert not np.array_equal(labels[0], labels[2])
+
+
+def test_the_teacher_is_judged_by_what_it_labelled():
+    profile = Profile.load(DIGITS)
+    frozen, retrained = learning_runs(profile, Assignment("fog", 5, (Plan(0.0), Plan(1.0))), 10, 30)
+    student = Student(profile)
+    for slot in (1, 10):
+        images, labels = arriving(student.dataset, "fog", 5, slot, 30, (slot + 1) // 2)
+        assert retrained.taught[slot - 1] == pytest.approx((student.label(images) == labels).mean())
+    assert np.isnan(frozen.taught).all()
+    assert np.array_equal(LearningRun.from_table(frozen.as_table()).taught, frozen.taught, equal_nan=True)
 
 
 def test_adding_a_table_changes_nothing_else(tmp_path):

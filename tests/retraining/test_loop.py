@@ -27,7 +27,8 @@ from orric.vision.blocks import folded_weights, fused
 from orric.vision.datasets import load_dataset, to_input
 from orric.vision.macs import count_macs
 from orric.vision.networks import NETWORKS
-from orric.vision.onnx_export import TOLERANCE, check_equal, open_session, replace, run
+from orric.vision.onnx_export import TOLERANCE, check_equal, replace
+from orric.vision.onnx_sessions import open_session, run
 
 from ..builders import PROFILES
 
@@ -228,11 +229,14 @@ def test_teacher_labels_do_not_depend_on_the_student(profile: orric.Profile) -> 
 
 
 def test_agreement_is_with_the_student_before_its_training(profile: orric.Profile) -> None:
-    student = Student(profile)
+    model, untouched = OnnxAccuracy(profile, steady("contrast", 5, 2), 1), Student(profile)
     images, _ = images_of(1, 50)
-    expected = float((student.classify(images, 32) == student.label(images)).mean())
-    assert student.retrain(images, np.random.default_rng(1)) == expected
-    assert student.retrain(images[:0], np.random.default_rng(1)) is None
+    expected = float((untouched.classify(images, 32) == untouched.label(images)).mean())
+    model.arrive(1, 50)
+    assert model.retrain(1, "100%", 0.0) == expected == untouched.agreement(images, untouched.label(images))
+    assert model.retrain(1, "none", 0.0) is None
+    model.swap()
+    assert model.retrain(1, "100%", 0.0) != expected
 
 
 def test_images_of_a_slot_are_the_same_for_everyone() -> None:

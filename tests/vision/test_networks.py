@@ -20,7 +20,8 @@ from orric.retraining.models import architecture_of, load_network, save_network
 from orric.vision.blocks import folded_weights, fused
 from orric.vision.macs import count_macs
 from orric.vision.networks import NETWORKS, ROLES
-from orric.vision.onnx_export import check_equal, export, open_session, replace
+from orric.vision.onnx_export import check_equal, export, replace
+from orric.vision.onnx_sessions import open_session
 
 from ..builders import ROOT
 

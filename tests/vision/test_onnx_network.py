@@ -21,9 +21,10 @@ from orric.exceptions import CalibrationError, ProfileError
 from orric.retraining.training import refresh_statistics, too_few
 from orric.vision import onnx_models
 from orric.vision.macs import count_macs
-from orric.vision.onnx_export import check_equal, check_outputs, open_session, replace, run
+from orric.vision.onnx_export import check_equal, check_outputs, replace
 from orric.vision.onnx_models import load_onnx, load_onnx_network
 from orric.vision.onnx_network import OnnxNetwork
+from orric.vision.onnx_sessions import open_session, run
 
 from .own_models import KINDS, block, built, exported_whole, head, saved
 

@@ -14,9 +14,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from orric.exceptions import ProfileError
-from orric.vision.onnx_export import open_session
 from orric.vision.onnx_network import OnnxNetwork
 from orric.vision.onnx_operators import OPERATORS
+from orric.vision.onnx_sessions import open_session
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 IMAGES = (2, 4, 9, 8)
