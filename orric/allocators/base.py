@@ -201,6 +201,32 @@ class SingleStreamAllocator(Allocator):
             Indices of the retraining and of the inference configurations of the stream's task, shape (n,) each.
         """
 
+    def choose_many(
+        self, tasks: Sequence[Task], rngs: Sequence[np.random.Generator], requests: Array, budgets_macs: Array
+    ) -> tuple[Indices, Indices]:
+        """Choose for all slots of many tasks, which lie end to end; what `reset` and `choose` give, task by task.
+
+        Where choices depend on the configurations alone, or on what can be laid end to end, too, a subclass answers for
+        all tasks by the same few array operations.
+
+        Args:
+            tasks: Of the same configurations; horizons and ranges of requests may differ.
+            rngs: One for each task.
+            requests: D(t) of all tasks, one after the other.
+            budgets_macs: C(t), likewise.
+
+        Returns:
+            As `choose` does.
+        """
+        found, start = [], 0
+        for task, rng in zip(tasks, rngs, strict=True):
+            end = start + task.horizon
+            self.reset(task, rng)
+            found.append(self.choose(np.arange(1, task.horizon + 1), requests[start:end], budgets_macs[start:end]))
+            start = end
+        retraining, inference = zip(*found, strict=True)
+        return np.concatenate(retraining), np.concatenate(inference)
+
     def _chosen(self, slots: Array, requests: Array, budgets_macs: Array) -> list[list[int]]:
         """Choose, and refuse what is no index: a negative one would silently count from the dearest."""
         stream, found = self.task.streams[0], []

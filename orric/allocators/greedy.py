@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from orric.allocators.base import Array, Indices, SingleStreamAllocator, best_affordable
+from orric.allocators.base import Array, Indices, SingleStreamAllocator, Task, best_affordable
 
 
-class InferenceGreedy(SingleStreamAllocator):
+class _Greedy(SingleStreamAllocator):
+    """Chooses by the configurations alone: slots of different tasks are alike."""
+
+    def choose_many(
+        self, tasks: Sequence[Task], rngs: Sequence[np.random.Generator], requests: Array, budgets_macs: Array
+    ) -> tuple[Indices, Indices]:
+        self.reset(tasks[0], rngs[0])
+        return self.choose(np.arange(1, len(requests) + 1), requests, budgets_macs)
+
+
+class InferenceGreedy(_Greedy):
     """Best affordable inference, the rest to retraining (a heuristic of the ORRIC paper). O(M + N) per slot."""
 
     name: ClassVar[str] = "inference-greedy"
@@ -32,7 +43,7 @@ class InferenceOnly(InferenceGreedy):
         return np.zeros_like(inference), inference
 
 
-class RetrainingGreedy(SingleStreamAllocator):
+class RetrainingGreedy(_Greedy):
     """Best affordable retraining, the rest to inference: Inference-Greedy with the roles exchanged."""
 
     name: ClassVar[str] = "retraining-greedy"

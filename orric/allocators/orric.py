@@ -139,10 +139,25 @@ class Weighted(SingleStreamAllocator):
         slots = np.minimum(slots, self.task.horizon) - 1
         if len(slots) == 1:
             return self._choose_one(int(slots[0]), float(requests[0]), float(budgets_macs[0]))
-        retraining_weights, inference_weights = self.retraining_weights[slots], self.inference_weights[slots]
-        best_i, best_j = np.zeros(len(slots), np.intp), np.zeros(len(slots), np.intp)
-        best_score = np.full(len(slots), -np.inf)
-        i, j = np.zeros(len(slots), np.intp), np.full(len(slots), len(self.inference_profits) - 1)
+        return self._walk(self.retraining_weights[slots], self.inference_weights[slots], requests, budgets_macs)
+
+    def choose_many(
+        self, tasks: Sequence[Task], rngs: Sequence[np.random.Generator], requests: Array, budgets_macs: Array
+    ) -> tuple[Indices, Indices]:
+        self.reset(tasks[0], rngs[0])
+        retraining_weights, inference_weights = zip(*map(self.weights, tasks), strict=True)
+        return self._walk(
+            np.concatenate(retraining_weights), np.concatenate(inference_weights), requests, budgets_macs
+        )  # fmt: skip
+
+    def _walk(
+        self, retraining_weights: Array, inference_weights: Array, requests: Array, budgets_macs: Array
+    ) -> tuple[Indices, Indices]:
+        """Walk the staircases of slots of any tasks, whose weights are given, in step."""
+        slots = len(requests)
+        best_i, best_j = np.zeros(slots, np.intp), np.zeros(slots, np.intp)
+        best_score = np.full(slots, -np.inf)
+        i, j = np.zeros(slots, np.intp), np.full(slots, len(self.inference_profits) - 1)
         for _ in range(len(self.retraining_profits) + len(self.inference_profits)):
             walking = (i < len(self.retraining_profits)) & (j >= 0)
             at_i, at_j = np.minimum(i, len(self.retraining_profits) - 1), np.maximum(j, 0)

@@ -283,7 +283,7 @@ def _told_of_curves(
         "memory": "of those tried, the one whose extents predict the slots of streams with changing ratios best",
         "memory_error": {name: shortened(error) for name, error in memories.items()},
         "memory_gain_over_uniform": shortened(memories["uniform"] - memories[described(memory)]),
-        "validation": "streams with changing sampling ratios, on a seed that was not fitted",
+        "validation": "streams with spells without retraining, on a seed that was not fitted",
         **misses,
     }
 

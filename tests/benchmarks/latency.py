@@ -1,12 +1,12 @@
 """Report how far simulated latencies are off a real server that shares a core with real retraining.
 
-usage: python tests/benchmarks/latency.py [--seconds 10] [--repeats 3]      (about ten minutes; leave the machine alone)
+usage: python tests/benchmarks/latency.py [--seconds 10] [--repeats 3]      (15 minutes; leave the machine alone)
 
 On one core a server runs the digits teacher in ONNX Runtime (27.8 MMACs, a third of a millisecond), request by request
 or in batches, and a trainer labels, trains and swaps a student without end; they take turns in rounds of 100 ms.
-Requests come at random times, the same in every run. The simulator gets the same times and what a batch of each size
-takes in turns, measured for a second before each level. The levels differ in the server's share of the core, in its
-load and in the size of batches.
+Requests come at random times, the same in every run. The simulator gets the same times, what a batch of each size takes
+where the server is alone, and what is lost at the begin of a turn, measured before each real run. The levels differ in
+the server's share of the core, in its load and in the size of batches.
 """
 
 from __future__ import annotations

@@ -77,6 +77,13 @@ SETTINGS = (
     Setting("contrast", "shuffled", 60, 0.11, 0.5, 20),
     Setting("jpeg_compression", "random walk", 40, 0.4, 1.0, 21),
     Setting("saturate", "sudden", 100, 0.11, 0.8, 22),
+    Setting("shot_noise", "shuffled", 60, 0.11, 1.0, 25),
+    Setting("motion_blur", "sudden", 80, 0.2, 0.8, 26),
+    Setting("gaussian_blur", "there and back", 60, 0.11, 0.6, 27),
+    Setting("frost", "ramp", 50, 0.11, 1.0, 28),
+    Setting("spatter", "random walk", 100, 0.3, 0.9, 29),
+    Setting("elastic_transform", "falling", 60, 0.11, 0.7, 30),
+    Setting("pixelate", "shuffled", 80, 0.11, 1.0, 31),
     Setting("motion_blur", "falling", 50, 0.11, 0.9, 23, measured=False),
     Setting("frost", "random walk", 50, 0.11, 0.9, 24, measured=False),
 )

@@ -1,0 +1,148 @@
+"""The command that runs sweeps."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orric.cli.frame import Jobs, app, console_of_output, interruptible, print_table, progress_bars
+from orric.exceptions import ScenarioError
+
+if TYPE_CHECKING:
+    from orric.sweep import Outcome, Sweep
+    from orric.sweep.conduct import Progress
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (TOML).")],
+    output: Annotated[Path | None, typer.Option("--output", help="Result folder. [default: results/NAME]")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help='Run on a Ray cluster: "host:port" of its head, or "local" to start one.'
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check all scenarios and say what the sweep would take; run nothing.")
+    ] = False,
+    jobs: Jobs = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object on standard output, and one line of progress in JSON on standard error.",
+        ),
+    ] = False,
+) -> None:
+    """Run a grid of scenarios, allocators and seeds; write a result folder with runs.parquet and sweep.json.
+
+    Interrupted, the same command goes on from there; a run that was computed before is not computed again. A run that
+    fails is told with its error and does not stop the others; the status is 1 then.
+    """
+    from orric.sweep import Sweep, check_all, on_cluster, on_cores, run_sweep
+    from orric.sweep.conduct import estimated
+
+    if ray is not None and jobs is not None:
+        raise ScenarioError("options", "--ray and --jobs together", "a cluster knows its own processors")
+    loaded = Sweep.load(file)
+    target = output or Path("results") / loaded.name
+    engine = on_cores(jobs) if ray is None else on_cluster(ray)
+    remains = f"finished chunks are kept in {target}; give the same command again to go on"
+    with interruptible(remains), progress_bars() as bars:
+        bar = bars.add_task("checking the scenarios", total=1.0)
+        check_all(loaded, engine, lambda what, part: bars.update(bar, completed=part, description=what))
+        estimate = estimated(loaded, target, jobs)
+        if not as_json:
+            bars.console.print(estimate.in_words(), highlight=False, soft_wrap=True)
+        if check:
+            if as_json:
+                print(json.dumps(asdict(estimate)))
+            return
+        estimate.check_room()
+
+        def told(state: Progress) -> None:
+            if as_json:
+                print(json.dumps(asdict(state)), file=sys.stderr)
+            failed = f", {state.failed} failed" if state.failed else ""
+            bars.update(
+                bar, completed=state.done, total=state.total, description=f"{state.what}, {state.rate:.3g}/s{failed}"
+            )
+
+        outcome = run_sweep(loaded, target, engine, told)
+        bars.update(bar, description="summarising")
+        summary = _written(loaded, target, outcome)
+    if as_json:
+        print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
+    else:
+        _print(loaded, summary, target)
+    for one in outcome.failures[:5]:
+        print(f"orric: point {one['point']}, {one['allocator']}, seed {one['seed']}: {one['error']}", file=sys.stderr)
+    if outcome.failures:
+        print(
+            f"orric: {len(outcome.failures)} of {outcome.runs} runs failed, see {target / 'runs.parquet'}",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+
+
+def _written(loaded: Sweep, target: Path, outcome: Outcome) -> dict[str, Any]:
+    """Write sweep.json and return what it holds."""
+    from orric.report.folder import versions
+    from orric.sweep.store import MARK, Store
+    from orric.sweep.summary import summarised
+
+    summary = {
+        "sweep": loaded.name,
+        "note": loaded.note,
+        "command": shlex.join(["orric", "sweep", loaded._where]),
+        "engine": loaded.engine,
+        "allocators": list(loaded.lines),
+        "runs": outcome.runs,
+        "failed": len(outcome.failures),
+        "versions": versions(),
+        **summarised(loaded, outcome.table),
+    }
+    Store(target).write(target / MARK, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+    return summary
+
+
+def _print(loaded: Sweep, summary: dict[str, Any], target: Path) -> None:
+    """Print every allocator's accuracy, and how far it is from the baseline's."""
+    console = console_of_output()
+    rows = []
+    for line in loaded.lines:
+        mean, apart = summary["means"][line].get("mean_accuracy"), summary["differences"].get(line)
+        rows.append((line, _percent(mean), _apart(apart), _verdict(apart)))
+    headings = ("allocator", "accuracy (%)", f"over {summary['baseline']} (points)", "beyond chance")
+    title = f"{summary['points']} points, {summary['seeds']} seeds: means and 95 % intervals"
+    print_table(console, headings, rows, ("allocator", "beyond chance"), title)
+    if summary["multiplicity"]:
+        console.print(summary["multiplicity"], highlight=False)
+    console.print(f"\nResults: {target}", highlight=False, soft_wrap=True)
+
+
+def _percent(one: dict[str, Any] | None) -> str:
+    if one is None or one["mean"] is None:
+        return "-"
+    reach = "" if one["low"] is None else f" +- {50 * (one['high'] - one['low']):.2f}"
+    return f"{100 * one['mean']:.2f}{reach}"
+
+
+def _apart(one: dict[str, Any] | None) -> str:
+    if one is None or one["mean"] is None:
+        return "-"
+    reach = "" if one["low"] is None else f" ({100 * one['low']:+.2f} to {100 * one['high']:+.2f})"
+    return f"{100 * one['mean']:+.2f}{reach}"
+
+
+def _verdict(one: dict[str, Any] | None) -> str:
+    if one is None or one["p_holm"] is None:
+        return "-"
+    return "yes" if one["beyond_chance"] else "no"

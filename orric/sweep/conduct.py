@@ -1,0 +1,252 @@
+"""Run a sweep: what is missing is computed, chunk by chunk, and everything is put into one table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orric.exceptions import ScenarioError
+from orric.sweep.engines import Engine
+from orric.sweep.plan import Chunk, Sweep, check_points
+from orric.sweep.precision import seeds_needed
+from orric.sweep.runs import computed
+from orric.sweep.store import BYTES_PER_RUN, RUNS, Store, as_parquet, parquet_bytes, runs_table
+
+# A task shall last about this long: long enough to be worth handing over, short enough to lose.
+TASK_S = 1.0
+# Seconds of a slot of one stream, roughly, and of a run besides: chunks must not depend on how fast a machine is.
+SLOT_S = {"simulator": 4e-4, "slot-model": 6e-7}
+RUN_S = {"simulator": 5e-3, "slot-model": 1.5e-3}
+CHECKED = 500
+TOLD = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is.
+
+    Attributes:
+        what: What is being done.
+        done: Runs that are done.
+        total: Runs in all, as far as is known.
+        failed: Those of them that failed.
+        kept: Those of them that were done before.
+        rate: Runs per second of this call.
+        left_s: Seconds that it will still take, None while unknown.
+    """
+
+    what: str
+    done: int
+    total: int
+    failed: int
+    kept: int
+    rate: float
+    left_s: float | None
+
+
+@dataclass
+class Outcome:
+    """What came of a sweep.
+
+    Attributes:
+        table: All runs, a pyarrow table; see `orric.sweep.store.runs_table`.
+        runs: Their number.
+        computed: Those that this call computed.
+        failures: Of each run that failed: point (from 1), allocator, seed and error.
+    """
+
+    table: Any
+    runs: int
+    computed: int
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check_all(sweep: Sweep, engine: Engine, progress: Callable[[str, float], None] = lambda what, part: None) -> None:
+    """Check the scenarios of all points.
+
+    Raises:
+        ScenarioError: With all that is wrong, one line each.
+    """
+    count = len(sweep.points)
+    parts = [range(start, min(start + CHECKED, count)) for start in range(0, count, CHECKED)]
+    wrong: dict[int, list[str]] = {}
+    for index, found in engine(check_points, sweep, parts):
+        wrong[index] = found
+        progress("checking the scenarios", len(wrong) / len(parts))
+    lines = [line for index in sorted(wrong) for line in wrong[index]]
+    if lines:
+        more = [f"and {len(lines) - TOLD} more"] * (len(lines) > TOLD)
+        several = f"{len(lines)} of {count} points are not valid"
+        raise ScenarioError(sweep._where, several + ":\n" + "\n".join([*lines[:TOLD], *more]) + "\n", "mend the axes")
+
+
+def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> Iterator[Chunk]:
+    """Part runs into chunks; the same runs always come into the same chunks.
+
+    Args:
+        sweep: What is swept.
+        points: Ascending and without gaps.
+        seeds: Of every point.
+    """
+    if not len(points) or not seeds:
+        return
+    base = sweep.base
+    each = RUN_S[sweep.engine] + SLOT_S[sweep.engine] * base.slots * len(base.stream)
+    most = max(int(TASK_S / each), 1)
+    some = max(min(len(seeds), most), 1)
+    for start in range(0, len(seeds), some):
+        now = seeds[start : start + some]
+        width = max(most // len(now), 1)
+        for first in range(0, len(points), width):
+            part = range(points[first], points[min(first + width, len(points)) - 1] + 1)
+            for line in sweep.lines:
+                yield Chunk(line, part, now)
+
+
+def disk_bytes(sweep: Sweep) -> int:
+    """Estimate what the results take on the disk."""
+    return len(sweep.points) * len(sweep.lines) * len(sweep.first_seeds) * 2 * BYTES_PER_RUN
+
+
+def run_sweep(
+    sweep: Sweep, folder: Path, engine: Engine, progress: Callable[[Progress], None] = lambda state: None
+) -> Outcome:
+    """Compute what is missing of a sweep, and write the table of all runs.
+
+    Results do not depend on the engine, its workers, their order, or on how often a call was interrupted.
+
+    Args:
+        sweep: Loaded and checked.
+        folder: The result folder; what it holds of this sweep is taken up.
+        engine: Where to compute.
+        progress: Called whenever a chunk is done.
+
+    Raises:
+        ScenarioError: The folder holds something else.
+        SimulationError: A file cannot be written; what was kept before stays.
+    """
+    store = Store(folder)
+    count, begun = len(sweep.points), time.monotonic()
+    found: list[tuple[Chunk, str]] = []
+    total = count * len(sweep.lines) * len(sweep.first_seeds)
+    done = kept = failed = fresh = 0
+
+    def stage(chunks: Sequence[Chunk], what: str) -> None:
+        nonlocal done, kept, failed, fresh
+        keyed = [(chunk, chunk.key(sweep)) for chunk in chunks]
+        missing = [one for one in keyed if not store.has(one[1])]
+        known = sum(_runs(chunk) for chunk, _ in keyed) - sum(_runs(chunk) for chunk, _ in missing)
+        kept, done = kept + known, done + known
+        for index, (table, errors) in engine(_computed, sweep, [chunk for chunk, _ in missing]):
+            chunk, key = missing[index]
+            store.keep(key, table)
+            done, failed, fresh = done + _runs(chunk), failed + errors, fresh + _runs(chunk)
+            rate = fresh / max(time.monotonic() - begun, 1e-9)
+            progress(Progress(what, done, total, failed, kept, rate, (total - done) / rate if rate else None))
+        found.extend(keyed)
+
+    stage(list(chunks_of(sweep, range(count), sweep.first_seeds)), "running")
+    if sweep.precision is not None:
+        needed = seeds_needed(sweep, runs_table(sweep, store, found))
+        total += sum(number - sweep.precision.pilot for number in needed) * len(sweep.lines)
+        stage(list(_second(sweep, needed)), "adding seeds")
+    table = runs_table(sweep, store, found)
+    store.write(folder / RUNS, parquet_bytes(table))
+    failures = [
+        {name: table[name][row].as_py() for name in ("point", "allocator", "seed", "error")}
+        for row in (index for index, error in enumerate(table["error"].to_pylist()) if error)
+    ]
+    return Outcome(table, table.num_rows, fresh, failures)
+
+
+def _runs(chunk: Chunk) -> int:
+    return len(chunk.points) * len(chunk.seeds)
+
+
+def _second(sweep: Sweep, needed: Sequence[int]) -> Iterator[Chunk]:
+    """Yield the chunks of the second stage: points in a row that need as many seeds go together."""
+    assert sweep.precision is not None
+    start = 0
+    for point in range(1, len(needed) + 1):
+        if point == len(needed) or needed[point] != needed[start]:
+            seeds = tuple(range(sweep.precision.pilot + 1, needed[start] + 1))
+            yield from chunks_of(sweep, range(start, point), seeds)
+            start = point
+
+
+def _computed(sweep: Sweep, chunk: Chunk) -> tuple[bytes, int]:
+    rows = computed(sweep, chunk)
+    return as_parquet(rows), sum(bool(row["error"]) for row in rows)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep takes.
+
+    Attributes:
+        points: Of the grid.
+        runs: Points x allocators x seeds, the pilot's alone where seeds are added.
+        chunks: Tasks that they are parted into.
+        seconds: On this machine, from one run of each allocator.
+        disk_bytes: Of the result folder.
+        free_bytes: On the disk.
+    """
+
+    points: int
+    runs: int
+    chunks: int
+    seconds: float
+    disk_bytes: int
+    free_bytes: int
+
+    def in_words(self) -> str:
+        """Say it in a line."""
+        mega = 1 << 20
+        return (
+            f"{self.runs:,} runs at {self.points:,} points in {self.chunks:,} chunks: about {_duration(self.seconds)} "
+            f"and {max(self.disk_bytes / mega, 0.1):,.1f} MiB"
+        )
+
+    def check_room(self) -> None:
+        """Refuse what does not fit on the disk.
+
+        Raises:
+            ScenarioError: There is less room than the results will take.
+        """
+        if self.disk_bytes > self.free_bytes:
+            mega = 1 << 20
+            found = f"the results take {self.disk_bytes / mega:,.0f} MiB and {self.free_bytes / mega:,.0f} are free"
+            raise ScenarioError("result folder", found, "make room, or choose another with --output")
+
+
+def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
+    """Say what a sweep takes, by running the first point once under each allocator.
+
+    Args:
+        sweep: Checked.
+        folder: Where results will lie.
+        jobs: Worker processes; as many as there are cores when left out.
+    """
+    chunks = list(chunks_of(sweep, range(len(sweep.points)), sweep.first_seeds))
+    each = 0.0
+    for line in sweep.lines:
+        one = Chunk(line, range(min(1, len(sweep.points))), sweep.first_seeds[:1])
+        computed(sweep, one)  # what is compiled or loaded first is not of every run
+        begun = time.perf_counter()
+        computed(sweep, one)
+        each += (time.perf_counter() - begun) / len(sweep.lines)
+    runs = sum(map(_runs, chunks))
+    there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+    seconds = runs * each / (jobs or os.cpu_count() or 1)
+    return Estimate(len(sweep.points), runs, len(chunks), seconds, disk_bytes(sweep), shutil.disk_usage(there).free)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

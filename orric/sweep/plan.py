@@ -1,0 +1,281 @@
+"""Sweep files: a base scenario, what is varied, who is compared, and how often; validated whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from orric.allocators import REFERENCES, check_name
+from orric.exceptions import OrricError, ScenarioError, nearest
+from orric.scenario import Scenario, load_scenario
+from orric.section import Count, Name, Positive, Section
+from orric.sweep.axes import Axis, Draws, Points
+from orric.sweep.measures import MEASURES
+from orric.sweep.overrides import check_keys, scenario_at
+
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
+
+
+class Precision(Section):
+    """How exact the means shall be; it takes the place of a number of seeds.
+
+    Attributes:
+        half_width: Of the 95 % confidence interval, in the measure's own unit.
+        of: Which measure.
+        against: An allocator, the paired difference to which shall be exact; left out, each one's own mean.
+        pilot: Seeds of the first stage, from whose spread the number of seeds is computed.
+        most: Seeds at most.
+    """
+
+    half_width: Positive
+    of: Name = "mean_accuracy"
+    against: Name | None = None
+    pilot: Annotated[int, Field(strict=True, ge=5)] = 30
+    most: Count = 1000
+
+    @model_validator(mode="after")
+    def _known(self) -> Precision:
+        if self.of not in MEASURES:
+            raise ValueError(f"of is {self.of!r}; {nearest(self.of, MEASURES)}")
+        if self.most < self.pilot:
+            raise ValueError(f"most is {self.most} and pilot {self.pilot}; let most be the larger")
+        return self
+
+
+class Sweep(Section):
+    """A grid of scenarios, allocators and seeds.
+
+    Attributes:
+        name: For the result folder and the report.
+        scenario: File of the base scenario, relative to the sweep's.
+        engine: "simulator", request by request, or the paper's "slot-model".
+        allocators: Who is compared; the scenario's when left out. Reference lines may be among them.
+        baseline: Whom the others are compared with; the first allocator when left out.
+        seeds: How many, counted from 1, or a list of them.
+        precision: How exact the means shall be, in place of seeds.
+        sample: How axes with a range are drawn.
+        axis: What is varied.
+        note: What the sweep is for, in a sentence, for the report.
+    """
+
+    name: Name
+    scenario: Name
+    engine: Literal["simulator", "slot-model"] = "simulator"
+    allocators: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    baseline: Name | None = None
+    seeds: Count | Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    precision: Precision | None = None
+    sample: Draws | None = None
+    axis: tuple[Axis, ...] = ()
+    note: str = ""
+    _base: Scenario = PrivateAttr()
+    _where: str = PrivateAttr(default="sweep")
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if name.startswith(".") or "/" in name or "\\" in name:
+            raise ValueError(f"found {name!r}, which cannot name a result folder; leave out slashes and a leading dot")
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Sweep:
+        if (self.seeds is None) == (self.precision is None):
+            found = "neither seeds nor precision" if self.seeds is None else "seeds and precision"
+            raise ValueError(f"found {found}; give one of the two")
+        if isinstance(self.seeds, tuple) and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed stands twice; name each one once")
+        titles = [axis.title for axis in self.axis]
+        if len(set(titles)) < len(titles):
+            twice = next(title for title in titles if titles.count(title) > 1)
+            raise ValueError(f"two axes are called {twice!r}; give one of them another name")
+        if any(axis.drawn for axis in self.axis) != (self.sample is not None):
+            found = (
+                "no axis has a range to draw from" if self.sample else "an axis has a range and there is no [sample]"
+            )
+            raise ValueError(f"{found}; give both or neither")
+        groups: dict[str, tuple[str, int]] = {}
+        for axis in self.axis:
+            if axis.together is not None:
+                first, count = groups.setdefault(axis.together, (axis.title, axis.count))
+                if count != axis.count:
+                    raise ValueError(
+                        f"{first!r} has {count} values and {axis.title!r} has {axis.count}, and they go together; "
+                        "give as many to each"
+                    )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and check a sweep, its scenario and the keys of its axes; points are checked by `check_points`.
+
+        Raises:
+            OrricError: With file, line, key, what was found and what is allowed.
+        """
+        sweep = super().load(path)
+        sweep._where = str(path)
+        sweep._base = load_scenario(Path(path).resolve().parent / sweep.scenario)
+        for name in sweep.lines:
+            if name not in REFERENCES:
+                check_name(name)
+        for chosen in (sweep.baseline, sweep.precision.against if sweep.precision else None):
+            if chosen is not None and chosen not in sweep.lines:
+                raise ScenarioError(str(path), f"{chosen!r} is not compared", nearest(chosen, sweep.lines))
+        check_keys(sweep._base, sweep.axis, str(path))
+        if sweep.engine == "slot-model":
+            refused = [name for name in sweep.lines if name in REFERENCES]
+            if refused:
+                found = f"{refused[0]!r} is a reference line, which the slot model does not have"
+                raise ScenarioError(f"{path}: allocators", found, 'leave it out, or set engine = "simulator"')
+        return sweep
+
+    @property
+    def base(self) -> Scenario:
+        """The base scenario."""
+        return self._base
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Who is compared."""
+        return self.allocators or self._base.allocators
+
+    @property
+    def compared_with(self) -> str:
+        """Whom the others are compared with."""
+        return self.baseline or self.lines[0]
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds of the first stage: all of them, or the pilot's."""
+        if self.precision is not None:
+            return tuple(range(1, self.precision.pilot + 1))
+        if isinstance(self.seeds, tuple):
+            return self.seeds
+        return tuple(range(1, (self.seeds or 0) + 1))
+
+    @cached_property
+    def points(self) -> Points:
+        """What the axes span."""
+        return Points.spanned(self.axis, self.sample)
+
+    def scenario_of(self, point: int) -> Scenario:
+        """Return the scenario of a point, from 0.
+
+        Raises:
+            OrricError: It is not valid.
+        """
+        made = scenario_at(self._base, self.axis, self.points.values(point), self.place(point))
+        if self.engine == "slot-model" and (len(made.stream) > 1 or len(made.gpu) > 1):
+            found = f"{len(made.stream)} streams and {len(made.gpu)} GPUs"
+            raise ScenarioError(self.place(point), found, 'the slot model takes one of each; set engine = "simulator"')
+        return made
+
+    def place(self, point: int) -> str:
+        """Name a point by its values, for errors."""
+        labels = ", ".join(f"{title} = {_short(value)}" for title, value in self.points.labels(point).items())
+        return f"{self._where}: point {point + 1}" + f" ({labels})" * bool(labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that the runs of any point depend on, but the point's values, the allocator and the seed."""
+        table = self._base.model_dump(mode="json", exclude={"name", "seed", "allocators", "references"})
+        axes = [axis.model_dump(mode="json", include={"key", "times"}) for axis in self.axis]
+        files = {name: _hash_of(self._base._folder / name) for name in sorted(_files(table))}
+        given = [self.engine, table, [(one["key"], one["times"] is not None) for one in axes], files, code_version()]
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+    def files_in(self, values: Any) -> dict[str, str]:
+        """Return the hashes of the files that values of axes name."""
+        return {name: _hash_of(self._base._folder / name) for name in sorted(_files(values))}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Runs that are computed as one task and kept as one file: one allocator, some points, some seeds.
+
+    Attributes:
+        allocator: Name of the allocator or reference line.
+        points: Of which points, from 0.
+        seeds: Under which seeds; every point has all of them.
+    """
+
+    allocator: str
+    points: range
+    seeds: tuple[int, ...]
+
+    def key(self, sweep: Sweep) -> str:
+        """Return the content address: equal exactly where the results are."""
+        values = [sweep.points.values(point) for point in self.points]
+        given = [
+            sweep.fingerprint,
+            allocator_version(self.allocator),
+            self.seeds,
+            values,
+            sweep.files_in([*self._named(sweep)]),
+        ]
+        return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+    def _named(self, sweep: Sweep) -> Iterator[Any]:
+        """Yield the values that may name files, each once."""
+        for axis, levels in zip(sweep.axis, sweep.points.levels, strict=True):
+            if not axis.drawn:
+                yield from levels
+
+
+def check_points(sweep: Sweep, points: range) -> list[str]:
+    """Return what is wrong with the scenarios of points, one line each; nothing where all are valid."""
+    found = []
+    for point in points:
+        try:
+            sweep.scenario_of(point)
+        except OrricError as error:
+            found.append(str(error))
+    return found
+
+
+def code_version() -> str:
+    """Return the hash of the code that results depend on: everything but commands, reports and calibration."""
+    root = Path(__file__).resolve().parents[1]
+    aside = {"cli", "report", "calibration", "competitive", "sweep", "__pycache__"}
+    found = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        place = path.relative_to(root)
+        if place.parts[0] not in aside or place.as_posix() in ("sweep/batch.py", "sweep/runs.py", "sweep/overrides.py"):
+            found.update(place.as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def allocator_version(name: str) -> str:
+    """Return an allocator's name, and of another package's allocator that package's version."""
+    from importlib.metadata import entry_points
+
+    installed = {point.name: point.dist for point in entry_points(group="orric.allocators")}
+    owners = [installed.get(part) for part in name.split("+")]
+    return " ".join([name, *(owner.version for owner in owners if owner is not None)])
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return "missing"
+
+
+def _files(value: Any) -> set[str]:
+    """Return the names of files in a nested table: what ends as files that scenarios name do."""
+    if isinstance(value, dict):
+        return {name for one in value.values() for name in _files(one)}
+    if isinstance(value, (list, tuple)):
+        return {name for one in value for name in _files(one)}
+    return {value} if isinstance(value, str) and value.endswith((".toml", ".csv", ".parquet")) else set()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

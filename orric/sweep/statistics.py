@@ -1,0 +1,140 @@
+"""Intervals and comparisons over seeds: what a sweep may claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEVEL = 0.95
+DRAWS = 2000
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and where the true one lies.
+
+    Attributes:
+        mean: Of the values.
+        low: Lower end, NaN for fewer than two values.
+        high: Upper end.
+        count: How many independent values there are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return bool(self.low > 0 or self.high < 0)
+
+
+def mean_interval(values: Sequence[float] | Array, level: float = LEVEL, pilot: int | None = None) -> Interval:
+    """Return the mean with Student's interval.
+
+    Args:
+        values: Independent values; NaN, a run that failed, is left out.
+        level: Probability that the interval holds the true mean.
+        pilot: Where the number of values was chosen by the spread of the first of them: how many these are. The spread
+            and its degrees of freedom are then those of the pilot alone (Stein 1945).
+
+    >>> one = mean_interval([1.0, 2.0, 3.0])
+    >>> one.mean, round(one.low, 3), round(one.high, 3)
+    (2.0, -0.484, 4.484)
+    """
+    from scipy.stats import t
+
+    known = np.asarray(values, float)
+    first = known[:pilot] if pilot is not None else known
+    known, first = known[np.isfinite(known)], first[np.isfinite(first)]
+    if not len(known):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    mean = float(known.mean())
+    if len(first) < 2:
+        return Interval(mean, float("nan"), float("nan"), len(known))
+    reach = float(t.ppf((1 + level) / 2, len(first) - 1) * first.std(ddof=1) / np.sqrt(len(known)))
+    return Interval(mean, mean - reach, mean + reach, len(known))
+
+
+def bootstrap_interval(
+    values: Sequence[float] | Array, rng: np.random.Generator, level: float = LEVEL, draws: int = DRAWS
+) -> Interval:
+    """Return the mean with the bias-corrected and accelerated bootstrap interval (Efron 1987), for skewed values.
+
+    Args:
+        values: Independent values; NaN is left out.
+        rng: Draws.
+        level: Probability that the interval holds the true mean.
+        draws: How many samples are drawn.
+    """
+    from scipy.stats import bootstrap
+
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    mean = float(known.mean()) if len(known) else float("nan")
+    if len(known) < 2:
+        return Interval(mean, float("nan"), float("nan"), len(known))
+    if np.ptp(known) == 0:
+        return Interval(mean, mean, mean, len(known))
+    found = bootstrap((known,), np.mean, confidence_level=level, n_resamples=draws, method="BCa", rng=rng)
+    low, high = found.confidence_interval
+    return Interval(mean, float(low), float(high), len(known))
+
+
+def difference_p(differences: Sequence[float] | Array) -> float:
+    """Return the probability of a paired difference as large as this by chance (Student's test), NaN below two values.
+
+    >>> round(difference_p([1.0, 2.0, 3.0]), 4)
+    0.0742
+    """
+    from scipy.stats import t
+
+    known = np.asarray(differences, float)
+    known = known[np.isfinite(known)]
+    if len(known) < 2:
+        return float("nan")
+    spread = float(known.std(ddof=1)) / np.sqrt(len(known))
+    if spread == 0:
+        return 1.0 if known.mean() == 0 else 0.0
+    return float(2 * t.sf(abs(known.mean()) / spread, len(known) - 1))
+
+
+def holm(probabilities: Sequence[float]) -> list[float]:
+    """Return probabilities adjusted for being several (Holm 1979); NaN stays.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    known = [index for index, one in enumerate(probabilities) if np.isfinite(one)]
+    found, largest = [float("nan")] * len(probabilities), 0.0
+    for rank, index in enumerate(sorted(known, key=lambda index: probabilities[index])):
+        largest = max(largest, min((len(known) - rank) * probabilities[index], 1.0))
+        found[index] = largest
+    return found
+
+
+def in_words(comparisons: int, level: float = LEVEL) -> str:
+    """Say what several comparisons do to a claim of chance.
+
+    >>> in_words(1)
+    ''
+    """
+    if comparisons < 2:
+        return ""
+    chance = 1 - level**comparisons
+    return (
+        f"Of {comparisons} comparisons at {level:.0%} each, one or more would show a difference by chance alone with a "
+        f"probability of up to {chance:.0%}; those called beyond chance stay so after Holm's correction."
+    )

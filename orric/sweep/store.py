@@ -1,0 +1,164 @@
+"""The folder of a sweep: one Parquet file per finished chunk, and the table of all runs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orric.exceptions import ScenarioError, SimulationError, extra
+from orric.sweep.measures import MEASURES
+from orric.sweep.plan import Chunk, Sweep
+
+CHUNKS = "chunks"
+RUNS = "runs.parquet"
+MARK = "sweep.json"
+# Bytes of a run in a chunk's file, measured; the table of all runs takes about as many again.
+BYTES_PER_RUN = 120
+
+
+class Store:
+    """What was computed of a sweep.
+
+    Every file appears whole or not at all, so that whoever is killed leaves finished chunks alone behind.
+
+    Args:
+        folder: The result folder.
+
+    Raises:
+        ScenarioError: The folder cannot be written, or holds something that is no sweep's result.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with extra("sim"):
+            import pyarrow  # noqa: F401
+        self.folder = folder
+        if folder.exists() and (folder.is_file() or (any(folder.iterdir()) and not (folder / CHUNKS).is_dir())):
+            raise ScenarioError(
+                f"result folder {folder}", "exists and holds something else", "choose another with --output"
+            )
+        try:
+            (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
+            for partial in (folder / CHUNKS).glob(".*.partial"):
+                partial.unlink()  # of a call that was killed
+        except OSError as error:
+            raise ScenarioError(
+                f"result folder {folder}", f"cannot be written ({error.strerror})", "choose another with --output"
+            ) from None
+
+    def has(self, key: str) -> bool:
+        """Whether a chunk is finished."""
+        return self._path(key).exists()
+
+    def keep(self, key: str, table: bytes) -> None:
+        """Keep a chunk.
+
+        Raises:
+            SimulationError: The disk is full or the like; what was kept before stays.
+        """
+        self.write(self._path(key), table)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file of the folder, whole or not at all.
+
+        Raises:
+            SimulationError: It cannot be written.
+        """
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            why = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror)
+            remedy = "make room and give the same command again: what is finished is kept"
+            raise SimulationError(f"result folder {self.folder}", f"cannot be written: {why}", remedy) from None
+
+    def load(self, key: str) -> Any:
+        """Return the table of a finished chunk."""
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(self._path(key))
+
+    def free_bytes(self) -> int:
+        """Return what is left on the disk."""
+        import shutil
+
+        return shutil.disk_usage(self.folder).free
+
+    def _path(self, key: str) -> Path:
+        return self.folder / CHUNKS / f"{key}.parquet"
+
+
+def as_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Write rows as a Parquet file, the same bytes for the same rows."""
+    import pyarrow
+
+    fields = [(name, pyarrow.float64()) for name in MEASURES]
+    schema = pyarrow.schema([*fields, ("error", pyarrow.string())])
+    return parquet_bytes(pyarrow.Table.from_pylist(list(rows), schema=schema))
+
+
+def parquet_bytes(table: Any) -> bytes:
+    """Return a table as the bytes of a Parquet file."""
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def runs_table(sweep: Sweep, store: Store, chunks: Sequence[tuple[Chunk, str]]) -> Any:
+    """Return the table of all runs: point, the values of the axes, allocator, seed, then the figures.
+
+    Args:
+        sweep: What was swept.
+        store: Where the chunks are.
+        chunks: With their keys; the order does not matter.
+
+    Returns:
+        A pyarrow table, sorted by point, allocator (as the sweep names them) and seed.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    lines, points = sweep.lines, sweep.points
+    parts = []
+    for chunk, key in chunks:
+        table = store.load(key)
+        count = len(chunk.seeds)
+        where = np.repeat(np.arange(chunk.points.start, chunk.points.stop, dtype=np.int32), count)
+        place = np.full(len(where), lines.index(chunk.allocator), np.int32)
+        seeds = np.tile(np.array(chunk.seeds, np.int64), len(chunk.points))
+        head = pyarrow.table({"point": where, "place": place, "seed": seeds})
+        for name in table.column_names:
+            head = head.append_column(name, table[name])
+        parts.append(head)
+    whole = pyarrow.concat_tables(parts).combine_chunks()
+    order = np.lexsort([whole[name].to_numpy() for name in ("seed", "place", "point")])
+    whole = whole.take(pyarrow.array(order))
+    which = points.which[whole["point"].to_numpy()]
+    columns: dict[str, Any] = {"point": pyarrow.array(whole["point"].to_numpy() + 1)}
+    for number, axis in enumerate(points.axes):
+        levels = pyarrow.array([_plain(one) for one in points.shown[number]])
+        columns[axis.title] = levels.take(pyarrow.array(which[:, number]))
+    names = pyarrow.array(lines)
+    columns["allocator"] = names.take(whole["place"].combine_chunks())
+    for name in whole.column_names:
+        if name not in ("point", "place"):
+            columns[name] = whole[name]
+    return pyarrow.table(columns)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str)) else str(value)

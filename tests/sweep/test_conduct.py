@@ -1,0 +1,198 @@
+"""Sweeps as a whole: the same bytes however they are computed, and nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+import orric
+from orric.sweep import Sweep, conduct, on_cores, run_sweep
+from orric.sweep.store import RUNS
+from orric.sweep.summary import Figures, summarised
+
+ONE = on_cores(1)
+
+
+def fingerprint(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of everything in a result folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part even small sweeps into several chunks."""
+    monkeypatch.setattr(conduct, "TASK_S", 0.004)
+
+
+def test_every_run_once_in_order(sweep: Sweep, tmp_path: Path) -> None:
+    outcome = run_sweep(sweep, tmp_path / "out", ONE)
+    table = outcome.table.to_pandas()
+    assert (outcome.runs, outcome.computed, outcome.failures) == (24, 24, [])
+    assert table[["point", "allocator", "seed"]].to_numpy().tolist() == [
+        [point, line, seed] for point in range(1, 5) for line in ("orric", "inference-only") for seed in (1, 2, 3)
+    ]
+    assert table["budget"].tolist() == [0.5] * 12 + [1.0] * 12
+    assert table["horizon"].tolist() == ([6] * 6 + [12] * 6) * 2
+    for row in table.itertuples():
+        scenario = sweep.scenario_of(row.point - 1)
+        alone = orric.evaluate(
+            scenario.profile, scenario.trace(row.seed), orric.make_allocator(row.allocator), overload="shed"
+        )
+        assert row.mean_accuracy == alone.mean_accuracy
+    assert pyarrow.parquet.read_table(tmp_path / "out" / RUNS).equals(outcome.table)
+    assert len(list((tmp_path / "out/chunks").iterdir())) > 4
+
+
+def test_the_simulator_gives_what_a_comparison_gives(write, tmp_path: Path) -> None:
+    from orric.comparison import simulate_line
+
+    sweep = Sweep.load(write(engine="simulator", allocators=["orric", "uniform-50"], seeds=[4]))
+    for row in run_sweep(sweep, tmp_path / "out", ONE).table.to_pylist():
+        result = simulate_line(sweep.scenario_of(row["point"] - 1), "curve", row["allocator"], 4).summary()
+        for name in ("mean_accuracy", "latency_p99_s", "budget_used", "shed"):
+            assert row[name] == result[name]
+
+
+def test_the_same_bytes_with_any_number_of_workers(sweep: Sweep, tmp_path: Path) -> None:
+    for workers in (1, 2, 4):
+        run_sweep(sweep, tmp_path / str(workers), on_cores(workers))
+    assert fingerprint(tmp_path / "1") == fingerprint(tmp_path / "2") == fingerprint(tmp_path / "4")
+
+
+def test_what_is_there_is_not_computed_again(write, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    first = run_sweep(Sweep.load(write()), folder, ONE)
+    again = run_sweep(Sweep.load(write()), folder, ONE)
+    assert (again.runs, again.computed) == (24, 0)
+    assert again.table.equals(first.table)
+    chunk = sorted((folder / "chunks").iterdir())[0]
+    chunk.unlink()
+    mended = run_sweep(Sweep.load(write()), folder, ONE)
+    assert 0 < mended.computed < 24
+    assert mended.table.equals(first.table)
+    more = run_sweep(Sweep.load(write(allocators=["orric", "inference-only", "focus-shift"])), folder, ONE)
+    assert (more.runs, more.computed) == (36, 12)
+
+
+def test_a_full_disk_leaves_what_was_finished(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_sweep(sweep, tmp_path / "whole", ONE)
+    left = [5]
+    real_fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_fsync(descriptor)
+
+    folder = tmp_path / "out"
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(orric.SimulationError, match="the disk is full; make room and give the same command") as caught:
+        run_sweep(sweep, folder, ONE)
+    assert "\n" not in str(caught.value)
+    assert len(list((folder / "chunks").iterdir())) == 5
+    assert not [path for path in folder.rglob("*") if "partial" in path.name]
+    monkeypatch.setattr(os, "fsync", real_fsync)
+    again = run_sweep(sweep, folder, ONE)
+    assert again.computed < whole.computed
+    assert fingerprint(folder) == fingerprint(tmp_path / "whole")
+
+
+def test_another_folder_is_left_alone(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    with pytest.raises(orric.ScenarioError, match="exists and holds something else"):
+        run_sweep(sweep, tmp_path / "mine", ONE)
+
+
+def test_a_run_that_fails_is_told_and_stops_no_other(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = Sweep.load(write())
+    plain = run_sweep(sweep, tmp_path / "plain", ONE)
+    from orric.sweep import runs
+
+    def starving(scenario, seed):
+        if seed == 2 and scenario.slots == 6:
+            raise orric.BudgetError(3, 1.0, 2.0)
+        return laid(scenario, seed)
+
+    laid = runs.Laid.out
+    monkeypatch.setattr(runs.Laid, "out", starving)
+    outcome = run_sweep(sweep, tmp_path / "out", ONE)
+    assert len(outcome.failures) == 4
+    assert {(one["point"], one["seed"]) for one in outcome.failures} == {(1, 2), (3, 2)}
+    assert "slot 3: the budget of 1 MACs" in outcome.failures[0]["error"]
+    same = [row for row in outcome.table.to_pylist() if not row["error"]]
+    assert same == [
+        row for row in plain.table.to_pylist() if not (row["seed"] == 2 and row["horizon"] == 6)
+    ]
+    # A seed that failed somewhere is left out of the means, which are of whole seeds.
+    assert summarised(sweep, outcome.table)["means"]["orric"]["mean_accuracy"]["count"] == 2
+
+
+def test_seeds_are_added_where_the_spread_asks_for_them(write, tmp_path: Path) -> None:
+    precision = {"half_width": 0.03, "pilot": 10, "most": 60}
+    sweep = Sweep.load(write(seeds=None, precision=precision))
+    outcome = run_sweep(sweep, tmp_path / "out", ONE)
+    figures = Figures(sweep, outcome.table)
+    assert figures.counts.min() == 10
+    assert 10 < figures.counts.max() <= 60
+    assert all(count % 5 == 0 for count in figures.counts)
+    assert figures.of("mean_accuracy").shape == (4, 2, 10)
+    assert run_sweep(sweep, tmp_path / "out", ONE).computed == 0
+
+
+def test_differences_are_paired_by_seed(sweep: Sweep, tmp_path: Path) -> None:
+    table = run_sweep(sweep, tmp_path / "out", ONE).table
+    frame = table.to_pandas()
+    by_seed = frame.pivot_table(index="seed", columns="allocator", values="mean_accuracy")
+    apart = (by_seed["inference-only"] - by_seed["orric"]).to_numpy()
+    found = summarised(sweep, table)
+    told = found["differences"]["inference-only"]
+    assert told["mean"] == pytest.approx(apart.mean())
+    assert told["high"] - told["low"] == pytest.approx(2 * 4.302653 * apart.std(ddof=1) / np.sqrt(3), rel=1e-6)
+    horizon = [one for one in found["axes"] if one["axis"] == "horizon"]
+    assert [one["value"] for one in horizon] == [6, 12]
+    six = frame[(frame.horizon == 6) & (frame.allocator == "orric")].mean_accuracy.mean()
+    assert horizon[0]["means"]["orric"]["mean"] == pytest.approx(six)
+
+
+KILLED = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from orric.sweep import Sweep, conduct, on_cores, run_sweep
+conduct.TASK_S = 0.004
+sweep = Sweep.load(sys.argv[1])
+run_sweep(sweep, Path(sys.argv[2]), on_cores(1), lambda state: print(state.done, flush=True))
+"""
+
+
+def test_killed_at_random_moments_and_gone_on_it_gives_the_same_bytes(write, tmp_path: Path) -> None:
+    path, folder = write(seeds=100, engine="simulator"), tmp_path / "out"
+    sweep = Sweep.load(path)
+    whole = run_sweep(sweep, tmp_path / "whole", ONE)
+    rng, kept = np.random.default_rng(1), []
+    for _ in range(6):
+        command = [sys.executable, "-c", KILLED, str(path), str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            for _ in range(rng.integers(1, 6)):
+                process.stdout.readline()
+            # Somewhere within the next chunk, or while it is written.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0.0, 0.02))
+            process.send_signal(signal.SIGKILL)
+        kept.append(len(list((folder / "chunks").glob("[!.]*"))) if folder.exists() else 0)
+    assert kept[-1] > kept[0]
+    last = run_sweep(sweep, folder, ONE)
+    assert 0 < last.computed < whole.computed
+    assert fingerprint(folder) == fingerprint(tmp_path / "whole")

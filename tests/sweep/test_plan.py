@@ -1,0 +1,109 @@
+"""Sweep files: what they set, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import orric
+from orric.sweep import Sweep, check_all, on_cores
+from orric.sweep.plan import Chunk
+
+from .conftest import AXES
+
+
+def test_points_are_the_scenarios_that_they_say(sweep: Sweep) -> None:
+    assert len(sweep.points) == 4
+    made = [sweep.scenario_of(point) for point in range(4)]
+    assert [(one.gpu[0].budget.high, one.slots) for one in made] == [(0.5, 6), (0.5, 12), (1.0, 6), (1.0, 12)]
+    assert sweep.base.slots == 12
+
+
+def test_wildcards_repeats_profiles_and_factors(write) -> None:
+    axes = [
+        {"key": "streams", "values": [1, 3]},
+        {"key": "gpus", "values": [2]},
+        {"key": "stream.*.deadline_s", "values": [5.0]},
+        {"key": "profile.slope_floor", "name": "L", "times": [1.0, 0.1]},
+        {"key": "profile.memory", "name": "memory", "values": [{"kind": "window", "slots": 3}], "labels": ["window"]},
+    ]
+    sweep = Sweep.load(write(axis=axes, engine="simulator"))
+    last = sweep.scenario_of(3)
+    assert [stream.name for stream in last.stream] == ["camera-1", "camera-1-2", "camera-1-3"]
+    assert [gpu.name for gpu in last.gpu] == ["gpu0", "gpu0-2"]
+    assert {stream.deadline_s for stream in last.stream} == {5.0}
+    assert all(profile.slope_floor == pytest.approx(0.001) for profile in last.profiles)
+    assert last.profile.memory.slots == 3
+    assert sweep.base.profile.slope_floor == 0.01
+    assert sweep.scenario_of(0).profile is not sweep.base.profile
+    # Points of equal values share their profile: runs of one profile are evaluated together.
+    assert sweep.scenario_of(1).profile is sweep.scenario_of(3).profile
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axis": [{"key": "gpu.1.bugdet.high", "values": [1.0]}]}, "did you mean 'gpu.1.budget.high'?"),
+        ({"axis": [{"key": "gpu.2.budget.high", "values": [1.0]}]}, "'gpu.2.budget.high' is unknown"),
+        ({"axis": [{"key": "profile.slope_flor", "values": [1.0]}]}, "did you mean 'profile.slope_floor'?"),
+        ({"axis": [{"key": "slots", "values": []}]}, "give 1 at least"),
+        ({"axis": [AXES[0], {**AXES[0], "name": "again"}]}, "is that of axis 1, too; let one axis set it"),
+        ({"axis": [AXES[0], {**AXES[1], "name": "budget"}]}, "two axes are called 'budget'"),
+        (
+            {"axis": [{**AXES[0], "together": "x"}, {"key": "slots", "values": [1, 2, 3], "together": "x"}]},
+            "'budget' has 2 values and 'slots' has 3, and they go together; give as many to each",
+        ),
+        ({"axis": [{"key": "slots", "uniform": [1.0, 2.0]}]}, "there is no [sample]; give both or neither"),
+        ({"sample": {"count": 3}}, "no axis has a range to draw from"),
+        ({"seeds": None}, "found neither seeds nor precision; give one of the two"),
+        ({"precision": {"half_width": 0.01}}, "found seeds and precision"),
+        ({"seeds": None, "precision": {"half_width": 0.01, "of": "acuracy"}}, "did you mean"),
+        ({"seeds": [1, 1]}, "a seed stands twice"),
+        ({"allocators": ["oric"]}, "did you mean 'orric'?"),
+        ({"allocators": ["orric", "teacher-only"]}, "a reference line, which the slot model does not have"),
+        ({"baseline": "focus-shift"}, "'focus-shift' is not compared"),
+        ({"scenario": "none.toml"}, "no such file"),
+        ({"axes": []}, "did you mean 'axis'?"),
+        ({"name": "a/b"}, "cannot name a result folder"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused_in_one_line(write, changes: dict, message: str) -> None:
+    with pytest.raises(orric.ScenarioError) as caught:
+        Sweep.load(write(**changes))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_points_that_are_not_valid_are_listed_all_at_once(write) -> None:
+    axes = [{"key": "gpu.1.budget.high", "name": "budget", "values": [0.1, 1.0, 1.5]}, AXES[1]]
+    with pytest.raises(orric.ScenarioError) as caught:
+        check_all(Sweep.load(write(axis=axes)), on_cores(1))
+    lines = str(caught.value).splitlines()
+    assert "4 of 6 points are not valid" in lines[0]
+    assert sum("point" in line and "budget = " in line for line in lines) == 4
+    with pytest.raises(orric.ScenarioError, match="1 of 2 points"):
+        check_all(Sweep.load(write(axis=[{"key": "streams", "values": [1, 2]}])), on_cores(1))
+
+
+def test_the_address_of_a_chunk_is_that_of_its_content(write, tmp_path: Path) -> None:
+    def key(allocator: str = "orric", points: range = range(2), seeds: tuple = (1, 2), **changes: object) -> str:
+        return Chunk(allocator, points, seeds).key(Sweep.load(write(**changes)))
+
+    first = key()
+    assert key() == first
+    assert key(name="other", note="a note", allocators=["focus-shift", "orric"], seeds=(1, 2)) == first
+    others = [
+        key("focus-shift"),
+        key(points=range(1, 3)),
+        key(seeds=(1, 3)),
+        key(engine="simulator"),
+        key(axis=[{**AXES[0], "values": [0.4, 1.0]}, AXES[1]]),
+    ]
+    profile = tmp_path / "small.toml"
+    profile.write_text(profile.read_text().replace("slope_floor = 0.01", "slope_floor = 0.02"))
+    others.append(key())
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(scenario.read_text().replace("slot_s = 10.0", "slot_s = 11.0"))
+    others.append(key())
+    assert len({first, *others}) == 8
