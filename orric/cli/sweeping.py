@@ -93,24 +93,68 @@ def sweep(
 
 
 def _written(loaded: Sweep, target: Path, outcome: Outcome) -> dict[str, Any]:
-    """Write sweep.json and return what it holds."""
+    """Write runs.csv, sweep.json, scenario files of single points, the figures and report.html; return the summary."""
     from orric.report.folder import versions
+    from orric.report.sweep_folder import write_sweep_report
     from orric.sweep.store import MARK, Store
     from orric.sweep.summary import summarised
 
+    store, frame = Store(target), outcome.table.to_pandas()
     summary = {
         "sweep": loaded.name,
         "note": loaded.note,
         "command": shlex.join(["orric", "sweep", loaded._where]),
         "engine": loaded.engine,
         "allocators": list(loaded.lines),
+        "axis_titles": [axis.title for axis in loaded.axis],
         "runs": outcome.runs,
         "failed": len(outcome.failures),
         "versions": versions(),
         **summarised(loaded, outcome.table),
     }
-    Store(target).write(target / MARK, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+    summary["cases"] = _cases(loaded, target, store, summary, frame)
+    store.write(target / "runs.csv", frame.to_csv(index=False).encode())
+    summary["conclusion"] = write_sweep_report(
+        summary, frame, lambda name, content: store.write(target / name, content)
+    )
+    store.write(target / MARK, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
     return summary
+
+
+def _cases(loaded: Sweep, target: Path, store: Any, summary: dict[str, Any], frame: Any) -> dict[str, str]:
+    """Write the scenarios of the points where the best allocator leads most and least; return their files by name."""
+    import tomli_w
+
+    from orric.allocators import REFERENCES
+    from orric.report.sweep_page import leader
+
+    means = frame.groupby(["point", "allocator"])["mean_accuracy"].mean().unstack()
+    if len(means) < 2 or means.isna().all(axis=None):
+        return {}
+    baseline = summary["baseline"]
+    best = leader(means.mean().to_dict())
+    other = best if best != baseline else leader(means.drop(columns=baseline).mean().to_dict())
+    apart = means[other] - means[baseline]
+    chosen = {
+        f"where {other} is furthest above {baseline}": apart.idxmax(),
+        f"where {other} is furthest below {baseline}, or least above": apart.idxmin(),
+        f"where {other} is most accurate": means[other].idxmax(),
+        f"where {other} is least accurate": means[other].idxmin(),
+    }
+    found = {}
+    (target / "cases").mkdir(exist_ok=True)
+    for what, point in chosen.items():
+        scenario = loaded.scenario_of(int(point) - 1)
+        table = scenario.resolved(target / "cases", loaded.first_seeds[0], scenario.accuracy.model)
+        table["name"], table["allocators"] = (
+            f"{loaded.name}-{point}",
+            [one for one in loaded.lines if one not in REFERENCES],
+        )
+        name = f"cases/point-{point}.toml"
+        store.write(target / name, tomli_w.dumps(table).encode())
+        labels = ", ".join(f"{title} {value}" for title, value in loaded.points.labels(int(point) - 1).items())
+        found[f"Point {point}, {what}: {labels}"] = name
+    return found
 
 
 def _print(loaded: Sweep, summary: dict[str, Any], target: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orric.records import Array, Result
+from orric.report.document import document, figure_element
 from orric.report.facts import (
     TIE,
     budget_parts,
@@ -24,7 +23,6 @@ from orric.report.facts import (
     tie_margin,
     winners,
 )
-from orric.report.plots import as_svg
 from orric.report.table import MODELS, html_table
 
 if TYPE_CHECKING:
@@ -300,143 +298,18 @@ def page(
     decisions = description.get("decisions_per_s")
     tables = [html_table([r for r in results if r.accuracy_model == model], model, decisions) for model in models]
     provenance = {key: value for key, value in description.items() if key != "decisions_per_s"}
-    title = html.escape(f"orric report: {scenario_name}")
-    return _DOCUMENT.format(
-        title=title,
-        style=_STYLE,
-        script=_SCRIPT,
-        verdict=html.escape(first),
-        failed="\n".join(f'<p class="failed">{html.escape(_left_out(one))}</p>' for one in (failed or {}).values()),
-        sentences="\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in others),
-        tables="\n".join(tables),
-        figures="\n".join(_figure(stem, figure) for stem, figure in figures.items()),
-        provenance="\n".join(
-            f"<dt>{html.escape(key)}</dt><dd>{html.escape(_plain(value))}</dd>" for key, value in provenance.items()
-        ),
+    shown = "\n".join(
+        figure_element(stem, figure, _CAPTIONS.get(stem, stem.replace("_", " "))) for stem, figure in figures.items()
+    )
+    return document(
+        f"orric report: {scenario_name}",
+        first,
+        [_left_out(one) for one in (failed or {}).values()],
+        others,
+        [("Comparison", "\n".join(tables)), ("Figures", shown)],
+        provenance,
     )
 
 
 def _left_out(message: str) -> str:
     return f"Left out of the comparison: {message}."
-
-
-def _figure(stem: str, figure: Figure) -> str:
-    data = base64.b64encode(as_svg(figure)).decode("ascii")
-    message = html.escape(" ".join(figure.get_suptitle().split()) or stem)
-    caption = html.escape(_CAPTIONS.get(stem, stem.replace("_", " ")))
-    return (
-        f'<figure id="{html.escape(stem)}"><img alt="{message}" src="data:image/svg+xml;base64,{data}">\n'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(one) for one in value)
-    return str(value)
-
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2126; --soft: #59626c; --paper: #fbfbfa; --line: #d9dde1; --mark: #e6f0f8;
-  --accent: #005a91; --fault: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8ea; --soft: #a5adb5; --paper: #16191c; --line: #363c42; --mark: #1b2f3e; --accent: #7cc4f2;
-    --fault: #f2827c; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 64rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1rem; font-weight: 600; color: var(--soft); margin: 0 0 .75rem; }
-h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; }
-.verdict { font-size: 1.45rem; line-height: 1.35; font-weight: 600; margin: 0 0 1rem; }
-.failed { margin: 0 0 1rem; padding: .5rem .8rem; border-left: 4px solid var(--fault); background: var(--mark); }
-.sentences { margin: 0; padding-left: 1.2rem; max-width: 50rem; }
-.sentences li { margin: .3rem 0; }
-.scroll { overflow-x: auto; margin: 0 0 1.75rem; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: bottom; }
-th:first-child { text-align: left; white-space: nowrap; }
-thead th { border-bottom: 2px solid var(--soft); }
-thead button { all: unset; cursor: pointer; font-weight: 600; color: var(--soft); }
-thead button:hover, thead button:focus-visible { color: var(--accent); text-decoration: underline; }
-th[aria-sort=ascending] button::after { content: " \\2191"; }
-th[aria-sort=descending] button::after { content: " \\2193"; }
-tbody th { font-weight: 500; }
-tr.best { background: var(--mark); }
-tr.best th, tr.best td:nth-child(2) { font-weight: 700; }
-small { color: var(--soft); font-weight: 400; }
-figure { margin: 0 0 2rem; padding: 1rem; background: #fff; color: #333; border: 1px solid var(--line);
-  border-radius: 6px; break-inside: avoid; }
-figure img { display: block; width: 100%; height: auto; color: #333; }
-figcaption { margin-top: .6rem; font-size: .9rem; color: #4a5159; max-width: 50rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; margin: 0; font-size: .9rem; }
-dt { color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
-@media print {
-  :root { --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --mark: #eee; --accent: #000; color-scheme: light; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  .scroll { overflow: visible; }
-  table { font-size: 8pt; break-inside: avoid; }
-  figure { border: 0; padding: 0; }
-  h2 { break-after: avoid; } }
-"""
-
-_SCRIPT = """
-for (const table of document.querySelectorAll("table")) {
-  const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, index) => head.addEventListener("click", () => {
-    const rising = head.getAttribute("aria-sort") === "descending" || (index === 0 && !head.hasAttribute("aria-sort"));
-    heads.forEach(other => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", rising ? "ascending" : "descending");
-    const rows = [...table.tBodies[0].rows], value = row => row.cells[index].dataset.value;
-    const compare = index === 0 ? (a, b) => value(a).localeCompare(value(b)) : (a, b) => value(a) - value(b);
-    rows.sort((a, b) => value(a) === "" ? 1 : value(b) === "" ? -1 : rising ? compare(a, b) : compare(b, a));
-    table.tBodies[0].append(...rows);
-  }));
-}
-addEventListener("load", () => {
-  document.body.dataset.ready = [...document.images].every(image => image.complete && image.naturalWidth > 0);
-});
-"""
-
-_DOCUMENT = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<section aria-label="Conclusion">
-<p class="verdict">{verdict}</p>
-{failed}
-<ul class="sentences">
-{sentences}
-</ul>
-</section>
-<section>
-<h2>Comparison</h2>
-{tables}
-</section>
-<section>
-<h2>Figures</h2>
-{figures}
-</section>
-<section>
-<h2>Where this comes from</h2>
-<dl>
-{provenance}
-</dl>
-</section>
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""

@@ -52,6 +52,7 @@ _USES = {"inference": "#0072B2", "retraining": "#E69F00", "unused": "#dcdcdc"}
 _REAL, _PREDICTED, _SHED = "#0072B2", "#D55E00", "#D55E00"
 _INK, _FAINT = "#222222", "#6b6b6b"
 _WIDTH_IN, _MOST_POINTS, _MOST_LINES = 10.0, 120, 9
+_MOST_ABREAST = 7  # names in a row of a legend
 _LONGEST_LEADER_PT = 36.0  # of its height
 
 
@@ -312,9 +313,9 @@ def title(figure: Figure, text: str, handles: dict[str, Any] | None = None) -> f
     if handles:
         figure.legend(
             handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(0.003, below + 0.05 / height_in),
-            ncols=len(handles), frameon=False, fontsize=9,
+            ncols=min(len(handles), _MOST_ABREAST), frameon=False, fontsize=9,
         )  # fmt: skip
-        below -= 0.25 / height_in
+        below -= (0.06 + 0.19 * math.ceil(len(handles) / _MOST_ABREAST)) / height_in
     engine: Any = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0.0, 0.0, 1.0, below))

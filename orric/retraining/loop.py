@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +57,10 @@ class Student:
         self._staged: Any = None
         # What torch gave for the staged weights at the full resolution, for the check at the swap.
         self._expected: tuple[Array, Array] | None = None
-        self._check(self._serving, self.dataset.images[self.dataset.held_out[:PROBES]], "loading the student")
+        probes = self.dataset.images[self.dataset.held_out[:PROBES]]
+        self._check(self._serving, probes, "loading the student", self.resolutions_px)
+        # One model serves all: after every retraining it is compared at the full resolution and at another in turn.
+        self._others = itertools.cycle([px for px in self.resolutions_px if px != FULL_PX] or [FULL_PX])
 
     @property
     def network(self) -> nn.Module:
@@ -102,7 +106,7 @@ class Student:
             else:
                 refresh_statistics(network, inputs)
         staged = open_session(self._student.replaced())
-        self._check(staged, images[:PROBES], "before the swap")
+        self._check(staged, images[:PROBES], "before the swap", {FULL_PX, next(self._others)})
         self._staged = staged
 
     def discard(self) -> None:
@@ -118,14 +122,14 @@ class Student:
         if self._staged is None:
             return
         assert self._expected is not None, "whatever is staged was checked"
-        # All resolutions were compared when the session was opened; one is enough to tell it from any other.
+        # Others were compared when the session was opened; one is enough to tell it from any other.
         self._compare(self._staged, *self._expected, "at the swap")
         self._serving, self._staged = self._staged, None
         self.swaps += 1
 
-    def _check(self, session: Any, images: Pixels, where: str) -> None:
-        """Compare a session with torch at every resolution."""
-        for resolution in self.resolutions_px:
+    def _check(self, session: Any, images: Pixels, where: str, resolutions_px: Iterable[int]) -> None:
+        """Compare a session with torch at some resolutions, the full one among them."""
+        for resolution in sorted(resolutions_px):
             inputs = to_input(images, resolution)
             with single_threaded():
                 expected = outputs_of(self._student.network, inputs)

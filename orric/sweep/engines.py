@@ -26,7 +26,7 @@ def on_cores(jobs: int | None = None) -> Engine:
     count = jobs or os.cpu_count() or 1
 
     def compute(function: Callable[..., Any], shared: Any, calls: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        if count == 1 or len(calls) == 1:
+        if count == 1 or len(calls) <= 1:
             for index, call in enumerate(calls):
                 yield index, function(shared, call)
             return

@@ -82,7 +82,9 @@ def measure(profile: orric.Profile) -> dict[str, float]:
         spent: dict[str, float] = defaultdict(float)
         with timed(spent):
             begun = time.perf_counter()
-            student.retrain(images, rng)
+            labels = student.label(images)
+            student.agreement(images, labels)
+            student.retrain(images, rng, labels)
             student.swap()
             spent["whole"] = 1e3 * (time.perf_counter() - begun)
         spent["overhead"] = spent["whole"] - spent["labelling"] - spent["training"]

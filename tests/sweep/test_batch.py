@@ -72,9 +72,8 @@ def test_choosing_for_many_tasks_is_choosing_for_each(allocator: str) -> None:
         tasks.append(Task(trace.slots, task.streams))
         traces.append(trace)
     rngs = [generator(seed, "allocator") for seed in range(6)]
-    many = make_allocator(allocator).choose_many(
-        tasks, rngs, np.concatenate([one.requests for one in traces]), np.concatenate([one.budget_macs for one in traces])
-    )  # fmt: skip
+    requests, budgets = (np.concatenate([getattr(one, name) for one in traces]) for name in ("requests", "budget_macs"))
+    many = make_allocator(allocator).choose_many(tasks, rngs, requests, budgets)
     start = 0
     for seed, (task, trace) in enumerate(zip(tasks, traces, strict=True)):
         one = make_allocator(allocator)

@@ -24,7 +24,9 @@ ONE = on_cores(1)
 
 def fingerprint(folder: Path) -> dict[str, bytes]:
     """Return the bytes of everything in a result folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -131,9 +133,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other(write, tmp_path: Path, monk
     assert {(one["point"], one["seed"]) for one in outcome.failures} == {(1, 2), (3, 2)}
     assert "slot 3: the budget of 1 MACs" in outcome.failures[0]["error"]
     same = [row for row in outcome.table.to_pylist() if not row["error"]]
-    assert same == [
-        row for row in plain.table.to_pylist() if not (row["seed"] == 2 and row["horizon"] == 6)
-    ]
+    assert same == [row for row in plain.table.to_pylist() if not (row["seed"] == 2 and row["horizon"] == 6)]
     # A seed that failed somewhere is left out of the means, which are of whole seeds.
     assert summarised(sweep, outcome.table)["means"]["orric"]["mean_accuracy"]["count"] == 2
 

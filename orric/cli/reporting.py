@@ -1,0 +1,97 @@
+"""The command that reports on result folders: one, or two compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orric.cli.frame import Json, app, console_of_output, print_table
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Result folder of orric run or orric sweep.")],
+    other: Annotated[Path | None, typer.Argument(help="A second one, to compare the first with.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what a result folder says, or what has changed between two of them and whether it may be chance.
+
+    Of a sweep's folder the report is drawn anew.
+    """
+    from orric.report.compare import Folder
+
+    one = Folder.load(folder)
+    if other is None:
+        _report(one, as_json)
+    else:
+        _compare(one, Folder.load(other), as_json)
+
+
+def _report(one: Any, as_json: bool) -> None:
+    from orric.exceptions import SimulationError
+    from orric.report.sweep_folder import write_sweep_report
+
+    sentences = list(one.summary.get("conclusion", []))
+    page = one.path / "report.html"
+    if one.is_sweep:
+
+        def write(name: str, content: bytes) -> None:
+            try:
+                (one.path / name).write_bytes(content)
+            except OSError as error:
+                where, found = f"result folder {one.path}", f"cannot be written: {error.strerror}"
+                raise SimulationError(where, found, "check its permissions, and the room on the disk") from None
+
+        sentences = write_sweep_report(one.summary, one.rows, write)
+    if as_json:
+        print(json.dumps({"folder": str(one.path), "conclusion": sentences, "report": str(page)}))
+        return
+    console = console_of_output()
+    for sentence in sentences:
+        console.print(sentence, highlight=False)
+    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+
+
+def _compare(one: Any, other: Any, as_json: bool) -> None:
+    from orric.report.compare import changes, told_apart
+
+    found, asked = changes(one, other), told_apart(one, other)
+    if as_json:
+        rows = [
+            {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in row.items()
+            }
+            for row in ({**asdict(change), "verdict": change.verdict} for change in found)
+        ]
+        print(json.dumps({"folders": [str(one.path), str(other.path)], "differs": asked, "changes": rows}))
+        return
+    console = console_of_output()
+    console.print("What was asked differs in:" if asked else "The same was asked.", highlight=False)
+    for line in asked:
+        console.print(f"  {line}", highlight=False, markup=False)
+    cells = [
+        (
+            change.allocator,
+            f"{100 * change.before:.2f}",
+            f"{100 * change.after:.2f}",
+            f"{100 * change.difference:+.2f}" + _reach(change),
+            change.verdict,
+        )
+        for change in found
+    ]
+    paired = "seeds" if one.is_sweep else "slots"
+    title = f"Mean accuracy, paired by {found[0].pairs} {paired}"
+    headings = ("allocator", "before (%)", "after (%)", "change (points)", "verdict")
+    print_table(console, headings, cells, ("allocator", "verdict"), title)
+
+
+def _reach(change: Any) -> str:
+    if not math.isfinite(change.low):
+        return ""
+    return f" ({100 * change.low:+.2f} to {100 * change.high:+.2f})"

@@ -1,0 +1,215 @@
+"""Compare two result folders: what differs in what was asked, and what it did to the results."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orric.exceptions import ScenarioError, extra
+
+if TYPE_CHECKING:
+    import pandas
+
+RUN, SWEEP = "summary.json", "sweep.json"
+# What identifies a run of a sweep beside the axes, and a slot of a run.
+OF_SWEEPS, OF_RUNS = ("allocator", "seed"), ("accuracy_model", "allocator", "slot", "stream")
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A result folder.
+
+    Attributes:
+        path: Where it lies.
+        summary: What its summary holds.
+        rows: A sweep's runs, or a run's slots.
+        keys: The columns by which rows of two folders belong together.
+    """
+
+    path: Path
+    summary: Mapping[str, Any]
+    rows: pandas.DataFrame
+    keys: tuple[str, ...]
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it is a sweep's."""
+        return "sweep" in self.summary
+
+    @classmethod
+    def load(cls, path: Path) -> Folder:
+        """Read a result folder of `orric run` or `orric sweep`.
+
+        Raises:
+            ScenarioError: It is none, or was cut short.
+        """
+        with extra("sim"):
+            import pandas
+        remedy = "give a folder that orric run or orric sweep has written"
+        if not path.is_dir():
+            raise ScenarioError(f"result folder {path}", "is no folder", remedy)
+        name = next((name for name in (RUN, SWEEP) if (path / name).is_file()), None)
+        if name is None:
+            unfinished = (path / "chunks").is_dir()
+            found = "holds an unfinished sweep" if unfinished else f"has neither {RUN} nor {SWEEP}"
+            raise ScenarioError(
+                f"result folder {path}", found, "let the sweep come to its end" if unfinished else remedy
+            )
+        table = "result.parquet" if name == RUN else "runs.parquet"
+        try:
+            summary = json.loads((path / name).read_text(encoding="utf-8"))
+            rows = pandas.read_parquet(path / table)
+            keys = OF_RUNS if name == RUN else (*summary["axis_titles"], *OF_SWEEPS)
+            missing = {*keys, "requests"} - set(rows.columns)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ScenarioError(f"result folder {path}", f"cannot be read ({error})", "make it anew") from None
+        if missing:
+            raise ScenarioError(f"{path / table}", f"has no column {sorted(missing)[0]!r}", "make it anew")
+        return cls(path, summary, rows, keys)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How an allocator's mean accuracy differs between two folders.
+
+    Attributes:
+        allocator: Its name, with the accuracy model where there are several.
+        before: In the first.
+        after: In the second.
+        low: Lower end of the 95 % interval of the difference, NaN where nothing can be paired.
+        high: Its upper end.
+        pairs: Independent pairs: seeds of a sweep, slots of a run.
+    """
+
+    allocator: str
+    before: float
+    after: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def difference(self) -> float:
+        """After less before."""
+        return self.after - self.before
+
+    @property
+    def verdict(self) -> str:
+        """Say whether it may be chance."""
+        if not np.isfinite(self.low):
+            return "same" if self.difference == 0 else "one pair only" if self.pairs else "nothing to pair"
+        if self.low == self.high == 0:
+            return "same"
+        return "beyond chance" if self.low > 0 or self.high < 0 else "may be chance"
+
+
+def changes(one: Folder, other: Folder) -> list[Change]:
+    """Return every allocator's change, where both folders have it.
+
+    Runs of a sweep belong together by point, allocator and seed, and a seed's mean over points is one pair; slots of a
+    run by their number, which makes sense where both saw the same requests.
+
+    Raises:
+        ScenarioError: One is of a run and the other of a sweep, or nothing belongs together.
+    """
+    if one.is_sweep != other.is_sweep:
+        kinds = ["a sweep" if folder.is_sweep else "a run" for folder in (one, other)]
+        raise ScenarioError("result folders", f"one is of {kinds[0]}, the other of {kinds[1]}", "give two of a kind")
+    if one.keys != other.keys:
+        apart = f"their axes are {', '.join(one.keys[:-2])} and {', '.join(other.keys[:-2])}"
+        raise ScenarioError("result folders", apart, "compare sweeps over the same axes")
+    named = list(one.keys)
+    left, right = (_accuracies(folder) for folder in (one, other))
+    both = left.merge(right, on=named, suffixes=("_before", "_after"))
+    if both.empty:
+        raise ScenarioError("result folders", "no run is in both", "compare folders of the same points and seeds")
+    several = not one.is_sweep and both["accuracy_model"].nunique() > 1
+    both["line"] = both["allocator"] + (" (" + both["accuracy_model"] + ")" if several else "")
+    found = []
+    for label in both["line"].unique():
+        rows = both[both["line"] == label]
+        unit = rows.groupby("seed" if one.is_sweep else "slot")
+        weights = [unit[f"weight_{side}"].sum() for side in ("before", "after")]
+        means = [
+            unit[f"correct_{side}"].sum() / weight for side, weight in zip(("before", "after"), weights, strict=True)
+        ]
+        before, after = (
+            float(rows[f"correct_{side}"].sum() / max(rows[f"weight_{side}"].sum(), 1e-300))
+            for side in ("before", "after")
+        )
+        low, high, pairs = _interval((means[1] - means[0]).to_numpy())
+        found.append(Change(label, before, after, low, high, pairs))
+    return found
+
+
+def _accuracies(folder: Folder) -> pandas.DataFrame:
+    """Return of every row what counts as correct and how much it weighs: a run as one, a slot by its requests."""
+    rows = folder.rows[list(folder.keys)].copy()
+    if folder.is_sweep:
+        known = folder.rows["mean_accuracy"].notna()
+        rows["correct"], rows["weight"] = folder.rows["mean_accuracy"], 1.0
+        return rows[known]
+    rows["correct"], rows["weight"] = folder.rows["correct"], folder.rows["requests"]
+    return rows[folder.rows["requests"] > 0]
+
+
+def _interval(values: np.ndarray[Any, Any]) -> tuple[float, float, int]:
+    """Return Student's 95 % interval of a mean, and the number of values."""
+    from scipy.stats import t
+
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float("nan"), float("nan"), len(values)
+    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    mean = float(values.mean())
+    return mean - reach, mean + reach, len(values)
+
+
+def told_apart(one: Folder, other: Folder) -> list[str]:
+    """Say what differs in what was asked: keys of the scenarios, allocators, versions."""
+    said = []
+    before, after = _asked(one), _asked(other)
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key):
+            said.append(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}")
+    more = [f"and {len(said) - SHOWN} more"] * (len(said) > SHOWN)
+    only = [
+        f"only in {folder.path}: {', '.join(sorted(mine - others))}"
+        for folder, mine, others in (
+            (one, set(one.rows["allocator"]), set(other.rows["allocator"])),
+            (other, set(other.rows["allocator"]), set(one.rows["allocator"])),
+        )
+        if mine - others
+    ]
+    return [*said[:SHOWN], *more, *only]
+
+
+def _asked(folder: Folder) -> dict[str, Any]:
+    """Return what a folder's results come from, as flat keys."""
+    found = {f"version of {name}": value for name, value in folder.summary.get("versions", {}).items()}
+    if folder.is_sweep:
+        return {**found, "engine": folder.summary.get("engine"), "runs": folder.summary.get("runs")}
+    path = folder.path / "scenario.toml"
+    if path.is_file():
+        found |= dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+    return found
+
+
+def _flat(value: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value, start=1) if isinstance(value, list) else None
+    if items is None:
+        yield before, value
+        return
+    for name, one in items:
+        yield from _flat(one, f"{before}.{name}" if before else str(name))
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else str(value)

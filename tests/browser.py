@@ -1,0 +1,124 @@
+"""A real browser for tests: headless Chromium, driven through its own debugging pipe by real mouse clicks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
+)  # fmt: skip
+
+
+class Page:
+    """A page that is open in a browser.
+
+    Attributes:
+        errors: What its console complained of.
+    """
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands, self._answers = commands, os.fdopen(answers, "rb")
+        self._number, self._session, self._buffer = 0, "", b""
+        self.errors: list[str] = []
+        target = self._send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self._send(f"{domain}.enable")
+
+    def _send(self, method: str, **parameters: Any) -> Any:
+        """Give a command and return its answer; what is said meanwhile is listened to."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _next(self) -> Any:
+        while b"\0" not in self._buffer:
+            more = self._answers.read1(1 << 16)
+            assert more, "the browser has gone"
+            self._buffer += more
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        said = json.loads(text)
+        if said.get("method") == "Runtime.exceptionThrown":
+            self.errors.append(said["params"]["exceptionDetails"]["text"])
+        if said.get("method") == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
+            self.errors.append(said["params"]["entry"]["text"])
+        if said.get("method") == "Runtime.consoleAPICalled" and said["params"]["type"] == "error":
+            self.errors.append(str(said["params"]["args"]))
+        return said
+
+    def open(self, path: Path, width: int = 1280) -> None:
+        """Open a file, at a width in pixels, and return when all of it is loaded."""
+        self._send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self._send("Page.navigate", url=path.as_uri())
+        while self._next().get("method") != "Page.loadEventFired":
+            pass
+
+    def value(self, expression: str) -> Any:
+        """Return what a JavaScript expression gives."""
+        return self._send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def click(self, element: str) -> None:
+        """Click with the mouse into the middle of the element that an expression names."""
+        self.value(f"{element}.scrollIntoView({{block: 'center'}})")
+        box = self.value(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({element}.getBoundingClientRect())")
+        for kind in ("mousePressed", "mouseReleased"):
+            self._send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other."""
+        for key in keys:
+            for kind in ("keyDown", "keyUp"):
+                self._send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=CODES[key])
+
+    def picture(self, path: Path) -> None:
+        """Write a picture of the whole page."""
+        found = self._send("Page.captureScreenshot", captureBeyondViewport=True, format="png")
+        path.write_bytes(base64.b64decode(found["data"]))
+
+
+CODES = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13}
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[Page]:
+    """Start a browser.
+
+    Args:
+        folder: For what it keeps.
+    """
+    assert CHROMIUM is not None, "skip the test where there is none"
+    theirs_in, ours_out = os.pipe()
+    ours_in, theirs_out = os.pipe()
+    # It reads commands from 3 and answers on 4; by way of high numbers, since ours may be these very ones.
+    script = f'exec 13<&{theirs_in} 14>&{theirs_out}; exec 3<&13 4>&14 13<&- 14>&-; exec "$@"'
+    command = ["bash", "-c", script, "browser", CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'browser'}"]
+    process = subprocess.Popen(
+        command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    os.close(theirs_in)
+    os.close(theirs_out)
+    try:
+        page = Page(ours_out, ours_in)
+        yield page
+        page._answers.close()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours_out)

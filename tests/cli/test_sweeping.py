@@ -1,0 +1,174 @@
+"""orric sweep and orric report, as a shell runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from orric.sweep import Sweep
+
+from ..builders import build_profile, write_profile
+from ..sweep.conftest import AXES, SCENARIO
+
+SWEEP = """
+format = 1
+name = "small"
+scenario = "scenario.toml"
+engine = "slot-model"
+seeds = 3
+[[axis]]
+name = "budget"
+key = "gpu.1.budget.high"
+values = [0.5, 1.0]
+[[axis]]
+name = "horizon"
+key = "slots"
+values = [6, 12]
+"""
+
+
+class Done(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(orric) -> Callable[..., Done]:
+    """Return a function that runs a command."""
+    return lambda *arguments: Done(*orric(*arguments))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Return a small sweep file."""
+    assert [axis["key"] for axis in AXES] == ["gpu.1.budget.high", "slots"]
+    write_profile(build_profile(), tmp_path / "small.toml")
+    (tmp_path / "scenario.toml").write_text(SCENARIO)
+    (tmp_path / "sweep.toml").write_text(SWEEP)
+    return tmp_path / "sweep.toml"
+
+
+def test_a_sweep_writes_its_folder_and_goes_on(run, sweep: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    done = run("sweep", sweep, "--output", folder, "--jobs", 1)
+    assert done.code == 0
+    assert "24 runs at 4 points in" in done.err
+    assert "over orric (points)" in done.out.replace("\n", " ") or "over orric" in done.out
+    found = {path.name for path in folder.iterdir()}
+    assert found >= {
+        "chunks",
+        "cases",
+        "runs.parquet",
+        "runs.csv",
+        "sweep.json",
+        "report.html",
+        "by_axis.svg",
+        "by_axis.png",
+    }
+    summary = json.loads((folder / "sweep.json").read_text())
+    assert (summary["runs"], summary["failed"], summary["points"], summary["seeds"]) == (24, 0, 4, 3)
+    page = (folder / "report.html").read_text()
+    assert "cases/point-" in page
+    for case in (folder / "cases").iterdir():
+        assert run("run", case, "--output", tmp_path / "case").code == 0
+    before = (folder / "runs.parquet").read_bytes()
+    again = run("sweep", sweep, "--output", folder, "--jobs", 2, "--json")
+    assert json.loads(again.out)["runs"] == 24
+    assert (folder / "runs.parquet").read_bytes() == before
+
+
+def test_progress_lines_for_machines(run, sweep: Path, tmp_path: Path) -> None:
+    done = run("sweep", sweep, "--output", tmp_path / "out", "--jobs", 1, "--json")
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    assert [line["done"] for line in lines] == sorted(line["done"] for line in lines)
+    assert lines[-1]["done"] == lines[-1]["total"] == 24
+    assert {"what", "rate", "left_s", "failed", "kept"} <= set(lines[-1])
+
+
+def test_a_check_runs_nothing(run, sweep: Path, tmp_path: Path) -> None:
+    done = run("sweep", sweep, "--output", tmp_path / "out", "--check", "--json", "--jobs", 1)
+    assert json.loads(done.out)["runs"] == 24
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("gpu.1.budget.high", "gpu.1.budget.hihg", "did you mean 'gpu.1.budget.high'"),
+        ("values = [6, 12]", "values = []", "give 1 at least"),
+        ("values = [6, 12]", "values = [0, 12]", "2 of 4 points are not valid"),
+        ('"slot-model"', '"slot model"', "did you mean 'slot-model'"),
+    ],
+)
+def test_a_wrong_sweep_is_refused_before_anything_runs(
+    run, sweep: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    sweep.write_text(SWEEP.replace(old, new))
+    done = run("sweep", sweep, "--output", tmp_path / "out", "--jobs", 1)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_is_not_there(run, sweep: Path) -> None:
+    pytest.importorskip("ray", reason="needs orric[cluster]")
+    done = run("sweep", sweep, "--ray", "127.0.0.1:1")
+    assert done.code == 2
+    assert "nothing answers at 127.0.0.1:1" in done.err
+    assert run("sweep", sweep, "--ray", "local", "--jobs", 2).code == 2
+
+
+def test_two_folders_are_compared(run, sweep: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert run("sweep", sweep, "--output", tmp_path / name, "--jobs", 1).code == 0
+        scenario = tmp_path / "scenario.toml"
+        scenario.write_text(SCENARIO.replace("macs_per_s = 2.0e9", "macs_per_s = 4.0e9"))
+    same = run("report", tmp_path / "a", tmp_path / "a")
+    assert "The same was asked." in same.out
+    assert "same" in same.out
+    found = json.loads(run("report", tmp_path / "a", tmp_path / "b", "--json").out)
+    by_name = {one["allocator"]: one for one in found["changes"]}
+    assert set(by_name) == set(Sweep.load(sweep).lines)
+    assert by_name["orric"]["after"] > by_name["orric"]["before"]
+    assert by_name["orric"]["verdict"] == "beyond chance"
+    assert by_name["orric"]["pairs"] == 3
+    drawn = (tmp_path / "a/report.html").read_bytes()
+    (tmp_path / "a/report.html").unlink()
+    assert run("report", tmp_path / "a").code == 0
+    assert (tmp_path / "a/report.html").read_bytes() == drawn
+
+
+def test_two_runs_are_compared_slot_by_slot(run, sweep: Path, tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.toml"
+    assert run("run", scenario, "--output", tmp_path / "a").code == 0
+    scenario.write_text(SCENARIO.replace("macs_per_s = 2.0e9", "macs_per_s = 1.0e9"))
+    assert run("run", scenario, "--output", tmp_path / "b").code == 0
+    done = run("report", tmp_path / "a", tmp_path / "b")
+    assert done.code == 0
+    assert "gpu.1.macs_per_s: 2000000000.0 -> 1000000000.0" in done.out
+    assert "paired by 12 slots" in done.out
+    assert run("report", tmp_path / "a").code == 0
+    assert run("sweep", sweep, "--output", tmp_path / "c", "--jobs", 1).code == 0
+    mixed = run("report", tmp_path / "a", tmp_path / "c")
+    assert mixed.code == 2
+    assert "one is of a run, the other of a sweep" in mixed.err
+
+
+def test_folders_that_are_none(run, tmp_path: Path) -> None:
+    (tmp_path / "unfinished/chunks").mkdir(parents=True)
+    for folder, message in (
+        (tmp_path / "nowhere", "is no folder"),
+        (tmp_path, "has neither summary.json nor sweep.json"),
+        (tmp_path / "unfinished", "holds an unfinished sweep"),
+    ):
+        done = run("report", folder)
+        assert done.code == 2
+        assert message in done.err
+        assert done.err.count("\n") == 1
