@@ -69,7 +69,9 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
     if best == baseline:
         rivals = {line: one for line, one in summary["differences"].items() if one["mean"] is not None}
         near = max(rivals, key=lambda line: rivals[line]["mean"], default=None)
-        if near is not None:
+        if near is not None and -rivals[near]["mean"] <= TIE:
+            said += f", level with {spoken(near)}"
+        elif near is not None:
             said += f", {_points(-rivals[near]['mean'])} above {spoken(near)}, the next"
     else:
         one = summary["differences"].get(best)

@@ -81,8 +81,8 @@ def check_all(sweep: Sweep, engine: Engine, progress: Callable[[str, float], Non
     lines = [line for index in sorted(wrong) for line in wrong[index]]
     if lines:
         more = [f"and {len(lines) - TOLD} more"] * (len(lines) > TOLD)
-        several = f"{len(lines)} of {count} points are not valid"
-        raise ScenarioError(sweep._where, several + ":\n" + "\n".join([*lines[:TOLD], *more]) + "\n", "mend the axes")
+        listed = "".join(f"\n  {line}" for line in [*lines[:TOLD], *more])
+        raise ScenarioError(sweep._where, f"{len(lines)} of {count} points are not valid", f"mend the axes:{listed}")
 
 
 def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> Iterator[Chunk]:

@@ -41,6 +41,7 @@ import orric
 from orric.allocators.base import StreamTask
 from orric.allocators.orric import slot_weights, staircase
 from orric.objective import feasible
+from orric.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -247,6 +248,11 @@ def test_files_shown_can_be_read(name: str, workspace: Path) -> None:
 def _read_toml(block: Block, workspace: Path, where: str) -> None:
     table = tomllib.loads(block.text)
     if "project" in table:
+        return
+    if "scenario" in table:
+        shown = workspace / "simulations/sweeps/shown.toml"
+        shown.write_text(block.text)
+        Sweep.load(shown)
         return
     kind = "simulations" if set(table) - {"format"} <= set(orric.Scenario.model_fields) else "traces/profiles"
     loader: Any = orric.Scenario if kind == "simulations" else orric.Profile
