@@ -76,7 +76,7 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
     else:
         one = summary["differences"].get(best)
         if one is not None and one["mean"] is not None:
-            span = "" if one["low"] is None else f" ({_points(one['low'])} to {_points(one['high'])})"
+            span = "" if one["low"] is None else f" ({100 * one['low']:.2f} to {100 * one['high']:.2f})"
             chance = "" if one["beyond_chance"] else ", which may be chance"
             said += f", {_points(one['mean'])}{span} above {spoken(baseline)}{chance}"
     sentences = [said + "."]
