@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 RESUMES = "what was measured is kept, and the same command goes on from there"
 
 
+# Below, a network's last maps vanish; images are kept at the full size.
+LEAST_PX, FULL_PX = 16, 32
+
+
 class Optimizer(StrEnum):
     """What takes the steps of retraining."""
 
@@ -78,6 +82,10 @@ def calibrate(
     ] = None,
     ratios: Annotated[
         str | None, typer.Option("--ratios", help="Sampling ratios, by commas. [default: 0,0.05,0.1,0.2,0.3,0.5,1]")
+    ] = None,
+    resolutions: Annotated[
+        str | None,
+        typer.Option("--resolutions", help="Sides of the images served, in pixels, by commas. [default: 32,28,24,20]"),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=10, help="Slots of every learning run.")] = 25,
     per_slot: Annotated[int, typer.Option("--per-slot", min=20, help="Samples per slot.")] = 200,
@@ -146,7 +154,7 @@ def calibrate(
     from orric.calibration.calibrate import calibrate as measure
     from orric.calibration.calibrate import finished
     from orric.calibration.plan import RATIOS, USUAL_CORRUPTIONS, Calibration, named_corruptions
-    from orric.calibration.pretraining import forget, pretrain_pair
+    from orric.calibration.pretraining import RESOLUTIONS_PX, forget, pretrain_pair
     from orric.profile import Training
     from orric.vision.datasets import load_dataset
 
@@ -168,6 +176,7 @@ def calibrate(
         if corruptions
         else USUAL_CORRUPTIONS.get(dataset, named_corruptions(["all"])),
         ratios=_ratios(ratios) if ratios else RATIOS,
+        resolutions_px=_resolutions(resolutions) if resolutions else RESOLUTIONS_PX,
         slots=slots,
         per_slot=per_slot,
         seeds=tuple(range(1, seeds + 1)),
@@ -218,6 +227,17 @@ def _ratios(text: str) -> tuple[float, ...]:
         found = ()
     if len(found) < 3 or found[0] != 0 or found[-1] > 1:
         raise ScenarioError("--ratios", f"found {text!r}", "give three or more numbers from 0 to 1, 0 among them")
+    return found
+
+
+def _resolutions(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(one) for one in text.split(",")}, reverse=True))
+    except ValueError:
+        found = ()
+    if not found or found[-1] < LEAST_PX or found[0] > FULL_PX:
+        remedy = f"give whole numbers from {LEAST_PX} to {FULL_PX}, by commas"
+        raise ScenarioError("--resolutions", f"found {text!r}", remedy)
     return found
 
 

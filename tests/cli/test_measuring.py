@@ -58,12 +58,15 @@ def test_options_become_the_plan(orric, tmp_path, monkeypatch):
         "--epochs",
         "2",
         "--keep-statistics",
+        "--resolutions",
+        "16,32",
     ]
     status, _, err = orric("calibrate", "--student", "s.onnx", *options, "--json")
     assert status == 0, err
     (plan,) = asked
     assert plan.corruptions == ("fog", "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
     assert (plan.ratios, plan.seeds, plan.slots, plan.name) == ((0.0, 0.25, 1.0), (1, 2, 3), 20, "mine")
+    assert plan.resolutions_px == (32, 16)
     assert plan.training == Training(optimizer="adam", learning_rate=0.001, batch=16, epochs=2, refresh=False)
     assert str(plan.student) == "s.onnx"
     assert plan.teacher.name == "digits-teacher.safetensors"
@@ -170,6 +173,8 @@ def test_models_that_cannot_be_used_get_one_line_and_status_2(orric, tmp_path, m
         (["calibrate", "--corruptions", "fogg"], "did you mean 'fog'"),
         (["calibrate", "--ratios", "0,1"], "give three or more numbers from 0 to 1"),
         (["calibrate", "--ratios", "a,b,c"], "give three or more numbers"),
+        (["calibrate", "--resolutions", "32,64"], "give whole numbers from 16 to 32, by commas"),
+        (["calibrate", "--resolutions", "32,x"], "found '32,x'"),
         (["calibrate", "--ratios", "0.1,0.2,1"], "0 among them"),
         (["calibrate", "--learning-rate", "-1"], "learning_rate"),
         (["calibrate", "--dataset", "cifar10", "--data", "nowhere"], "nowhere"),
