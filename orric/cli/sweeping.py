@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -142,10 +143,13 @@ def _cases(loaded: Sweep, target: Path, store: Any, summary: dict[str, Any], fra
         f"where {other} is least accurate": means[other].idxmin(),
     }
     found = {}
-    (target / "cases").mkdir(exist_ok=True)
+    shutil.rmtree(target / "cases", ignore_errors=True)  # of an earlier sweep
+    (target / "cases").mkdir()
     for what, point in chosen.items():
         scenario = loaded.scenario_of(int(point) - 1)
-        table = scenario.resolved(target / "cases", loaded.first_seeds[0], scenario.accuracy.model)
+        # The slot model goes by the learning curve, whatever the scenario says.
+        model = "curve" if loaded.engine == "slot-model" else scenario.accuracy.model
+        table = scenario.resolved(target / "cases", loaded.first_seeds[0], model)
         table["name"], table["allocators"] = (
             f"{loaded.name}-{point}",
             [one for one in loaded.lines if one not in REFERENCES],
@@ -167,8 +171,8 @@ def _print(loaded: Sweep, summary: dict[str, Any], target: Path) -> None:
     headings = ("allocator", "accuracy (%)", f"over {summary['baseline']} (points)", "beyond chance")
     title = f"{summary['points']} points, {summary['seeds']} seeds: means and 95 % intervals"
     print_table(console, headings, rows, ("allocator", "beyond chance"), title)
-    if summary["multiplicity"]:
-        console.print(summary["multiplicity"], highlight=False)
+    for sentence in summary["conclusion"]:
+        console.print(sentence, highlight=False)
     console.print(f"\nResults: {target}", highlight=False, soft_wrap=True)
 
 

@@ -179,6 +179,11 @@ def told_apart(one: Folder, other: Folder) -> list[str]:
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
             said.append(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}")
+    common = len(one.rows.merge(other.rows, on=list(one.keys)))
+    rows = {len(one.rows), len(other.rows), common}
+    if len(rows) > 1:
+        what = "runs" if one.is_sweep else "slots"
+        said.insert(0, f"{what}: {len(one.rows)} and {len(other.rows)}; compared are the {common} that both have")
     more = [f"and {len(said) - SHOWN} more"] * (len(said) > SHOWN)
     only = [
         f"only in {folder.path}: {', '.join(sorted(mine - others))}"
@@ -195,7 +200,7 @@ def _asked(folder: Folder) -> dict[str, Any]:
     """Return what a folder's results come from, as flat keys."""
     found = {f"version of {name}": value for name, value in folder.summary.get("versions", {}).items()}
     if folder.is_sweep:
-        return {**found, "engine": folder.summary.get("engine"), "runs": folder.summary.get("runs")}
+        return {**found, "engine": folder.summary.get("engine"), **dict(_flat(folder.summary.get("asked", {})))}
     path = folder.path / "scenario.toml"
     if path.is_file():
         found |= dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))

@@ -87,12 +87,23 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
         sentences.append(f"Best at single points, ties within 0.05 points counted for all: {told}.")
     for axis in dict.fromkeys(row["axis"] for row in summary["axes"]):
         sentences += _along(summary, axis, best)
-    seeds = summary["seeds"]
-    more = f" to {summary['seeds_most']}" if summary["seeds_most"] > seeds else ""
     sentences.append(
-        f"Intervals are over {seeds}{more} seeds, each the mean of all points: runs of one seed are not independent."
+        f"Intervals are over {summary['seeds']} seeds, each the mean of all points: runs of one seed are not "
+        "independent."
     )
+    if summary["precision"] is not None:
+        sentences.append(_precision(summary["precision"]))
     return [*sentences, *([summary["multiplicity"]] if summary["multiplicity"] else [])]
+
+
+def _precision(precision: Mapping[str, Any]) -> str:
+    """Say whether the precision asked for was reached."""
+    what = precision["of"] + (f" against {precision['against']}" if precision["against"] else "")
+    asked = f"a half-width of {precision['half_width']:g} of {what} was asked for"
+    if precision["reached"]:
+        return f"At every point {asked} and reached; the widest is {precision['widest']:.3g}."
+    widest = "unknown" if precision["widest"] is None else f"{precision['widest']:.3g}"
+    return f"At every point {asked} and NOT reached: the widest is {widest}; let most be larger."
 
 
 def leader(means: Mapping[str, float]) -> str:
@@ -150,9 +161,10 @@ def sweep_page(
     )
     sections = [("Allocators", _means_table(summary)), ("Figures", drawn), ("Points", _points_table(summary, frame))]
     if linked:
-        sections.insert(
-            2, ("Cases", f"<p>Each is a scenario file for <code>orric run</code>.</p>\n<ul>\n{linked}\n</ul>")
-        )
+        slots = summary["engine"] == "slot-model"
+        again = "orric evaluate --scenario FILE --allocator NAME --seed SEED" if slots else "orric run FILE --seed SEED"
+        said = f"<p>Scenario files of single points; <code>{again}</code> repeats runs of the sweep.</p>"
+        sections.insert(2, ("Cases", f"{said}\n<ul>\n{linked}\n</ul>"))
     note = [summary["note"]] if summary["note"] else []
     provenance = {
         "command": summary["command"],

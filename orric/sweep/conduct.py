@@ -23,6 +23,7 @@ TASK_S = 1.0
 SLOT_S = {"simulator": 4e-4, "slot-model": 6e-7}
 RUN_S = {"simulator": 5e-3, "slot-model": 1.5e-3}
 CHECKED = 500
+SEEDS_TOGETHER = 10
 TOLD = 20
 
 
@@ -74,15 +75,22 @@ def check_all(sweep: Sweep, engine: Engine, progress: Callable[[str, float], Non
     """
     count = len(sweep.points)
     parts = [range(start, min(start + CHECKED, count)) for start in range(0, count, CHECKED)]
-    wrong: dict[int, list[str]] = {}
+    wrong: dict[int, list[tuple[str, str]]] = {}
     for index, found in engine(check_points, sweep, parts):
         wrong[index] = found
         progress("checking the scenarios", len(wrong) / len(parts))
-    lines = [line for index in sorted(wrong) for line in wrong[index]]
-    if lines:
+    every = [one for index in sorted(wrong) for one in wrong[index]]
+    if every:
+        by_reason: dict[str, list[str]] = {}
+        for place, reason in every:
+            by_reason.setdefault(reason, []).append(place.removeprefix(f"{sweep._where}: "))
+        lines = [
+            f"{reason}\n    at {places[0]}" + f" and {len(places) - 1} more" * (len(places) > 1)
+            for reason, places in by_reason.items()
+        ]
         more = [f"and {len(lines) - TOLD} more"] * (len(lines) > TOLD)
         listed = "".join(f"\n  {line}" for line in [*lines[:TOLD], *more])
-        raise ScenarioError(sweep._where, f"{len(lines)} of {count} points are not valid", f"mend the axes:{listed}")
+        raise ScenarioError(sweep._where, f"{len(every)} of {count} points are not valid", f"mend the axes:{listed}")
 
 
 def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> Iterator[Chunk]:
@@ -98,7 +106,8 @@ def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> It
     base = sweep.base
     each = RUN_S[sweep.engine] + SLOT_S[sweep.engine] * base.slots * len(base.stream)
     most = max(int(TASK_S / each), 1)
-    some = max(min(len(seeds), most), 1)
+    # Blocks of a fixed size, so that more seeds leave the chunks of the others as they are.
+    some = max(min(SEEDS_TOGETHER, most), 1)
     for start in range(0, len(seeds), some):
         now = seeds[start : start + some]
         width = max(most // len(now), 1)
@@ -152,9 +161,9 @@ def run_sweep(
 
     stage(list(chunks_of(sweep, range(count), sweep.first_seeds)), "running")
     if sweep.precision is not None:
-        needed = seeds_needed(sweep, runs_table(sweep, store, found))
-        total += sum(number - sweep.precision.pilot for number in needed) * len(sweep.lines)
-        stage(list(_second(sweep, needed)), "adding seeds")
+        pilot, needed = sweep.precision.pilot, seeds_needed(sweep, runs_table(sweep, store, found))
+        total += (needed - pilot) * count * len(sweep.lines)
+        stage(list(chunks_of(sweep, range(count), tuple(range(pilot + 1, needed + 1)))), "adding seeds")
     table = runs_table(sweep, store, found)
     store.write(folder / RUNS, parquet_bytes(table))
     failures = [
@@ -166,17 +175,6 @@ def run_sweep(
 
 def _runs(chunk: Chunk) -> int:
     return len(chunk.points) * len(chunk.seeds)
-
-
-def _second(sweep: Sweep, needed: Sequence[int]) -> Iterator[Chunk]:
-    """Yield the chunks of the second stage: points in a row that need as many seeds go together."""
-    assert sweep.precision is not None
-    start = 0
-    for point in range(1, len(needed) + 1):
-        if point == len(needed) or needed[point] != needed[start]:
-            seeds = tuple(range(sweep.precision.pilot + 1, needed[start] + 1))
-            yield from chunks_of(sweep, range(start, point), seeds)
-            start = point
 
 
 def _computed(sweep: Sweep, chunk: Chunk) -> tuple[bytes, int]:
@@ -191,14 +189,18 @@ class Estimate:
     Attributes:
         points: Of the grid.
         runs: Points x allocators x seeds, the pilot's alone where seeds are added.
+        left: Those of them that are not finished yet.
+        most: Where seeds are added, how many runs there may be in the end; 0 elsewhere.
         chunks: Tasks that they are parted into.
-        seconds: On this machine, from one run of each allocator.
+        seconds: On this machine, from one run of each allocator, for what is not finished yet.
         disk_bytes: Of the result folder.
         free_bytes: On the disk.
     """
 
     points: int
     runs: int
+    left: int
+    most: int
     chunks: int
     seconds: float
     disk_bytes: int
@@ -207,9 +209,11 @@ class Estimate:
     def in_words(self) -> str:
         """Say it in a line."""
         mega = 1 << 20
+        kept = f", {self.runs - self.left:,} of them finished" * (self.left < self.runs)
+        more = f"; seeds are added up to {self.most:,} runs" * (self.most > self.runs)
         return (
-            f"{self.runs:,} runs at {self.points:,} points in {self.chunks:,} chunks: about {_duration(self.seconds)} "
-            f"and {max(self.disk_bytes / mega, 0.1):,.1f} MiB"
+            f"{self.runs:,} runs at {self.points:,} points in {self.chunks:,} chunks{kept}: about "
+            f"{_duration(self.seconds)} and {max(self.disk_bytes / mega, 0.1):,.1f} MiB{more}"
         )
 
     def check_room(self) -> None:
@@ -225,7 +229,7 @@ class Estimate:
 
 
 def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
-    """Say what a sweep takes, by running the first point once under each allocator.
+    """Say what a sweep still takes, by running the first point once under each allocator.
 
     Args:
         sweep: Checked.
@@ -241,9 +245,13 @@ def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
         computed(sweep, one)
         each += (time.perf_counter() - begun) / len(sweep.lines)
     runs = sum(map(_runs, chunks))
+    kept = {path.stem for path in (folder / "chunks").glob("*.parquet")}
+    left = sum(_runs(chunk) for chunk in chunks if not kept or chunk.key(sweep) not in kept)
     there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
-    seconds = runs * each / (jobs or os.cpu_count() or 1)
-    return Estimate(len(sweep.points), runs, len(chunks), seconds, disk_bytes(sweep), shutil.disk_usage(there).free)
+    seconds = left * each / (jobs or os.cpu_count() or 1)
+    most = 0 if sweep.precision is None else runs // sweep.precision.pilot * sweep.precision.most
+    free = shutil.disk_usage(there).free
+    return Estimate(len(sweep.points), runs, left, most, len(chunks), seconds, disk_bytes(sweep), free)
 
 
 def _duration(seconds: float) -> str:

@@ -36,3 +36,5 @@ MEASURES = {
     "retrained": Measure("slots with retraining (%)", 100.0, 0),
     "macs_per_request": Measure("MACs per request", 1.0, -1),
 }
+# What the slot model does not know.
+UNKNOWN_TO_SLOTS = ("latency_p50_s", "latency_p99_s", "energy_j")

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from orric.allocators import REFERENCES, check_name
+from orric.allocators import ALIASES, REFERENCES, check_name
 from orric.exceptions import OrricError, ScenarioError, nearest
 from orric.scenario import Scenario, load_scenario
 from orric.section import Count, Name, Positive, Section
 from orric.sweep.axes import Axis, Draws, Points
-from orric.sweep.measures import MEASURES
+from orric.sweep.measures import MEASURES, UNKNOWN_TO_SLOTS
 from orric.sweep.overrides import check_keys, scenario_at
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
@@ -92,7 +92,13 @@ class Sweep(Section):
             raise ValueError(f"found {found}; give one of the two")
         if isinstance(self.seeds, tuple) and len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice; name each one once")
+        plain = [ALIASES.get(name, name) for name in self.allocators or ()]
+        if len(set(plain)) < len(plain):
+            twice = next(name for name in plain if plain.count(name) > 1)
+            raise ValueError(f"the allocator {twice!r} stands twice, perhaps by another name; name each one once")
         titles = [axis.title for axis in self.axis]
+        if reserved := sorted({*titles} & {"point", "allocator", "seed", "error", *MEASURES}):
+            raise ValueError(f"an axis is called {reserved[0]!r}, as a column of the results is; give it another name")
         if len(set(titles)) < len(titles):
             twice = next(title for title in titles if titles.count(title) > 1)
             raise ValueError(f"two axes are called {twice!r}; give one of them another name")
@@ -101,6 +107,9 @@ class Sweep(Section):
                 "no axis has a range to draw from" if self.sample else "an axis has a range and there is no [sample]"
             )
             raise ValueError(f"{found}; give both or neither")
+        words = [axis.together for axis in self.axis if axis.together is not None]
+        if lonely := next((word for word in words if words.count(word) == 1), None):
+            raise ValueError(f"one axis alone says together = {lonely!r}; give the word to another one, too")
         groups: dict[str, tuple[str, int]] = {}
         for axis in self.axis:
             if axis.together is not None:
@@ -130,6 +139,9 @@ class Sweep(Section):
                 raise ScenarioError(str(path), f"{chosen!r} is not compared", nearest(chosen, sweep.lines))
         check_keys(sweep._base, sweep.axis, str(path))
         if sweep.engine == "slot-model":
+            if sweep.precision is not None and sweep.precision.of in UNKNOWN_TO_SLOTS:
+                found = f"of is {sweep.precision.of!r}, which the slot model does not know"
+                raise ScenarioError(f"{path}: precision", found, 'take another, or set engine = "simulator"')
             refused = [name for name in sweep.lines if name in REFERENCES]
             if refused:
                 found = f"{refused[0]!r} is a reference line, which the slot model does not have"
@@ -187,9 +199,14 @@ class Sweep(Section):
         """Hash of all that the runs of any point depend on, but the point's values, the allocator and the seed."""
         table = self._base.model_dump(mode="json", exclude={"name", "seed", "allocators", "references"})
         axes = [axis.model_dump(mode="json", include={"key", "times"}) for axis in self.axis]
-        files = {name: _hash_of(self._base._folder / name) for name in sorted(_files(table))}
-        given = [self.engine, table, [(one["key"], one["times"] is not None) for one in axes], files, code_version()]
+        keys = [(one["key"], one["times"] is not None) for one in axes]
+        given = [self.engine, table, keys, self.file_hashes, code_version()]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def file_hashes(self) -> dict[str, str]:
+        """Hashes of the files that the base scenario names."""
+        return self.files_in(self._base.model_dump(mode="json"))
 
     def files_in(self, values: Any) -> dict[str, str]:
         """Return the hashes of the files that values of axes name."""
@@ -229,14 +246,15 @@ class Chunk:
                 yield from levels
 
 
-def check_points(sweep: Sweep, points: range) -> list[str]:
-    """Return what is wrong with the scenarios of points, one line each; nothing where all are valid."""
+def check_points(sweep: Sweep, points: range) -> list[tuple[str, str]]:
+    """Return which scenarios of points are not valid, each as (the point, what is wrong with it)."""
     found = []
     for point in points:
         try:
             sweep.scenario_of(point)
         except OrricError as error:
-            found.append(str(error))
+            place = sweep.place(point)
+            found.append((place, str(error).removeprefix(place).removeprefix(": ")))
     return found
 
 

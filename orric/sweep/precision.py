@@ -14,20 +14,20 @@ LEVEL = 0.95
 STEP = 5
 
 
-def seeds_needed(sweep: Sweep, table: Any) -> list[int]:
-    """Return how many seeds each point needs, by the spread of its pilot runs (Stein 1945).
+def seeds_needed(sweep: Sweep, table: Any) -> int:
+    """Return how many seeds the points need, by the spread of their pilot runs (Stein 1945).
 
     With n_0 pilot runs of standard deviation s, N = max(n_0, ceil((t s / d)^2)) runs, with t the quantile of n_0 - 1
     degrees of freedom, have a mean within d of the true one with the probability asked for, whatever the true
     spread, if runs are normal: s stems from the pilot alone, so that looking at it to choose N biases nothing. Of
-    several allocators the one that needs most decides, because all of them share their seeds.
+    several points and allocators the one that needs most decides, because all of them share their seeds.
 
     Args:
         sweep: With a precision.
         table: Of the pilot's runs, see `orric.sweep.store.runs_table`.
 
     Returns:
-        One number for each point, from `pilot` to `most`.
+        A number from `pilot` to `most`.
     """
     precision = sweep.precision
     assert precision is not None, "only such sweeps have a second stage"
@@ -36,7 +36,7 @@ def seeds_needed(sweep: Sweep, table: Any) -> list[int]:
     if precision.against is not None:
         place = sweep.lines.index(precision.against)
         values = np.delete(values - values[:, place : place + 1], place, axis=1)
-    return [most_needed(point, precision.half_width, precision.most) for point in values]
+    return max(most_needed(point, precision.half_width, precision.most) for point in values)
 
 
 def most_needed(values: np.ndarray[Any, Any], half_width: float, most: int) -> int:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from orric.randomness import generator
+from orric.sweep.axes import Points
 from orric.sweep.measures import MEASURES
 from orric.sweep.plan import Sweep
 from orric.sweep.statistics import Interval, bootstrap_interval, difference_p, holm, in_words, mean_interval
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Array = np.ndarray[Any, Any]
+# Of the range of an axis that is drawn.
+PARTS = 5
 
 
 class Figures:
@@ -30,23 +34,23 @@ class Figures:
         self.sweep = sweep
         self._table = table
         points, lines = len(sweep.points), len(sweep.lines)
-        point = table["point"].to_numpy() - 1
-        # Where points have seeds of different number, those that all have are compared.
-        self.counts = np.bincount(point, minlength=points) // lines
-        self.seeds = int(self.counts.min())
-        starts = np.concatenate([[0], np.cumsum(self.counts * lines)[:-1]])
-        place = np.arange(lines)[None, :, None] * self.counts[:, None, None] + np.arange(self.seeds)[None, None, :]
-        self._rows = starts[:, None, None] + place
+        self._shape = points, lines, table.num_rows // (points * lines)
+        self.seeds = self._shape[2]
+        self.pilot = None if sweep.precision is None else sweep.precision.pilot
 
     def of(self, measure: str) -> Array:
         """Return a measure of the compared runs, shape (points, allocators, seeds); NaN where it is unknown."""
         column = self._table[measure].to_numpy(zero_copy_only=False).astype(float)
-        return np.asarray(column[self._rows])
+        return np.asarray(column.reshape(self._shape))
 
     def by_seed(self, measure: str, points: Array | None = None) -> Array:
         """Return each seed's mean over points, all of them or some, shape (allocators, seeds); NaN where one failed."""
         values = self.of(measure)
         return np.asarray((values if points is None else values[points]).mean(axis=0))
+
+    def interval(self, values: Array) -> Interval:
+        """Return the mean of one value per seed, with its interval."""
+        return mean_interval(values, pilot=self.pilot)
 
 
 def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
     lines, baseline = sweep.lines, sweep.lines.index(sweep.compared_with)
     known = [name for name in MEASURES if np.isfinite(figures.of(name)).any()]
     means = {
-        line: {name: _told(mean_interval(figures.by_seed(name)[place])) for name in known}
+        line: {name: _told(figures.interval(figures.by_seed(name)[place])) for name in known}
         for place, line in enumerate(lines)
     }
     others = [place for place in range(len(lines)) if place != baseline]
@@ -72,7 +76,7 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
         for place, one, probability in zip(others, apart, adjusted, strict=True):
             drawn = bootstrap_interval(one, generator(1, "ensemble", place))
             differences[lines[place]] = {
-                **_told(mean_interval(one)),
+                **_told(figures.interval(one)),
                 "bootstrap_low": _plain(drawn.low),
                 "bootstrap_high": _plain(drawn.high),
                 "p_holm": _plain(probability),
@@ -81,39 +85,88 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
     return {
         "points": len(sweep.points),
         "seeds": figures.seeds,
-        "seeds_most": int(figures.counts.max()),
+        "precision": _reached(figures),
+        "asked": _asked(sweep),
         "baseline": sweep.compared_with,
         "means": means,
         "differences": differences,
-        "multiplicity": in_words(len(others)),
+        "multiplicity": in_words(len(others)) if figures.seeds > 1 else "",
         "axes": _effects(figures, "mean_accuracy") if "mean_accuracy" in known else [],
     }
 
 
 def _effects(figures: Figures, measure: str) -> list[dict[str, Any]]:
-    """Return, for each axis and value, every allocator's mean over the points of that value."""
+    """Return, for each axis and value, every allocator's mean over the points of that value.
+
+    Axes that go together are one; of a drawn axis the points are parted into as many equal parts, by value.
+    """
     points, found = figures.sweep.points, []
-    baseline = figures.sweep.lines.index(figures.sweep.compared_with)
-    for number, axis in enumerate(points.axes):
-        if axis.drawn:
-            continue
-        for level, shown in enumerate(points.shown[number]):
-            by_seed = figures.by_seed(measure, points.which[:, number] == level)
+    lines = figures.sweep.lines
+    baseline = lines.index(figures.sweep.compared_with)
+    for title, levels in _levels(points):
+        for value, chosen in levels:
+            by_seed = figures.by_seed(measure, chosen)
             found.append(
                 {
-                    "axis": axis.title,
-                    "value": shown if isinstance(shown, (int, float, str)) else str(shown),
-                    "means": {
-                        line: _told(mean_interval(by_seed[place])) for place, line in enumerate(figures.sweep.lines)
-                    },
+                    "axis": title,
+                    "value": value,
+                    "means": {line: _told(figures.interval(by_seed[place])) for place, line in enumerate(lines)},
                     "differences": {
-                        line: _told(mean_interval(by_seed[place] - by_seed[baseline]))
-                        for place, line in enumerate(figures.sweep.lines)
+                        line: _told(figures.interval(by_seed[place] - by_seed[baseline]))
+                        for place, line in enumerate(lines)
                         if place != baseline
                     },
                 }
             )
     return found
+
+
+def _levels(points: Points) -> Iterator[tuple[str, list[tuple[Any, Array]]]]:
+    """Yield every axis with its values, and of each value which points have it."""
+    seen: set[str] = set()
+    for number, axis in enumerate(points.axes):
+        which = points.which[:, number]
+        if axis.drawn:
+            values = np.array(points.levels[number])[which]
+            edges = np.quantile(values, np.linspace(0, 1, PARTS + 1)[1:-1])
+            part = np.searchsorted(edges, values, side="right")
+            known = [place for place in range(PARTS) if (part == place).any()]
+            yield axis.title, [(float(np.median(values[part == place])), part == place) for place in known]
+            continue
+        if axis.together is None:
+            yield axis.title, [(_shown(one), which == level) for level, one in enumerate(points.shown[number])]
+        elif axis.together not in seen:
+            seen.add(axis.together)
+            members = [place for place, one in enumerate(points.axes) if one.together == axis.together]
+            title = ", ".join(points.axes[place].title for place in members)
+            rows = zip(*(points.shown[place] for place in members), strict=True)
+            yield title, [(", ".join(map(str, row)), which == level) for level, row in enumerate(rows)]
+
+
+def _reached(figures: Figures) -> dict[str, Any] | None:
+    """Say how wide the widest interval of a point is, where a precision was asked for."""
+    precision = figures.sweep.precision
+    if precision is None:
+        return None
+    values, lines = figures.of(precision.of), list(figures.sweep.lines)
+    if precision.against is not None:
+        place = lines.index(precision.against)
+        values = np.delete(values - values[:, place : place + 1], place, axis=1)
+    widths = [figures.interval(line).half_width for point in values for line in point]
+    widest = float(np.nanmax(widths)) if np.isfinite(widths).any() else float("nan")
+    asked = {"of": precision.of, "against": precision.against, "half_width": precision.half_width}
+    return {**asked, "widest": _plain(widest), "reached": bool(widest <= precision.half_width * (1 + 1e-9))}
+
+
+def _asked(sweep: Sweep) -> dict[str, Any]:
+    """Return what the results come from, for telling two sweeps apart."""
+    base = sweep.base.model_dump(mode="json", exclude_none=True, exclude={"name", "seed", "allocators", "references"})
+    table = sweep.model_dump(mode="json", exclude_none=True, exclude={"name", "note", "scenario", "allocators"})
+    return {"sweep": table, "scenario": base, "files": sweep.file_hashes}
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def _told(interval: Interval) -> dict[str, Any]:

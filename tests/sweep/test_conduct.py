@@ -85,6 +85,13 @@ def test_what_is_there_is_not_computed_again(write, tmp_path: Path) -> None:
     assert (more.runs, more.computed) == (36, 12)
 
 
+def test_more_seeds_leave_what_was_there(write, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    run_sweep(Sweep.load(write(seeds=10)), folder, ONE)
+    more = run_sweep(Sweep.load(write(seeds=12)), folder, ONE)
+    assert (more.runs, more.computed) == (96, 16)
+
+
 def test_a_full_disk_leaves_what_was_finished(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_sweep(sweep, tmp_path / "whole", ONE)
     left = [5]
@@ -143,11 +150,36 @@ def test_seeds_are_added_where_the_spread_asks_for_them(write, tmp_path: Path) -
     sweep = Sweep.load(write(seeds=None, precision=precision))
     outcome = run_sweep(sweep, tmp_path / "out", ONE)
     figures = Figures(sweep, outcome.table)
-    assert figures.counts.min() == 10
-    assert 10 < figures.counts.max() <= 60
-    assert all(count % 5 == 0 for count in figures.counts)
-    assert figures.of("mean_accuracy").shape == (4, 2, 10)
+    # Every point gets what the one that needs most needs, so that all means are over the same seeds.
+    assert 10 < figures.seeds <= 60
+    assert figures.seeds % 5 == 0
+    assert figures.of("mean_accuracy").shape == (4, 2, figures.seeds)
+    reached = summarised(sweep, outcome.table)["precision"]
+    assert reached["reached"]
+    assert 0.5 * 0.03 < reached["widest"] <= 0.03
+    scarce = Sweep.load(write(seeds=None, precision={**precision, "most": 12, "half_width": 0.001}))
+    told = summarised(scarce, run_sweep(scarce, tmp_path / "scarce", ONE).table)["precision"]
+    assert not told["reached"]
     assert run_sweep(sweep, tmp_path / "out", ONE).computed == 0
+
+
+def test_drawn_axes_and_axes_that_go_together_are_told_as_one(write, tmp_path: Path) -> None:
+    axes = [
+        {"key": "gpu.1.budget.low", "name": "low", "values": [0.1, 0.4], "together": "budget"},
+        {"key": "gpu.1.budget.high", "name": "high", "values": [0.5, 0.9], "together": "budget"},
+        {"key": "profile.slope_floor", "name": "L", "log_uniform": [1e-4, 0.1]},
+    ]
+    sweep = Sweep.load(write(axis=axes, sample={"count": 10}))
+    table = run_sweep(sweep, tmp_path / "out", ONE).table
+    effects = summarised(sweep, table)["axes"]
+    assert [one["value"] for one in effects if one["axis"] == "low, high"] == ["0.1, 0.5", "0.4, 0.9"]
+    drawn = [one for one in effects if one["axis"] == "L"]
+    assert len(drawn) == 5
+    assert [one["value"] for one in drawn] == sorted(one["value"] for one in drawn)
+    frame = table.to_pandas()
+    lowest = frame[frame["L"] <= sorted(frame["L"].unique())[1]]
+    expected = lowest[lowest.allocator == "orric"].mean_accuracy.mean()
+    assert drawn[0]["means"]["orric"]["mean"] == pytest.approx(expected)
 
 
 def test_differences_are_paired_by_seed(sweep: Sweep, tmp_path: Path) -> None:

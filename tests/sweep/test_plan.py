@@ -62,6 +62,14 @@ def test_wildcards_repeats_profiles_and_factors(write) -> None:
         ({"seeds": [1, 1]}, "a seed stands twice"),
         ({"allocators": ["oric"]}, "did you mean 'orric'?"),
         ({"allocators": ["orric", "teacher-only"]}, "a reference line, which the slot model does not have"),
+        ({"allocators": ["orric", "orric"]}, "the allocator 'orric' stands twice"),
+        ({"allocators": ["student-only", "inference-only"]}, "the allocator 'inference-only' stands twice"),
+        ({"axis": [{**AXES[0], "name": "seed"}]}, "an axis is called 'seed', as a column of the results is"),
+        ({"axis": [{**AXES[0], "together": "x"}]}, "one axis alone says together = 'x'"),
+        (
+            {"seeds": None, "precision": {"half_width": 0.1, "of": "latency_p99_s"}},
+            "of is 'latency_p99_s', which the slot model does not know",
+        ),
         ({"baseline": "focus-shift"}, "'focus-shift' is not compared"),
         ({"scenario": "none.toml"}, "no such file"),
         ({"axes": []}, "did you mean 'axis'?"),
@@ -79,9 +87,17 @@ def test_points_that_are_not_valid_are_listed_all_at_once(write) -> None:
     axes = [{"key": "gpu.1.budget.high", "name": "budget", "values": [0.1, 1.0, 1.5]}, AXES[1]]
     with pytest.raises(orric.ScenarioError) as caught:
         check_all(Sweep.load(write(axis=axes)), on_cores(1))
-    lines = str(caught.value).splitlines()
-    assert "4 of 6 points are not valid" in lines[0]
-    assert sum("point" in line and "budget = " in line for line in lines) == 4
+    first, *lines = str(caught.value).splitlines()
+    assert "4 of 6 points are not valid" in first
+    # Two reasons, each with the first of its points.
+    assert [line.split(";")[0].strip() for line in lines[::2]] == [
+        "gpu.1.budget.uniform: low is 0.2 and high 0.1",
+        "gpu.1.budget.uniform: low is 0.2 and high 1.5",
+    ]
+    assert [line.strip() for line in lines[1::2]] == [
+        "at point 1 (budget = 0.1, horizon = 6) and 1 more",
+        "at point 5 (budget = 1.5, horizon = 6) and 1 more",
+    ]
     with pytest.raises(orric.ScenarioError, match="1 of 2 points"):
         check_all(Sweep.load(write(axis=[{"key": "streams", "values": [1, 2]}])), on_cores(1))
 
