@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from orric.exceptions import CalibrationError
+from orric.exceptions import CalibrationError, OrricError
 from orric.profile import Profile
 from orric.vision.onnx_sessions import open_session
 from orric.workers import end_with_parent
@@ -136,11 +136,15 @@ def _train(pipe: Connection, profile: Profile, core: int) -> None:
     from orric.retraining.loop import Student  # the server beside it starts without torch
 
     _prepare(core)
-    student = Student(profile)
-    images, _ = student.dataset.draw(SAMPLES, np.random.default_rng(0))
-    rng = np.random.default_rng(0)
-    student.retrain(images, rng)
-    student.swap()
+    try:
+        student = Student(profile)
+        images, _ = student.dataset.draw(SAMPLES, np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        student.retrain(images, rng)
+        student.swap()
+    except OrricError as error:
+        pipe.send(error)  # told in one line by whoever waits
+        return
     pipe.send("ready")
     while True:
         student.retrain(images, rng)
@@ -250,10 +254,12 @@ def colocated(
             waited.append(trainers)
         for end in waited:
             try:
-                end.recv()
+                said = end.recv()
             except EOFError:
                 found, remedy = "a process ended before it was ready", "its own message stands above"
                 raise CalibrationError("colocation", found, remedy) from None
+            if isinstance(said, OrricError):
+                raise said
         yield Server(pipe, server, trainer)
     finally:
         for process in processes:

@@ -73,7 +73,7 @@ def main() -> None:
     Exit status: 0 done, 1 failed while running, 2 unusable input, 130 interrupted, 143 ended by SIGTERM.
     """
     # Ended from outside, it still removes what is half-written.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, lambda number, frame: _end(128 + number, "ended by SIGTERM"))
     try:
         status = app(prog_name="orric", standalone_mode=False)
         # Versions of typer differ in what they make of Ctrl-C: this status, or Abort.

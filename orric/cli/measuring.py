@@ -226,7 +226,8 @@ def _ratios(text: str) -> tuple[float, ...]:
     except ValueError:
         found = ()
     if len(found) < 3 or found[0] != 0 or found[-1] > 1:
-        raise ScenarioError("--ratios", f"found {text!r}", "give three or more numbers from 0 to 1, 0 among them")
+        remedy = "give three or more different numbers from 0 to 1, 0 among them; with one seed six"
+        raise ScenarioError("--ratios", f"found {text!r}", remedy)
     return found
 
 

@@ -66,7 +66,9 @@ def architecture_of(path: Path, role: str) -> str:
         with safetensors.safe_open(path, "pt") as file:
             name: str = (file.metadata() or {}).get(ARCHITECTURE, ROLES[role])
     except FileNotFoundError:
-        raise ProfileError(str(path), "no such file", f"it should hold the {role}'s weights") from None
+        raise ProfileError(
+            str(path), "no such file", f"it should hold the {role}'s weights; orric calibrate --pretrain trains it"
+        ) from None
     except (OSError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ProfileError(str(path), f"does not hold the {role}'s weights ({reason})", "calibrate anew") from None
@@ -96,9 +98,13 @@ def load_network(path: Path, role: str, classes: int) -> nn.Module:
     network = NETWORKS[architecture_of(path, role)](classes)
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
-    except (RuntimeError, safetensors.SafetensorError) as error:
+    except safetensors.SafetensorError as error:
         reason = str(error).splitlines()[0]
         raise ProfileError(str(path), f"does not hold the {role}'s weights ({reason})", "calibrate anew") from None
+    except RuntimeError:
+        found = f"holds other weights than those of the {role} for {classes} classes"
+        remedy = "give weights of that network and data set, or train them by orric calibrate --pretrain"
+        raise ProfileError(str(path), found, remedy) from None
     return network.eval()
 
 
@@ -113,6 +119,7 @@ def save_network(network: nn.Module, path: Path, architecture: str | None = None
     """
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     safetensors.torch.save_file(weights, path, None if architecture is None else {ARCHITECTURE: architecture})
+    path.chmod(0o644)  # which safetensors would leave to its owner alone
 
 
 @lru_cache(maxsize=8)

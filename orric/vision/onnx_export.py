@@ -146,8 +146,10 @@ def check_outputs(
         The largest absolute difference.
 
     Raises:
-        CalibrationError: It exceeds 1e-4.
+        CalibrationError: It exceeds 1e-4, or torch's outputs are no numbers.
     """
+    if not np.isfinite(expected).all():
+        raise CalibrationError(where, "the network's outputs are no numbers: training diverged", "lower learning_rate")
     tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))) if relative else TOLERANCE
     difference = float(np.abs(found - expected).max(initial=0.0))
     if not difference <= tolerance or difference == np.inf:

@@ -96,6 +96,15 @@ def test_a_server_that_cannot_start_is_told_in_one_line() -> None:
         pytest.fail("it started")
 
 
+def test_a_training_that_diverges_is_told_as_such() -> None:
+    wild = PROFILE.model_copy(update={"training": PROFILE.training.model_copy(update={"learning_rate": 1e30})})
+    with (
+        pytest.raises(CalibrationError, match="training diverged; lower learning_rate"),
+        colocated(wild, [], beside=True),
+    ):
+        pytest.fail("it started")
+
+
 def test_the_affine_fit_is_exact_where_it_can_be_and_never_negative() -> None:
     sizes = np.array([1.0, 2.0, 4.0, 8.0])
     assert affine(sizes, 3e-6 + 2e-6 * sizes) == pytest.approx((3e-6, 2e-6))
