@@ -126,7 +126,7 @@ for (const table of document.querySelectorAll("table")) {
     heads.forEach(other => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", rising ? "ascending" : "descending");
     const rows = [...table.tBodies[0].rows], value = row => row.cells[index].dataset.value;
-    const words = index === 0 || rows.some(row => isNaN(value(row)));
+    const words = index === 0 || rows.some(row => !Number.isFinite(+value(row)));
     const compare = words ? (a, b) => value(a).localeCompare(value(b)) : (a, b) => value(a) - value(b);
     rows.sort((a, b) => value(a) === "" ? 1 : value(b) === "" ? -1 : rising ? compare(a, b) : compare(b, a));
     table.tBodies[0].append(...rows);

@@ -136,6 +136,16 @@ def test_students_side_by_side_are_those_alone() -> None:
         assert alone.as_table() == run.as_table()
 
 
+@pytest.fixture
+def steady(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every latency be the profile's own, on a machine that may have anything else to do."""
+    usual = [one.latency_s * measurement.USUAL for one in profile.inference]
+    seconds = [(0.0,) * measurement.SIZES.index(measurement.USUAL) + (value,) for value in usual]
+    found = [measurement.Latency(one, 0.0, 0.0) for one in seconds]
+    monkeypatch.setattr("orric.calibration.check.latencies", lambda profile, served: found)
+
+
+@pytest.mark.usefixtures("steady")
 def test_an_unchanged_profile_holds(measured: Path, profile: Profile) -> None:
     findings = check_profile(profile, str(measured), tolerance=3.0, jobs=1)
     assert decayed(findings) == []
@@ -144,6 +154,7 @@ def test_an_unchanged_profile_holds(measured: Path, profile: Profile) -> None:
     assert "fog, retrained, 32px" in looked_at
 
 
+@pytest.mark.usefixtures("steady")
 def test_a_changed_student_is_named_with_its_figures(measured: Path, profile: Profile, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(1)
@@ -174,6 +185,7 @@ def test_slower_inference_is_named(measured: Path, profile: Profile, monkeypatch
     assert all(float(finding.change.removesuffix(" %")) > 300 for finding in gone)
 
 
+@pytest.mark.usefixtures("steady")
 def test_a_truncated_model_is_named(measured: Path, profile: Profile, tmp_path: Path) -> None:
     cut = tmp_path / "teacher.safetensors"
     cut.write_bytes(TEACHER.read_bytes()[:1000])

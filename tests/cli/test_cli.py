@@ -341,7 +341,10 @@ def working(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "status", "told"),
-    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "orric: interrupted; nothing was written\n")],
+    [
+        (signal.SIGTERM, 143, "orric: ended by SIGTERM\n"),
+        (signal.SIGINT, 130, "orric: interrupted; nothing was written\n"),
+    ],
 )
 def test_a_run_that_is_ended_from_outside_leaves_nothing(working, tmp_path, number, status, told):
     run, workers = working
@@ -493,7 +496,15 @@ def test_unusable_options_get_one_line_and_status_2(orric, tmp_path, monkeypatch
     ],
 )
 def test_a_missing_extra_is_named(tmp_path, package, arguments, extra):
-    (tmp_path / f"{package}.py").write_text(f'raise ModuleNotFoundError("No module", name={package!r})')
+    # Neither found nor imported, as a package that is not there.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {package!r}:\n"
+        "            raise ModuleNotFoundError('No module', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
     work = tmp_path / "work"
     work.mkdir()
     done = subprocess.run(
