@@ -40,6 +40,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/simulation.py
 	$(BIN)/python tests/benchmarks/load.py
 	$(BIN)/python tests/benchmarks/joint.py
+	$(BIN)/python tests/benchmarks/sweeps.py
+	$(BIN)/python tests/benchmarks/behaviour.py
 	$(BIN)/python tests/benchmarks/headroom.py
 	$(BIN)/python tests/benchmarks/allocators.py --output $(VENV)/allocators.jsonl
 	$(BIN)/python tests/benchmarks/thief.py
