@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from orric.exceptions import OrricError, ScenarioError, nearest
 
@@ -23,6 +23,15 @@ Positive = Annotated[float, Field(strict=True, gt=0)]
 Real = Annotated[float, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
+
+
+def _of_a_folder(name: str) -> str:
+    if name.startswith(".") or "/" in name or "\\" in name:
+        raise ValueError(f"found {name!r}, which cannot name a result folder; leave out slashes and a leading dot")
+    return name
+
+
+FolderName = Annotated[Name, AfterValidator(_of_a_folder)]
 
 
 class _Reporting(ModelMetaclass):

@@ -20,7 +20,7 @@ MAIN = [
     ["exceptions"],
     ["section"],
     ["csv_rows", "configuration", "randomness"],
-    ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled"],
+    ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
     ["interval_counts", "workload", "description", "budgets"],
     ["importers"],
     ["profile"],

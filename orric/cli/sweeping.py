@@ -129,6 +129,7 @@ def _cases(loaded: Sweep, target: Path, store: Any, summary: dict[str, Any], fra
     from orric.allocators import REFERENCES
     from orric.report.sweep_page import leader
 
+    shutil.rmtree(target / "cases", ignore_errors=True)  # of an earlier sweep
     means = frame.groupby(["point", "allocator"])["mean_accuracy"].mean().unstack()
     if len(means) < 2 or means.isna().all(axis=None):
         return {}
@@ -143,7 +144,6 @@ def _cases(loaded: Sweep, target: Path, store: Any, summary: dict[str, Any], fra
         f"where {other} is least accurate": means[other].idxmin(),
     }
     found = {}
-    shutil.rmtree(target / "cases", ignore_errors=True)  # of an earlier sweep
     (target / "cases").mkdir()
     for what, point in chosen.items():
         scenario = loaded.scenario_of(int(point) - 1)

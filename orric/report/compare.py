@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orric.exceptions import ScenarioError, extra
+from orric.statistics import mean_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 RUN, SWEEP = "summary.json", "sweep.json"
 # What identifies a run of a sweep beside the axes, and a slot of a run.
 OF_SWEEPS, OF_RUNS = ("allocator", "seed"), ("accuracy_model", "allocator", "slot", "stream")
+# What the report of a sweep is drawn from.
+OF_SUMMARIES = {
+    "sweep", "note", "command", "engine", "allocators", "runs", "failed", "versions", "points", "seeds", "precision",
+    "asked", "baseline", "means", "differences", "multiplicity", "axes", "cases",
+}  # fmt: skip
 SHOWN = 8
 
 
@@ -67,6 +73,8 @@ class Folder:
             summary = json.loads((path / name).read_text(encoding="utf-8"))
             rows = pandas.read_parquet(path / table)
             keys = OF_RUNS if name == RUN else (*summary["axis_titles"], *OF_SWEEPS)
+            if name == SWEEP and (lacking := sorted(OF_SUMMARIES - set(summary))):
+                raise KeyError(lacking[0])
             missing = {*keys, "requests"} - set(rows.columns)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScenarioError(f"result folder {path}", f"cannot be read ({error})", "make it anew") from None
@@ -123,8 +131,8 @@ def changes(one: Folder, other: Folder) -> list[Change]:
         kinds = ["a sweep" if folder.is_sweep else "a run" for folder in (one, other)]
         raise ScenarioError("result folders", f"one is of {kinds[0]}, the other of {kinds[1]}", "give two of a kind")
     if one.keys != other.keys:
-        apart = f"their axes are {', '.join(one.keys[:-2])} and {', '.join(other.keys[:-2])}"
-        raise ScenarioError("result folders", apart, "compare sweeps over the same axes")
+        axes = f"their axes are {', '.join(one.keys[:-2])} and {', '.join(other.keys[:-2])}"
+        raise ScenarioError("result folders", axes, "compare sweeps over the same axes")
     named = list(one.keys)
     left, right = (_accuracies(folder) for folder in (one, other))
     both = left.merge(right, on=named, suffixes=("_before", "_after"))
@@ -144,8 +152,8 @@ def changes(one: Folder, other: Folder) -> list[Change]:
             float(rows[f"correct_{side}"].sum() / max(rows[f"weight_{side}"].sum(), 1e-300))
             for side in ("before", "after")
         )
-        low, high, pairs = _interval((means[1] - means[0]).to_numpy())
-        found.append(Change(label, before, after, low, high, pairs))
+        apart = mean_interval((means[1] - means[0]).to_numpy())
+        found.append(Change(label, before, after, apart.low, apart.high, apart.count))
     return found
 
 
@@ -158,18 +166,6 @@ def _accuracies(folder: Folder) -> pandas.DataFrame:
         return rows[known]
     rows["correct"], rows["weight"] = folder.rows["correct"], folder.rows["requests"]
     return rows[folder.rows["requests"] > 0]
-
-
-def _interval(values: np.ndarray[Any, Any]) -> tuple[float, float, int]:
-    """Return Student's 95 % interval of a mean, and the number of values."""
-    from scipy.stats import t
-
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return float("nan"), float("nan"), len(values)
-    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    mean = float(values.mean())
-    return mean - reach, mean + reach, len(values)
 
 
 def told_apart(one: Folder, other: Folder) -> list[str]:

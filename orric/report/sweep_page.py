@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orric.allocators import REFERENCES
 from orric.report.document import document, figure_element
 from orric.report.facts import TIE, spoken
 from orric.report.sweep_plots import by_axis, differences, pareto, wins_by_point
@@ -32,7 +33,7 @@ CAPTIONS = {
     ),
 }
 # Rows of the table of points; a browser sorts that many at once.
-MOST_ROWS = 3000
+MOST_ROWS, MOST_CHOICES = 3000, 20
 COLUMNS = (
     ("mean_accuracy", "accuracy (%)", 100.0, 2),
     ("worst_stream_accuracy", "worst stream's (%)", 100.0, 2),
@@ -64,7 +65,7 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
         return ["No run has an accuracy, so there is nothing to compare."]
     best = leader(known)
     where = f"{summary['points']} point{'s' * (summary['points'] > 1)}"
-    among = f"the highest mean accuracy of {len(known)} allocators over {where}"
+    among = f"the highest mean accuracy of {len([*{*known} - {*REFERENCES}])} allocators over {where}"
     said = f"{spoken(best)} has {among}: {100 * known[best]:.2f} %"
     if best == baseline:
         rivals = {line: one for line, one in summary["differences"].items() if one["mean"] is not None}
@@ -107,7 +108,11 @@ def _precision(precision: Mapping[str, Any]) -> str:
 
 
 def leader(means: Mapping[str, float]) -> str:
-    """Return who has the largest mean: ORRIC where it ties with the largest, within 0.05 points."""
+    """Return who has the largest mean: ORRIC where it ties with the largest, within 0.05 points.
+
+    Reference lines, which are no allocators, are passed over.
+    """
+    means = {line: mean for line, mean in means.items() if line not in REFERENCES} or means
     best = max(means, key=lambda line: means[line])
     return "orric" if means.get("orric", float("-inf")) >= means[best] - TIE else best
 
@@ -223,7 +228,7 @@ def _points_table(summary: Mapping[str, Any], frame: pandas.DataFrame) -> str:
         + "".join(f"<option>{html.escape(_text(value))}</option>" for value in dict.fromkeys(frame[name].tolist()))
         + "</select></label>\n"
         for name in ("allocator", *axes)
-        if frame[name].nunique() <= 50
+        if frame[name].nunique() <= MOST_CHOICES
     )
     table = _table("Means over seeds, point by point", headings, rows)
     form = f'<form class="filters" data-for="points">\n{filters}<output></output></form>'

@@ -21,7 +21,7 @@ from orric.scenario.cloud import Cloud
 from orric.scenario.fault import OF_GPU, Fault
 from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, TimeSlice
 from orric.scenario.stream import ConstantRequests, FromTimestamps, PatternRequests, Stream
-from orric.section import Name, Positive, Section
+from orric.section import FolderName, Name, Positive, Section
 from orric.timestamps import Timestamps
 from orric.trace import Trace
 
@@ -55,7 +55,7 @@ class Scenario(Section):
         cloud: Where retraining may be sent, if anywhere.
     """
 
-    name: Name
+    name: FolderName
     seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 1
     slots: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     slot_s: Positive
@@ -72,13 +72,6 @@ class Scenario(Section):
     # What was read, by name of the file.
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
     _timestamps: dict[str, Timestamps] = PrivateAttr(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, name: str) -> str:
-        if name.startswith(".") or "/" in name or "\\" in name:
-            raise ValueError(f"found {name!r}, which cannot name a result folder; leave out slashes and a leading dot")
-        return name
 
     @field_validator("allocators")
     @classmethod

@@ -138,11 +138,10 @@ def _repeat(table: dict[str, Any], kind: str, count: Any, where: str) -> None:
         one = copy.deepcopy(given[number % len(given)])
         if number >= len(given):
             one["name"] = f"{one['name']}-{number // len(given) + 1}"
-        if kind == "gpu" or count > len(given):
-            one.pop("gpu", None)  # placed anew, since there are others now
         made.append(one)
     table[kind] = made
-    if kind == "gpu":
+    # Who was placed by name is placed anew, since there are others now.
+    if kind == "gpu" or count > len(given):
         for stream in table["stream"]:
             stream.pop("gpu", None)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from orric.allocators import ALIASES, REFERENCES, check_name
 from orric.exceptions import OrricError, ScenarioError, nearest
 from orric.scenario import Scenario, load_scenario
-from orric.section import Count, Name, Positive, Section
+from orric.section import Count, FolderName, Name, Positive, Section
 from orric.sweep.axes import Axis, Draws, Points
 from orric.sweep.measures import MEASURES, UNKNOWN_TO_SLOTS
 from orric.sweep.overrides import check_keys, scenario_at
@@ -65,7 +66,7 @@ class Sweep(Section):
         note: What the sweep is for, in a sentence, for the report.
     """
 
-    name: Name
+    name: FolderName
     scenario: Name
     engine: Literal["simulator", "slot-model"] = "simulator"
     allocators: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
@@ -77,13 +78,6 @@ class Sweep(Section):
     note: str = ""
     _base: Scenario = PrivateAttr()
     _where: str = PrivateAttr(default="sweep")
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, name: str) -> str:
-        if name.startswith(".") or "/" in name or "\\" in name:
-            raise ValueError(f"found {name!r}, which cannot name a result folder; leave out slashes and a leading dot")
-        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> Sweep:
@@ -200,17 +194,18 @@ class Sweep(Section):
         table = self._base.model_dump(mode="json", exclude={"name", "seed", "allocators", "references"})
         axes = [axis.model_dump(mode="json", include={"key", "times"}) for axis in self.axis]
         keys = [(one["key"], one["times"] is not None) for one in axes]
-        given = [self.engine, table, keys, self.file_hashes, code_version()]
+        given = [self.engine, table, keys, self.files_in(table), code_version()]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def file_hashes(self) -> dict[str, str]:
-        """Hashes of the files that the base scenario names."""
-        return self.files_in(self._base.model_dump(mode="json"))
+        """Hashes of the files that the base scenario and the values of axes name, and of the weights behind them."""
+        named = _files([self._base.model_dump(mode="json"), [axis.values for axis in self.axis]])
+        return {name: _hash_of(self._base._folder / name) for name in sorted(named)}
 
     def files_in(self, values: Any) -> dict[str, str]:
-        """Return the hashes of the files that values of axes name."""
-        return {name: _hash_of(self._base._folder / name) for name in sorted(_files(values))}
+        """Return the hashes of those of the files that some values name."""
+        return {name: self.file_hashes[name] for name in sorted(_files(values))}
 
 
 @dataclass(frozen=True)
@@ -230,20 +225,8 @@ class Chunk:
     def key(self, sweep: Sweep) -> str:
         """Return the content address: equal exactly where the results are."""
         values = [sweep.points.values(point) for point in self.points]
-        given = [
-            sweep.fingerprint,
-            allocator_version(self.allocator),
-            self.seeds,
-            values,
-            sweep.files_in([*self._named(sweep)]),
-        ]
+        given = [sweep.fingerprint, allocator_version(self.allocator), self.seeds, values, sweep.files_in(values)]
         return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-    def _named(self, sweep: Sweep) -> Iterator[Any]:
-        """Yield the values that may name files, each once."""
-        for axis, levels in zip(sweep.axis, sweep.points.levels, strict=True):
-            if not axis.drawn:
-                yield from levels
 
 
 def check_points(sweep: Sweep, points: range) -> list[tuple[str, str]]:
@@ -259,17 +242,19 @@ def check_points(sweep: Sweep, points: range) -> list[tuple[str, str]]:
 
 
 def code_version() -> str:
-    """Return the hash of the code that results depend on: everything but commands, reports and calibration."""
+    """Return the hash of the code that results depend on: everything but commands, reports and measurements."""
     root = Path(__file__).resolve().parents[1]
-    aside = {"cli", "report", "calibration", "competitive", "sweep", "__pycache__"}
+    aside = {"cli", "report", "calibration", "competitive"}
+    of_sweeps = {"batch.py", "measures.py", "overrides.py", "runs.py", "store.py"}
     found = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root)
-        if place.parts[0] not in aside or place.as_posix() in ("sweep/batch.py", "sweep/runs.py", "sweep/overrides.py"):
+        if place.parts[0] not in aside and (place.parts[0] != "sweep" or place.name in of_sweeps):
             found.update(place.as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
 
 
+@cache
 def allocator_version(name: str) -> str:
     """Return an allocator's name, and of another package's allocator that package's version."""
     from importlib.metadata import entry_points
@@ -280,10 +265,20 @@ def allocator_version(name: str) -> str:
 
 
 def _hash_of(path: Path) -> str:
+    """Return the hash of a file, and of a profile that of its models' weights as well."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError:
         return "missing"
+    found = hashlib.sha256(content)
+    if path.suffix == ".toml":
+        with suppress(ValueError):  # what is no TOML is refused where it is read
+            models = tomllib.loads(content.decode()).get("models", {})
+            weights = sorted(str(name) for role, name in models.items() if role in ("student", "teacher"))
+            # An ONNX model may keep its weights in a file beside it.
+            every = [path.parent / one for name in weights for one in (name, f"{name}.data")]
+            found.update("".join(map(_hash_of, every)).encode())
+    return found.hexdigest()
 
 
 def _files(value: Any) -> set[str]:

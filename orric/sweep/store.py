@@ -90,12 +90,6 @@ class Store:
 
         return pyarrow.parquet.read_table(self._path(key))
 
-    def free_bytes(self) -> int:
-        """Return what is left on the disk."""
-        import shutil
-
-        return shutil.disk_usage(self.folder).free
-
     def _path(self, key: str) -> Path:
         return self.folder / CHUNKS / f"{key}.parquet"
 
@@ -130,7 +124,6 @@ def runs_table(sweep: Sweep, store: Store, chunks: Sequence[tuple[Chunk, str]]) 
         A pyarrow table, sorted by point, allocator (as the sweep names them) and seed.
     """
     import pyarrow
-    import pyarrow.compute
 
     lines, points = sweep.lines, sweep.points
     parts = []
@@ -150,7 +143,9 @@ def runs_table(sweep: Sweep, store: Store, chunks: Sequence[tuple[Chunk, str]]) 
     which = points.which[whole["point"].to_numpy()]
     columns: dict[str, Any] = {"point": pyarrow.array(whole["point"].to_numpy() + 1)}
     for number, axis in enumerate(points.axes):
-        levels = pyarrow.array([_plain(one) for one in points.shown[number]])
+        shown = points.shown[number]
+        # A column has one type: where not all are numbers, all are words.
+        levels = pyarrow.array(shown if all(isinstance(one, (int, float)) for one in shown) else list(map(str, shown)))
         columns[axis.title] = levels.take(pyarrow.array(which[:, number]))
     names = pyarrow.array(lines)
     columns["allocator"] = names.take(whole["place"].combine_chunks())
@@ -158,7 +153,3 @@ def runs_table(sweep: Sweep, store: Store, chunks: Sequence[tuple[Chunk, str]]) 
         if name not in ("point", "place"):
             columns[name] = whole[name]
     return pyarrow.table(columns)
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, float, str)) else str(value)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from orric.randomness import generator
+from orric.statistics import Interval, bootstrap_interval, difference_p, holm, in_words, mean_interval
 from orric.sweep.axes import Points
 from orric.sweep.measures import MEASURES
 from orric.sweep.plan import Sweep
-from orric.sweep.statistics import Interval, bootstrap_interval, difference_p, holm, in_words, mean_interval
 
 Array = np.ndarray[Any, Any]
 # Of the range of an axis that is drawn.

@@ -149,7 +149,8 @@ def check_outputs(
         CalibrationError: It exceeds 1e-4, or torch's outputs are no numbers.
     """
     if not np.isfinite(expected).all():
-        raise CalibrationError(where, "the network's outputs are no numbers: training diverged", "lower learning_rate")
+        wrong = "the network's outputs are no numbers, as after a training that diverged"
+        raise CalibrationError(where, wrong, "lower learning_rate, or give other weights")
     tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))) if relative else TOLERANCE
     difference = float(np.abs(found - expected).max(initial=0.0))
     if not difference <= tolerance or difference == np.inf:

@@ -99,7 +99,7 @@ def test_a_server_that_cannot_start_is_told_in_one_line() -> None:
 def test_a_training_that_diverges_is_told_as_such() -> None:
     wild = PROFILE.model_copy(update={"training": PROFILE.training.model_copy(update={"learning_rate": 1e30})})
     with (
-        pytest.raises(CalibrationError, match="training diverged; lower learning_rate"),
+        pytest.raises(CalibrationError, match="a training that diverged; lower learning_rate"),
         colocated(wild, [], beside=True),
     ):
         pytest.fail("it started")

@@ -366,5 +366,7 @@ def test_tolerance_follows_large_outputs_only_when_asked_to():
     ):
         with pytest.raises(CalibrationError, match="here: ONNX Runtime and torch differ"):
             check_outputs(found, expected, "here", relative)
-    with pytest.raises(CalibrationError, match="here: the network's outputs are no numbers: training diverged"):
+    with pytest.raises(
+        CalibrationError, match="here: the network's outputs are no numbers, as after a training that diverged"
+    ):
         check_outputs(large, large + np.float32("inf"), "here", relative=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, ttest_rel
 
+from orric.statistics import bootstrap_interval, difference_p, holm, in_words, mean_interval
 from orric.sweep.precision import most_needed
-from orric.sweep.statistics import bootstrap_interval, difference_p, holm, in_words, mean_interval
 
 REPETITIONS = 1000
 DRAWS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
