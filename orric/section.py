@@ -48,6 +48,14 @@ class _Reporting(ModelMetaclass):
             raise cls.error(".".join([cls.__name__, *map(_index, location)]), found, remedy) from None
 
 
+# What tells files apart that are taken for one another: keys, what has them, and what to do with it.
+KINDS = (
+    ({"scenario"}, "a sweep", "give it to orric sweep"),
+    ({"gpu", "stream"}, "a scenario", "give it to orric run, or name it in a sweep"),
+    ({"best_accuracy", "slope_floor"}, "a profile", "name it in a scenario, or give it as --profile"),
+)
+
+
 class Section(BaseModel, metaclass=_Reporting):
     """A frozen, validated table. Unknown keys, NaN and infinity are errors."""
 
@@ -85,6 +93,9 @@ class Section(BaseModel, metaclass=_Reporting):
         try:
             return cls.model_validate(table)
         except ValidationError as error:
+            for signs, what, remedy in KINDS:
+                if signs <= table.keys() and not signs <= cls.model_fields.keys():
+                    raise cls.error(str(path), f"is {what}", remedy) from None
             location, found, remedy = _explain(error, cls)
             key = ".".join(map(_index, location))
             where = f"{path}:{line_of(text, location)}: {key}" if key else str(path)

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,9 @@ import typer
 
 from orric.cli.frame import Jobs, app, console_of_output, interruptible, print_table, progress_bars
 from orric.exceptions import ScenarioError
+
+# How often a log is told, where there is no terminal for a bar.
+TOLD_EVERY_S = 30.0
 
 if TYPE_CHECKING:
     from orric.sweep import Outcome, Sweep
@@ -68,9 +72,15 @@ def sweep(
             return
         estimate.check_room()
 
+        last = time.monotonic()
+
         def told(state: Progress) -> None:
+            nonlocal last
             if as_json:
                 print(json.dumps(asdict(state)), file=sys.stderr)
+            elif not bars.console.is_terminal and time.monotonic() - last > TOLD_EVERY_S:
+                last = time.monotonic()
+                bars.console.print(state.in_words(), highlight=False, soft_wrap=True)
             failed = f", {state.failed} failed" if state.failed else ""
             bars.update(
                 bar, completed=state.done, total=state.total, description=f"{state.what}, {state.rate:.3g}/s{failed}"

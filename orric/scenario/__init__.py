@@ -12,14 +12,14 @@ from pydantic import Field, PrivateAttr, field_validator
 from orric.accuracy import TableAccuracy
 from orric.allocators import check_name
 from orric.allocators.base import StreamTask
-from orric.budgets import load_budgets
+from orric.budgets import load_budgets, load_free_parts
 from orric.exceptions import BudgetError, ProfileError, ScenarioError, nearest
 from orric.objective import feasible_together
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.scenario.cloud import Cloud
 from orric.scenario.fault import OF_GPU, Fault
-from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, TimeSlice
+from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, RecordedLoad, TimeSlice
 from orric.scenario.stream import ConstantRequests, FromTimestamps, PatternRequests, Stream
 from orric.section import FolderName, Name, Positive, Section
 from orric.timestamps import Timestamps
@@ -263,7 +263,7 @@ class Scenario(Section):
         owners = [(stream, "profile") for stream in table["stream"]]
         owners += [(stream["requests"], key) for stream in table["stream"] for key in ("csv", "timestamps")]
         owners += [(stream["service"], "csv") for stream in table["stream"]]
-        owners += [(gpu["budget"], "csv") for gpu in table["gpu"]]
+        owners += [(gpu["budget"], key) for gpu in table["gpu"] for key in ("csv", "utilisation")]
         for owner, key in owners:
             if key in owner:
                 there = (self._folder / owner[key]).resolve()
@@ -314,7 +314,12 @@ class Scenario(Section):
         if isinstance(owner.budget, FromCsv):
             path = self._folder / owner.budget.csv
             return self._column(path, load_budgets(path, owner.name))
-        return owner.budget.fractions(self.slots, seed, gpu) * (owner.macs_per_s * self.slot_s)
+        if isinstance(owner.budget, RecordedLoad):
+            path = self._folder / owner.budget.utilisation
+            parts = load_free_parts(path, self.slots, self.slot_s, owner.budget.start_s)
+        else:
+            parts = owner.budget.fractions(self.slots, seed, gpu)
+        return parts * (owner.macs_per_s * self.slot_s)
 
     def trace(self, seed: int) -> Trace:
         """Return the requests, budgets and drift of a seed as a trace for the slot model, which knows one stream.

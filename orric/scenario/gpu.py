@@ -66,6 +66,19 @@ class BackgroundBudget(Section):
         return np.clip(1 - self.mean - self.swing * day - self.noise * chance, 0.0, 1.0)
 
 
+class RecordedLoad(Section):
+    """C(t) is what others left of the GPU while their load was recorded.
+
+    Attributes:
+        utilisation: The record (CSV, columns seconds and utilisation), relative to the scenario's file; see
+            `orric.budgets.load_free_parts`.
+        start_s: Second of the record at which the first slot begins.
+    """
+
+    utilisation: Name
+    start_s: Amount = 0.0
+
+
 class FromCsv(Section):
     """The column of a trace file, relative to the scenario's file."""
 
@@ -74,7 +87,7 @@ class FromCsv(Section):
 
 def kind_of(value: Any) -> str:
     """Say which kind of budget or of requests a table is."""
-    names = ("csv", "timestamps")
+    names = ("csv", "timestamps", "utilisation")
     if isinstance(value, dict):
         return next((name for name in names if name in value), str(value.get("kind")))
     return next((name for name in names if hasattr(value, name)), str(getattr(value, "kind", None)))
@@ -84,6 +97,7 @@ Budget = Annotated[
     Annotated[UniformBudget, Tag("uniform")]
     | Annotated[ConstantBudget, Tag("constant")]
     | Annotated[BackgroundBudget, Tag("background")]
+    | Annotated[RecordedLoad, Tag("utilisation")]
     | Annotated[FromCsv, Tag("csv")],
     Discriminator(kind_of),
 ]
@@ -152,7 +166,7 @@ class Gpu(Section):
     Attributes:
         name: For records.
         macs_per_s: Capacity at the efficiency of the profile's best inference configuration.
-        budget: C(t) as a part of macs_per_s x slot_s, or in MACs from a file.
+        budget: C(t) as a part of macs_per_s x slot_s, drawn or recorded, or in MACs from a file.
         memory_bytes: Room for the models of the streams placed on it; None for no limit.
         sharing: What a share is worth.
         power: What it draws, None where unknown.

@@ -59,16 +59,29 @@ class Laid:
         return Task(len(self.requests), (StreamTask.of(self.profile, least, most),))
 
 
-def summaries(runs: Sequence[Laid], allocator: SingleStreamAllocator) -> list[dict[str, Any] | BudgetError]:
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of runs laid end to end.
+
+    Attributes:
+        figures: For each run the figures of `Result.summary` that the slot model knows, and "retrained", the part of
+            the slots in which it retrained; where overload is "error", the error of a slot whose budget is below the
+            cheapest pair.
+        lengths: Slots of each run.
+        columns: Of all slots, as in `Result.columns`, each of the sum of the lengths; configurations by their index.
+    """
+
+    figures: list[dict[str, Any] | BudgetError]
+    lengths: Array
+    columns: dict[str, Array]
+
+
+def evaluate_together(runs: Sequence[Laid], allocator: SingleStreamAllocator) -> Evaluated:
     """Evaluate runs of one profile, laid end to end.
 
     Args:
         runs: All of the same profile object; their horizons may differ.
         allocator: Decides all of them.
-
-    Returns:
-        For each run the figures of `Result.summary` that the slot model knows, and "retrained", the part of the slots
-        in which it retrained; where overload is "error", the error of a slot whose budget is below the cheapest pair.
     """
     profile, tasks = runs[0].profile, [run.task for run in runs]
     stream = tasks[0].streams[0]
@@ -131,7 +144,12 @@ def summaries(runs: Sequence[Laid], allocator: SingleStreamAllocator) -> list[di
                 "retrained": one["retrained"],
             }
         )
-    return found
+    columns = {
+        "requests": requests, "budget_macs": budgets, "retraining": retraining, "inference": inference,
+        "retraining_macs": retraining_macs, "inference_macs": inference_macs, "extent": extents, "served": served,
+        "shed": requests - served, "correct": correct,
+    }  # fmt: skip
+    return Evaluated(found, lengths, columns)
 
 
 def _accuracies(profile: Profile, runs: Sequence[Laid], extents: Array) -> Array:

@@ -10,12 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orric.exceptions import ScenarioError
 from orric.sweep.engines import Engine
 from orric.sweep.plan import Chunk, Sweep, check_points
 from orric.sweep.precision import seeds_needed
 from orric.sweep.runs import computed
-from orric.sweep.store import BYTES_PER_RUN, CHUNKS, RUNS, Store, as_parquet, parquet_bytes, runs_table
+from orric.sweep.slot_rows import slots_parquet
+from orric.sweep.store import (
+    BYTES_PER_RUN,
+    BYTES_PER_SLOT,
+    CHUNKS,
+    RUNS,
+    SLOTS,
+    Store,
+    as_parquet,
+    parquet_bytes,
+    runs_table,
+)
 
 # A task shall last about this long: long enough to be worth handing over, short enough to lose.
 TASK_S = 1.0
@@ -48,6 +61,12 @@ class Progress:
     kept: int
     rate: float
     left_s: float | None
+
+    def in_words(self) -> str:
+        """Say it in a line."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        left = "" if self.left_s is None else f", about {_duration(self.left_s)} left"
+        return f"{self.what}: {self.done:,} of {self.total:,} runs, {self.rate:.3g}/s{failed}{left}"
 
 
 @dataclass
@@ -119,7 +138,19 @@ def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> It
 
 def disk_bytes(sweep: Sweep) -> int:
     """Estimate what the results take on the disk."""
-    return len(sweep.points) * len(sweep.lines) * len(sweep.first_seeds) * 2 * BYTES_PER_RUN
+    slots = _slots_of_a_run(sweep) * len(sweep.base.stream) if sweep.per_slot else 0
+    runs = len(sweep.points) * len(sweep.lines) * len(sweep.first_seeds)
+    return int(runs * (2 * BYTES_PER_RUN + slots * BYTES_PER_SLOT))
+
+
+def _slots_of_a_run(sweep: Sweep) -> float:
+    """Return the mean number of slots over the points."""
+    points, slots = sweep.points, float(sweep.base.slots)
+    for axis, levels, which in zip(points.axes, points.levels, points.which.T, strict=True):
+        if axis.key == "slots":
+            mean = float(np.mean(np.array(levels, float)[which]))
+            return slots * mean if axis.times is not None else mean
+    return slots
 
 
 def run_sweep(
@@ -148,12 +179,12 @@ def run_sweep(
     def stage(chunks: Sequence[Chunk], what: str) -> None:
         nonlocal done, kept, failed, fresh
         keyed = [(chunk, chunk.key(sweep)) for chunk in chunks]
-        missing = [one for one in keyed if not store.has(one[1])]
+        missing = [one for one in keyed if not store.has(one[1], sweep.per_slot)]
         known = sum(_runs(chunk) for chunk, _ in keyed) - sum(_runs(chunk) for chunk, _ in missing)
         kept, done = kept + known, done + known
-        for index, (table, errors) in engine(_computed, sweep, [chunk for chunk, _ in missing]):
+        for index, (table, slots, errors) in engine(_computed, sweep, [chunk for chunk, _ in missing]):
             chunk, key = missing[index]
-            store.keep(key, table)
+            store.keep(key, table, slots)
             done, failed, fresh = done + _runs(chunk), failed + errors, fresh + _runs(chunk)
             rate = fresh / max(time.monotonic() - begun, 1e-9)
             progress(Progress(what, done, total, failed, kept, rate, (total - done) / rate if rate else None))
@@ -166,6 +197,7 @@ def run_sweep(
         stage(list(chunks_of(sweep, range(count), tuple(range(pilot + 1, needed + 1)))), "adding seeds")
     table = runs_table(sweep, store, found)
     store.write(folder / RUNS, parquet_bytes(table))
+    store.keep_slots_of({key for _, key in found} if sweep.per_slot else set())
     failures = [
         {name: table[name][row].as_py() for name in ("point", "allocator", "seed", "error")}
         for row in (index for index, error in enumerate(table["error"].to_pylist()) if error)
@@ -177,9 +209,10 @@ def _runs(chunk: Chunk) -> int:
     return len(chunk.points) * len(chunk.seeds)
 
 
-def _computed(sweep: Sweep, chunk: Chunk) -> tuple[bytes, int]:
-    rows = computed(sweep, chunk)
-    return as_parquet(rows), sum(bool(row["error"]) for row in rows)
+def _computed(sweep: Sweep, chunk: Chunk) -> tuple[bytes, bytes | None, int]:
+    found = computed(sweep, chunk)
+    slots = slots_parquet(found.slots, chunk) if sweep.per_slot else None
+    return as_parquet(found.rows), slots, sum(bool(row["error"]) for row in found.rows)
 
 
 @dataclass(frozen=True)
@@ -239,6 +272,8 @@ def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
     chunks = list(chunks_of(sweep, range(len(sweep.points)), sweep.first_seeds))
     runs = sum(map(_runs, chunks))
     kept = {path.stem for path in (folder / CHUNKS).glob("*.parquet")}
+    if sweep.per_slot:
+        kept &= {path.stem for path in (folder / SLOTS).glob("*.parquet")}
     left = sum(_runs(chunk) for chunk in chunks if not kept or chunk.key(sweep) not in kept)
     each = _seconds_of_a_run(sweep) if left else 0.0
     there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())

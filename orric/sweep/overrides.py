@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from orric.sweep.axes import Axis
 PROFILE = "profile."
 # Keys that repeat the scenario's own tables up to a number.
 REPEATED = {"streams": "stream", "gpus": "gpu"}
+# What the slot model reads of a scenario; the rest makes no difference to it.
+OF_SLOTS = re.compile(
+    r"slots|slot_s|overload|streams|gpus|profile\..+|gpu\.[^.]+(\.(macs_per_s|budget)(\..+)?)?"
+    r"|stream\.[^.]+(\.(profile|requests|drift)(\..+)?)?"
+)
 # What makes no difference to a run, or is the sweep's own affair.
 FORBIDDEN = ("name", "seed", "allocators", "references", "format")
 
@@ -34,11 +40,11 @@ def known_keys(table: Any, before: str = "") -> Iterator[str]:
                 yield from known_keys(value, f"{before}{place}.")
 
 
-def check_keys(base: Scenario, axes: Sequence[Axis], where: str) -> None:
+def check_keys(base: Scenario, axes: Sequence[Axis], where: str, engine: str = "simulator") -> None:
     """Refuse an axis whose key is not in the scenario; the nearest one is named.
 
     Raises:
-        ScenarioError: A key is unknown, or set by two axes.
+        ScenarioError: A key is unknown, set by two axes, or makes no difference to the engine.
     """
     known = [key for key in known_keys(base.model_dump()) if key not in FORBIDDEN]
     known += [*REPEATED, *(f"{PROFILE}{key}" for key in known_keys(base.profile.model_dump(exclude_none=True)))]
@@ -46,6 +52,9 @@ def check_keys(base: Scenario, axes: Sequence[Axis], where: str) -> None:
     for number, axis in enumerate(axes, start=1):
         if axis.key not in known:
             raise ScenarioError(f"{where}: axis.{number}.key", f"{axis.key!r} is unknown", nearest(axis.key, known))
+        if engine == "slot-model" and not OF_SLOTS.fullmatch(axis.key):
+            found = f"{axis.key!r} makes no difference in the slot model"
+            raise ScenarioError(f"{where}: axis.{number}.key", found, 'leave it out, or set engine = "simulator"')
         if axis.key in seen:
             found = f"{axis.key!r} is that of axis {seen[axis.key]}, too"
             raise ScenarioError(f"{where}: axis.{number}.key", found, "let one axis set it")

@@ -63,6 +63,7 @@ class Sweep(Section):
         precision: How exact the means shall be, in place of seeds.
         sample: How axes with a range are drawn.
         axis: What is varied.
+        per_slot: Whether a row of every slot is kept, too, and not of every run alone.
         note: What the sweep is for, in a sentence, for the report.
     """
 
@@ -75,6 +76,7 @@ class Sweep(Section):
     precision: Precision | None = None
     sample: Draws | None = None
     axis: tuple[Axis, ...] = ()
+    per_slot: bool = False
     note: str = ""
     _base: Scenario = PrivateAttr()
     _where: str = PrivateAttr(default="sweep")
@@ -131,7 +133,7 @@ class Sweep(Section):
         for chosen in (sweep.baseline, sweep.precision.against if sweep.precision else None):
             if chosen is not None and chosen not in sweep.lines:
                 raise ScenarioError(str(path), f"{chosen!r} is not compared", nearest(chosen, sweep.lines))
-        check_keys(sweep._base, sweep.axis, str(path))
+        check_keys(sweep._base, sweep.axis, str(path), sweep.engine)
         if sweep.engine == "slot-model":
             if sweep.precision is not None and sweep.precision.of in UNKNOWN_TO_SLOTS:
                 found = f"of is {sweep.precision.of!r}, which the slot model does not know"
@@ -245,7 +247,7 @@ def code_version() -> str:
     """Return the hash of the code that results depend on: everything but commands, reports and measurements."""
     root = Path(__file__).resolve().parents[1]
     aside = {"cli", "report", "calibration", "competitive"}
-    of_sweeps = {"batch.py", "measures.py", "overrides.py", "runs.py", "store.py"}
+    of_sweeps = {"batch.py", "measures.py", "overrides.py", "runs.py", "slot_rows.py", "store.py"}
     found = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root)

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from orric.allocators import ALIASES, ALLOCATORS, make_allocator
 from orric.allocators.base import SingleStreamAllocator
 from orric.comparison import simulate_line
 from orric.exceptions import OrricError
+from orric.records import Result
 from orric.scenario import Scenario
 from orric.slot_model import evaluate
-from orric.sweep.batch import Laid, summaries
+from orric.sweep.batch import Laid, evaluate_together
 from orric.sweep.measures import MEASURES
 from orric.sweep.plan import Chunk, Sweep
+from orric.sweep.slot_rows import of_batch, of_result
 
 Row = dict[str, Any]
 # Slots that lie end to end at once: more would not be quicker, and take memory.
 LAID_SLOTS = 200_000
 
 
-def computed(sweep: Sweep, chunk: Chunk) -> list[Row]:
-    """Compute a chunk's runs, point by point, and of each point seed by seed.
+@dataclass(frozen=True)
+class Computed:
+    """What came of a chunk.
 
-    Returns:
-        One row per run: the figures of `MEASURES`, None where unknown, and "error", "" where there is none.
+    Attributes:
+        rows: One per run: the figures of `MEASURES`, None where unknown, and "error", "" where there is none.
+        slots: Parts of the table of all slots, none unless the sweep asks for them.
     """
+
+    rows: list[Row]
+    slots: list[Any]
+
+
+def computed(sweep: Sweep, chunk: Chunk) -> Computed:
+    """Compute a chunk's runs, point by point, and of each point seed by seed."""
     scenarios = [sweep.scenario_of(point) for point in chunk.points]
-    if sweep.engine == "simulator":
-        return [_simulated(scenario, chunk.allocator, seed) for scenario in scenarios for seed in chunk.seeds]
-    if _open_loop(chunk.allocator):
-        return _laid(scenarios, chunk)
-    return [_evaluated(scenario, chunk.allocator, seed) for scenario in scenarios for seed in chunk.seeds]
+    if sweep.engine == "slot-model" and _open_loop(chunk.allocator):
+        return _together(scenarios, chunk, sweep.per_slot)
+    run = _simulated if sweep.engine == "simulator" else _evaluated
+    found = Computed([], [])
+    for scenario in scenarios:
+        for seed in chunk.seeds:
+            try:
+                result = run(scenario, chunk.allocator, seed)
+            except OrricError as error:
+                found.rows.append(_failed(error))
+                continue
+            if sweep.per_slot:
+                found.slots.append(of_result(result, len(found.rows)))
+            retrained = float((result.columns["retraining_macs"] > 0).mean())
+            found.rows.append(_row({**result.summary(), "retrained": retrained}))
+    return found
 
 
 def _open_loop(name: str) -> bool:
@@ -39,16 +62,22 @@ def _open_loop(name: str) -> bool:
     return kind is not None and issubclass(kind, SingleStreamAllocator)
 
 
-def _laid(scenarios: list[Scenario], chunk: Chunk) -> list[Row]:
+def _together(scenarios: list[Scenario], chunk: Chunk, per_slot: bool) -> Computed:
     """Evaluate many runs at once: those of one profile, as many as fit."""
     rows: dict[int, Row] = {}
+    slots: list[Any] = []
     groups: dict[int, list[tuple[int, Laid]]] = {}
+    stream = scenarios[0].stream[0].name
 
     def settle(group: list[tuple[int, Laid]]) -> None:
         allocator = make_allocator(chunk.allocator)
         assert isinstance(allocator, SingleStreamAllocator), "the caller looked"
-        for (place, _), found in zip(group, summaries([laid for _, laid in group], allocator), strict=True):
+        evaluated = evaluate_together([laid for _, laid in group], allocator)
+        places = [place for place, _ in group]
+        for place, found in zip(places, evaluated.figures, strict=True):
             rows[place] = _failed(found) if isinstance(found, OrricError) else _row(found)
+        if per_slot:
+            slots.append(of_batch(evaluated, places, group[0][1].profile, stream))
 
     for place, (scenario, seed) in enumerate((scenario, seed) for scenario in scenarios for seed in chunk.seeds):
         try:
@@ -62,29 +91,16 @@ def _laid(scenarios: list[Scenario], chunk: Chunk) -> list[Row]:
             settle(groups.pop(id(laid.profile)))
     for group in groups.values():
         settle(group)
-    return [rows[place] for place in range(len(rows))]
+    return Computed([rows[place] for place in range(len(rows))], slots)
 
 
-def _evaluated(scenario: Scenario, allocator: str, seed: int) -> Row:
-    try:
-        result = evaluate(
-            scenario.profile, scenario.trace(seed), make_allocator(allocator), overload=scenario.overload, seed=seed
-        )  # fmt: skip
-    except OrricError as error:
-        return _failed(error)
-    return _row({**result.summary(), "retrained": _retrained(result)})
+def _evaluated(scenario: Scenario, allocator: str, seed: int) -> Result:
+    trace = scenario.trace(seed)
+    return evaluate(scenario.profile, trace, make_allocator(allocator), overload=scenario.overload, seed=seed)
 
 
-def _simulated(scenario: Scenario, allocator: str, seed: int) -> Row:
-    try:
-        result = simulate_line(scenario, scenario.accuracy.model, allocator, seed)
-    except OrricError as error:
-        return _failed(error)
-    return _row({**result.summary(), "retrained": _retrained(result)})
-
-
-def _retrained(result: Any) -> float:
-    return float((result.columns["retraining_macs"] > 0).mean())
+def _simulated(scenario: Scenario, allocator: str, seed: int) -> Result:
+    return simulate_line(scenario, scenario.accuracy.model, allocator, seed)
 
 
 def _row(figures: Row) -> Row:

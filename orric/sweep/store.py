@@ -16,11 +16,12 @@ from orric.exceptions import ScenarioError, SimulationError, extra
 from orric.sweep.measures import MEASURES
 from orric.sweep.plan import Chunk, Sweep
 
-CHUNKS = "chunks"
+CHUNKS, SLOTS = "chunks", "slots"
 RUNS = "runs.parquet"
 MARK = "sweep.json"
 # Bytes of a run in a chunk's file, measured; the table of all runs takes about as many again.
 BYTES_PER_RUN = 120
+BYTES_PER_SLOT = 20
 
 
 class Store:
@@ -45,24 +46,37 @@ class Store:
             )
         try:
             (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
-            for partial in (folder / CHUNKS).glob(".*.partial"):
+            for partial in folder.glob("*/.*.partial"):
                 partial.unlink()  # of a call that was killed
         except OSError as error:
             raise ScenarioError(
                 f"result folder {folder}", f"cannot be written ({error.strerror})", "choose another with --output"
             ) from None
 
-    def has(self, key: str) -> bool:
-        """Whether a chunk is finished."""
-        return self._path(key).exists()
+    def has(self, key: str, per_slot: bool = False) -> bool:
+        """Whether a chunk is finished, and the rows of its slots are there where they are asked for."""
+        return self._path(key).exists() and (not per_slot or self._path(key, SLOTS).exists())
 
-    def keep(self, key: str, table: bytes) -> None:
+    def keep(self, key: str, runs: bytes, slots: bytes | None = None) -> None:
         """Keep a chunk.
+
+        Args:
+            key: Its address.
+            runs: A Parquet file of its runs.
+            slots: One of their slots.
 
         Raises:
             SimulationError: The disk is full or the like; what was kept before stays.
         """
-        self.write(self._path(key), table)
+        if slots is not None:
+            self.write(self._path(key, SLOTS), slots)
+        self.write(self._path(key), runs)
+
+    def keep_slots_of(self, keys: set[str]) -> None:
+        """Remove the slots of all other chunks, so that the folder holds those of one sweep and nothing else."""
+        for path in (self.folder / SLOTS).glob("*.parquet"):
+            if path.stem not in keys:
+                path.unlink()
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file of the folder, whole or not at all.
@@ -72,6 +86,7 @@ class Store:
         """
         partial = path.with_name(f".{path.name}.partial")
         try:
+            path.parent.mkdir(exist_ok=True)
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -90,8 +105,8 @@ class Store:
 
         return pyarrow.parquet.read_table(self._path(key))
 
-    def _path(self, key: str) -> Path:
-        return self.folder / CHUNKS / f"{key}.parquet"
+    def _path(self, key: str, part: str = CHUNKS) -> Path:
+        return self.folder / part / f"{key}.parquet"
 
 
 def as_parquet(rows: Sequence[dict[str, Any]]) -> bytes:

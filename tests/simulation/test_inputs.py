@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("simpy", reason="needs orric[sim]")
 
 import orric
-from orric.budgets import load_budgets
+from orric.budgets import load_budgets, load_free_parts
 
 from ..builders import build_profile, build_scenario, write_profile
 from .test_server import server
@@ -97,6 +97,35 @@ def test_names_stand_once_and_gpus_are_known(profile_path: Path) -> None:
 def test_the_slot_model_refuses_several_streams(profile_path: Path) -> None:
     with pytest.raises(orric.ScenarioError, match="5 streams and 2 GPUs"):
         server(profile_path).trace(1)
+
+
+def test_a_recorded_load_leaves_the_rest(profile_path: Path, tmp_path: Path) -> None:
+    # Idle for 5 s, half busy for 10 s, busy for 10 s.
+    (tmp_path / "load.csv").write_text("seconds,utilisation,what\n5,0,\n15,0.5,x\n25,1.0,\n")
+    given = {"macs_per_s": 2.0, "budget": {"utilisation": str(tmp_path / "load.csv")}}
+    whole = build_scenario(profile_path, slots=2, slot_s=10.0, **given)
+    assert whole.budgets_macs(1).tolist() == pytest.approx([20.0 * 0.75, 20.0 * 0.25])
+    later = {**given, "budget": {**given["budget"], "start_s": 10.0}}
+    assert build_scenario(profile_path, slots=3, slot_s=5.0, **later).budgets_macs(7).tolist() == [5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seconds,utilisation\n5,0.1\n5,0.2\n", ":3: column 'seconds': found '5'; let seconds ascend"),
+        ("seconds,utilisation\n0,0.1\n5,0.2\n", ":2: column 'seconds': found '0'; let seconds ascend from above 0"),
+        ("seconds,utilisation\n5,0.1\n9,37\n", ":3: column 'utilisation': found '37'; give a part in [0, 1]"),
+        ("seconds,utilisation\n5,busy\n", ":2: column 'utilisation': found 'busy'; give a finite number"),
+        ("seconds,load\n5,0.5\n", "column 'utilisation' is missing"),
+        ("seconds,utilisation\n19,0.5\n", "ends at second 19, and 2 slots of 10 s from 0 on end at 20; record longer"),
+    ],
+)
+def test_a_record_that_is_wrong_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "load.csv").write_text(text)
+    with pytest.raises(orric.TraceError) as caught:
+        load_free_parts(tmp_path / "load.csv", 2, 10.0)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_given_times_arrive_as_they_are(profile_path: Path, tmp_path: Path) -> None:

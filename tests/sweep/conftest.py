@@ -11,7 +11,7 @@ import tomli_w
 
 from orric.sweep import Sweep
 
-from ..builders import ROOT, build_profile, write_profile
+from ..builders import build_profile, write_profile
 
 pytest.importorskip("pyarrow", reason="needs orric[sim]")
 
@@ -59,6 +59,3 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 def sweep(write: Callable[..., Path]) -> Sweep:
     """Return a sweep of four points, two allocators and three seeds."""
     return Sweep.load(write())
-
-
-READY = sorted((ROOT / "simulations/sweeps").glob("*.toml"))

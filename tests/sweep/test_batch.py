@@ -11,7 +11,7 @@ from orric.allocators.base import SingleStreamAllocator, Task
 from orric.randomness import generator
 from orric.records import Result
 from orric.sweep import Sweep
-from orric.sweep.batch import Laid, summaries
+from orric.sweep.batch import Laid, evaluate_together
 from orric.sweep.plan import Chunk
 from orric.sweep.runs import computed
 
@@ -39,7 +39,7 @@ def test_runs_laid_end_to_end_equal_plain_ones(write, allocator: str) -> None:
     ]
     sweep = Sweep.load(write(axis=axes))
     chunk = Chunk(allocator, range(len(sweep.points)), (1, 5))
-    rows = iter(computed(sweep, chunk))
+    rows = iter(computed(sweep, chunk).rows)
     for point in chunk.points:
         for seed in chunk.seeds:
             result, row = alone(sweep, point, allocator, seed), next(rows)
@@ -58,7 +58,7 @@ def test_drifts_that_change_corruption_on_the_way(write) -> None:
     axes = [{"key": "stream.1.drift", "values": drifts, "labels": ["turns", "walk"]}]
     sweep = Sweep.load(write(scenario=str(ROOT / "simulations/quickstart.toml"), axis=axes))
     chunk = Chunk("orric", range(2), (1, 2))
-    found = [row["mean_accuracy"] for row in computed(sweep, chunk)]
+    found = [row["mean_accuracy"] for row in computed(sweep, chunk).rows]
     expected = [alone(sweep, point, "orric", seed).mean_accuracy for point in chunk.points for seed in chunk.seeds]
     assert found == expected
 
@@ -90,7 +90,7 @@ def test_a_budget_below_the_cheapest_pair_is_the_error_of_its_run_alone(sweep: S
         update={"gpu": (scenario.gpu[0].model_copy(update={"macs_per_s": 3e8}),), "overload": "error"}
     )
     runs = [Laid.out(starved, seed) for seed in range(1, 9)]
-    found = summaries(runs, make_allocator("orric"))
+    found = evaluate_together(runs, make_allocator("orric")).figures
     failed = [isinstance(one, orric.BudgetError) for one in found]
     assert any(failed)
     assert not all(failed)

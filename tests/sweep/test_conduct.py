@@ -11,11 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pyarrow.parquet
 import pytest
 
 import orric
+from orric.comparison import simulate_line
 from orric.sweep import Sweep, conduct, on_cores, run_sweep
+from orric.sweep.slot_rows import SLOT_COLUMNS
 from orric.sweep.store import RUNS
 from orric.sweep.summary import Figures, summarised
 
@@ -55,8 +58,6 @@ def test_every_run_once_in_order(sweep: Sweep, tmp_path: Path) -> None:
 
 
 def test_the_simulator_gives_what_a_comparison_gives(write, tmp_path: Path) -> None:
-    from orric.comparison import simulate_line
-
     sweep = Sweep.load(write(engine="simulator", allocators=["orric", "uniform-50"], seeds=[4]))
     for row in run_sweep(sweep, tmp_path / "out", ONE).table.to_pylist():
         result = simulate_line(sweep.scenario_of(row["point"] - 1), "curve", row["allocator"], 4).summary()
@@ -64,7 +65,65 @@ def test_the_simulator_gives_what_a_comparison_gives(write, tmp_path: Path) -> N
             assert row[name] == result[name]
 
 
-def test_the_same_bytes_with_any_number_of_workers(sweep: Sweep, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["slot-model", "simulator"])
+def test_a_row_of_every_slot_where_they_are_asked_for(write, tmp_path: Path, engine: str) -> None:
+    given = {"engine": engine, "allocators": ["orric", "orric-guided"], "seeds": [3, 4]}  # open and closed loop
+    folder = tmp_path / "out"
+    plain = run_sweep(Sweep.load(write(**given)), folder, ONE)
+    sweep = Sweep.load(write(**given, per_slot=True))
+    outcome = run_sweep(sweep, folder, ONE)
+    assert outcome.computed == plain.computed == 16, "the slots of what was there are missing"
+    assert outcome.table.equals(plain.table)
+    rows = pandas.read_parquet(folder / "slots")
+    assert len(rows) == 2 * 2 * 2 * (6 + 12)
+    for row in outcome.table.to_pylist():
+        found = rows[(rows.point == row["point"]) & (rows.allocator == row["allocator"]) & (rows.seed == row["seed"])]
+        scenario = sweep.scenario_of(row["point"] - 1)
+        if engine == "simulator":
+            result = simulate_line(scenario, "curve", row["allocator"], row["seed"])
+        else:
+            result = orric.evaluate(
+                scenario.profile, scenario.trace(row["seed"]), orric.make_allocator(row["allocator"]),
+                overload="shed", seed=row["seed"],
+            )  # fmt: skip
+        for name in SLOT_COLUMNS:
+            values = result.columns[name]
+            if values.dtype.kind == "U":
+                assert found[name].tolist() == values.tolist(), name
+            else:
+                assert found[name].to_numpy() == pytest.approx(values, rel=1e-12, nan_ok=True), name
+    assert run_sweep(sweep, folder, ONE).computed == 0
+    before = fingerprint(folder)
+    next((folder / "slots").iterdir()).unlink()
+    assert 0 < run_sweep(sweep, folder, ONE).computed < 16
+    assert fingerprint(folder) == before
+    run_sweep(Sweep.load(write(**given)), folder, ONE)
+    assert not list((folder / "slots").iterdir()), "of a sweep that does not ask for them"
+
+
+def test_the_slots_of_a_run_that_failed_are_left_out(write, tmp_path: Path) -> None:
+    scenario = (tmp_path / "scenario.toml").read_text()
+    (tmp_path / "scenario.toml").write_text(scenario.replace("slots = 12", 'slots = 12\noverload = "error"'))
+    sweep = Sweep.load(write(axis=[{"key": "gpu.1.budget.low", "values": [0.0, 0.5]}], per_slot=True, seeds=6))
+    outcome = run_sweep(sweep, tmp_path / "out", ONE)
+    assert 0 < len(outcome.failures) < outcome.runs
+    rows = pandas.read_parquet(tmp_path / "out/slots")
+    found = set(zip(rows.point, rows.allocator, rows.seed, strict=True))
+    assert found == {
+        (row["point"], row["allocator"], row["seed"]) for row in outcome.table.to_pylist() if not row["error"]
+    }
+
+
+def test_the_disk_that_slots_take_is_estimated(write, tmp_path: Path) -> None:
+    axes = [{"key": "slots", "values": [1000, 3000]}]
+    sweep = Sweep.load(write(axis=axes, per_slot=True, seeds=5))
+    run_sweep(sweep, tmp_path / "out", ONE)
+    took = sum(path.stat().st_size for path in (tmp_path / "out/slots").iterdir())
+    assert 0.5 * took < conduct.disk_bytes(sweep) < 2 * took
+
+
+def test_the_same_bytes_with_any_number_of_workers(write, tmp_path: Path) -> None:
+    sweep = Sweep.load(write(per_slot=True))
     for workers in (1, 2, 4):
         run_sweep(sweep, tmp_path / str(workers), on_cores(workers))
     assert fingerprint(tmp_path / "1") == fingerprint(tmp_path / "2") == fingerprint(tmp_path / "4")
@@ -199,7 +258,6 @@ def test_differences_are_paired_by_seed(sweep: Sweep, tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from contextlib import suppress
 from pathlib import Path
 from orric.sweep import Sweep, conduct, on_cores, run_sweep
 conduct.TASK_S = 0.004
@@ -208,12 +266,12 @@ run_sweep(sweep, Path(sys.argv[2]), on_cores(1), lambda state: print(state.done,
 """
 
 
-def test_killed_at_random_moments_and_gone_on_it_gives_the_same_bytes(write, tmp_path: Path) -> None:
-    path, folder = write(seeds=100, engine="simulator"), tmp_path / "out"
+def test_killed_at_twenty_random_moments_and_gone_on_it_gives_the_same_bytes(write, tmp_path: Path) -> None:
+    path, folder = write(seeds=150, per_slot=True), tmp_path / "out"
     sweep = Sweep.load(path)
     whole = run_sweep(sweep, tmp_path / "whole", ONE)
     rng, kept = np.random.default_rng(1), []
-    for _ in range(6):
+    for _ in range(20):
         command = [sys.executable, "-c", KILLED, str(path), str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
@@ -223,8 +281,8 @@ def test_killed_at_random_moments_and_gone_on_it_gives_the_same_bytes(write, tmp
             with suppress(subprocess.TimeoutExpired):
                 process.wait(rng.uniform(0.0, 0.02))
             process.send_signal(signal.SIGKILL)
-        kept.append(len(list((folder / "chunks").glob("[!.]*"))) if folder.exists() else 0)
-    assert kept[-1] > kept[0]
+        kept.append(len(list((folder / "chunks").glob("[!.]*"))))
+    assert len(set(kept)) == 20, "every one of them came further than the one before"
     last = run_sweep(sweep, folder, ONE)
     assert 0 < last.computed < whole.computed
     assert fingerprint(folder) == fingerprint(tmp_path / "whole")

@@ -10,6 +10,7 @@ import orric
 from orric.sweep import Sweep, check_all, on_cores
 from orric.sweep.plan import Chunk
 
+from ..builders import ROOT
 from .conftest import AXES
 
 
@@ -123,3 +124,39 @@ def test_the_address_of_a_chunk_is_that_of_its_content(write, tmp_path: Path) ->
     scenario.write_text(scenario.read_text().replace("slot_s = 10.0", "slot_s = 11.0"))
     others.append(key())
     assert len({first, *others}) == 8
+
+
+def test_new_weights_behind_a_profile_are_a_new_address(write, tmp_path: Path) -> None:
+    def key() -> str:
+        return Chunk("orric", range(2), (1,)).key(Sweep.load(write(scenario=str(tmp_path / "digits.toml"))))
+
+    for name in ("quickstart.toml", "digits.toml"):
+        source = ROOT / ("simulations" if name == "quickstart.toml" else "traces/profiles") / name
+        text = source.read_text().replace("../traces/profiles/digits.toml", "profile.toml").replace("../models/", "")
+        (tmp_path / ("digits.toml" if name == "quickstart.toml" else "profile.toml")).write_text(text)
+    for name in ("digits-student.safetensors", "digits-teacher.safetensors"):
+        (tmp_path / name).write_bytes((ROOT / "traces/models" / name).read_bytes())
+    first = key()
+    assert key() == first
+    weights = tmp_path / "digits-student.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    assert key() != first
+
+
+def test_an_axis_that_the_slot_model_does_not_see_is_refused(write) -> None:
+    axis = [{"key": "stream.1.deadline_s", "values": [1.0, 2.0]}]
+    with pytest.raises(orric.ScenarioError, match=r"'stream\.1\.deadline_s' makes no difference in the slot model"):
+        Sweep.load(write(axis=axis))
+    assert len(Sweep.load(write(axis=axis, engine="simulator")).points) == 2
+
+
+def test_files_that_are_taken_for_one_another(write, tmp_path: Path) -> None:
+    path = write()
+    with pytest.raises(orric.ScenarioError, match=r"sweep\.toml: is a sweep; give it to orric sweep"):
+        orric.load_scenario(path)
+    with pytest.raises(orric.ScenarioError, match=r"scenario\.toml: is a scenario; give it to orric run"):
+        Sweep.load(tmp_path / "scenario.toml")
+    with pytest.raises(orric.ScenarioError, match=r"small\.toml: is a profile; name it in a scenario"):
+        Sweep.load(tmp_path / "small.toml")
