@@ -11,6 +11,7 @@
     |- SimulationError                  a simulation that stands still or contradicts itself
     |- CalibrationError                 a measurement that cannot be trusted
     |- CertificateError (ValueError)    a certificate that does not prove what it claims
+    |- EdgeError (ValueError)           a daemon's configuration, store or budget probe
     |- MissingExtraError (ImportError)  an optional dependency that is not installed
 
 A message is one line: where, what was found, and what is allowed or what to do. Everything that the message
@@ -106,6 +107,10 @@ class CalibrationError(OrricError):
 
 class CertificateError(OrricError, ValueError):
     """A certificate does not prove what it claims, or is none."""
+
+
+class EdgeError(OrricError, ValueError):
+    """A daemon's configuration, its model store or its budget probe is unusable."""
 
 
 class MissingExtraError(OrricError, ImportError):

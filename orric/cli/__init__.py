@@ -3,7 +3,17 @@
 Nothing heavy is imported before a command needs it, so that `orric --help` is quick.
 """
 
-from orric.cli import competition, experiments, measuring, reporting, sweeping, traces, worst_case
+from orric.cli import competition, experiments, measuring, reporting, serving, sweeping, traces, worst_case
 from orric.cli.frame import main
 
-__all__ = ["competition", "experiments", "main", "measuring", "reporting", "sweeping", "traces", "worst_case"]
+__all__ = [
+    "competition",
+    "experiments",
+    "main",
+    "measuring",
+    "reporting",
+    "serving",
+    "sweeping",
+    "traces",
+    "worst_case",
+]

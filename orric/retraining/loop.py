@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 
-from orric.exceptions import ProfileError
+from orric.exceptions import CalibrationError, ProfileError
 from orric.profile import Profile
-from orric.retraining.models import ServedNetwork, exported
+from orric.retraining.models import ServedNetwork, classes_of, exported
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
 from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX as FULL_PX
@@ -30,22 +33,29 @@ class Student:
     Args:
         profile: Names the weights, the data set and the resolutions.
         update: "weights" retrains; "statistics" only refreshes the batch norms, the ablation.
+        probes: Images on which ONNX Runtime is compared with torch, shape (n, height, width, 3). Left out, they are
+            held-out ones of the data set, whose classes the models must know; given, no data set is needed.
 
     Attributes:
-        dataset: The data set that the profile names.
+        classes: Number of classes.
         swaps: Number of swaps so far.
         largest_difference: Largest difference between ONNX Runtime and torch seen at any swap.
     """
 
-    def __init__(self, profile: Profile, update: Update = "weights") -> None:
+    def __init__(self, profile: Profile, update: Update = "weights", probes: Pixels | None = None) -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         models = profile.models
-        self.dataset: Dataset = load_dataset(models.dataset, profile.data)
+        self._profile = profile
         self.resolutions_px: Sequence[int] = sorted(set(models.resolution_px.values()) | {FULL_PX})
         self.update: Update = update
         self.swaps, self.largest_difference = 0, 0.0
-        classes = len(self.dataset.classes)
         student, teacher = profile.beside(models.student), profile.beside(models.teacher)
+        if probes is None:
+            probes = self.dataset.images[self.dataset.held_out[:PROBES]]
+            classes = len(self.dataset.classes)
+        else:
+            classes = classes_of(student, "student")
+        self.classes = classes
         self._student = ServedNetwork.load(student, "student", classes, self.resolutions_px)
         self._training = profile.training
         if profile.training.device == "cuda" and not torch.cuda.is_available():
@@ -57,10 +67,16 @@ class Student:
         self._staged: Any = None
         # What torch gave for the staged weights at the full resolution, for the check at the swap.
         self._expected: tuple[Array, Array] | None = None
-        probes = self.dataset.images[self.dataset.held_out[:PROBES]]
+        self._probes = probes
         self._check(self._serving, probes, "loading the student", self.resolutions_px)
         # One model serves all: after every retraining it is compared at the full resolution and at another in turn.
         self._others = itertools.cycle([px for px in self.resolutions_px if px != FULL_PX] or [FULL_PX])
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set that the profile names."""
+        assert self._profile.models is not None, "see above"
+        return load_dataset(self._profile.models.dataset, self._profile.data)
 
     @property
     def network(self) -> nn.Module:
@@ -80,6 +96,44 @@ class Student:
     def agreement(self, images: Pixels, labels: Labels) -> float:
         """Return the part of images on which the weights that serve now agree with the teacher's labels."""
         return float((self.classify(images, FULL_PX) == labels).mean())
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether weights are staged."""
+        return self._staged is not None
+
+    def classify_staged(self, images: Pixels) -> Labels:
+        """Classify images of shape (n, height, width, 3) with the staged weights, at the full resolution."""
+        assert self._staged is not None, "the caller staged some"
+        labels: Labels = run(self._staged, to_input(images, FULL_PX)).argmax(axis=1)
+        return labels
+
+    def served(self) -> tuple[bytes, bytes, Array, Array]:
+        """Return the present weights for a store: as an ONNX model, as safetensors, and what torch gives for probes."""
+        weights = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
+        assert self._expected is not None, "whatever serves was checked"
+        return self._student.replaced(), safetensors.torch.save(weights), *self._expected
+
+    def restore(self, weights: bytes) -> None:
+        """Take weights from a store, and serve them; training goes on from them, without momentum.
+
+        Args:
+            weights: As `served` gives them.
+
+        Raises:
+            CalibrationError: They are those of another network.
+        """
+        try:
+            self.network.load_state_dict(safetensors.torch.load(weights))
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            line = str(error).splitlines()[0]
+            raise CalibrationError("stored weights", f"are not this student's ({line})", "begin a new store") from None
+        self.network.eval()
+        self._optimizer = optimizer_for(self.network, self._training)
+        self._staged = None
+        staged = open_session(self._student.replaced())
+        self._check(staged, self._probes, "restoring the student", {FULL_PX})
+        self._serving = staged
 
     def retrain(self, images: Pixels, rng: np.random.Generator, labels: Labels | None = None) -> None:
         """Label images, train on them, and stage the new weights for `swap`; do nothing when there are none.

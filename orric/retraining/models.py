@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import safetensors
@@ -29,6 +30,8 @@ from orric.vision.onnx_models import PROBED_PX, external_files, load_onnx, load_
 from orric.vision.onnx_network import OnnxNetwork
 
 ARCHITECTURE = "architecture"
+# The last layer's weights, one row for each class.
+HEAD = "head.weight"
 
 
 def cache_folder() -> Path:
@@ -53,6 +56,25 @@ def macs_of(path: Path, role: str, classes: int, resolution_px: int) -> float:
     if is_onnx(path):
         return float(count_onnx_macs(load_onnx(path, role, classes, (resolution_px,)), resolution_px))
     return float(count_macs(load_network(path, role, classes), resolution_px))
+
+
+def classes_of(path: Path, role: str) -> int:
+    """Return how many classes a model tells apart.
+
+    Raises:
+        ProfileError: The file is missing or damaged, or no classifier.
+    """
+    if is_onnx(path):
+        session = onnxruntime.InferenceSession(
+            load_onnx(path, role).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        outputs = session.run(None, {session.get_inputs()[0].name: np.zeros((2, 3, FULL_PX, FULL_PX), np.float32)})
+        return int(outputs[0].shape[1])
+    architecture_of(path, role)  # which refuses what is no file of weights
+    with safetensors.safe_open(path, "pt") as file:
+        if HEAD not in file.keys():  # noqa: SIM118 (it is no dictionary)
+            raise ProfileError(str(path), f"has no {HEAD!r}", "give weights of one of the project's networks")
+        return int(file.get_slice(HEAD).get_shape()[0])
 
 
 def is_onnx(path: Path) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from orric.durable import write_whole
 from orric.exceptions import ScenarioError, SimulationError, extra
 from orric.sweep.measures import MEASURES
 from orric.sweep.plan import Chunk, Sweep
@@ -84,17 +83,10 @@ class Store:
         Raises:
             SimulationError: It cannot be written.
         """
-        partial = path.with_name(f".{path.name}.partial")
         try:
             path.parent.mkdir(exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            write_whole(path, content)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             why = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror)
             remedy = "make room and give the same command again: what is finished is kept"
             raise SimulationError(f"result folder {self.folder}", f"cannot be written: {why}", remedy) from None

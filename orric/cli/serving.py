@@ -1,0 +1,63 @@
+"""The command of the edge box."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orric.cli.frame import app
+
+if TYPE_CHECKING:
+    from orric.edge.config import EdgeConfig
+
+
+@app.command()
+def serve(
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration of the daemon (TOML).")],
+    check: Annotated[bool, typer.Option("--check", help="Check the configuration, and start nothing.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the address as one JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Serve a student, decide slot by slot, retrain it and swap it, until SIGTERM or Ctrl-C.
+
+    The log goes to standard error, one JSON object a line. SIGHUP reads the configuration again.
+    """
+    from orric.edge.config import EdgeConfig
+
+    config = EdgeConfig.load(file)
+    token = config.token()
+    if check:
+        _print_check(file, config, token)
+        return
+    from orric.edge.daemon import Daemon, log_to_stderr
+
+    log_to_stderr()
+
+    def opened(host: str, port: int) -> None:
+        name = f"[{host}]" if ":" in host else host
+        url = f"http://{name}:{port}/"
+        print(
+            json.dumps({"url": url, "model": config.stream[0].name}) if as_json else f"Status page: {url}", flush=True
+        )
+
+    Daemon(config, file, token).run(opened)
+
+
+def _print_check(file: Path, config: EdgeConfig, token: str | None) -> None:
+    server = config.server
+    lines = [
+        f"{file}: fine",
+        f"mode:      {config.mode}, {config.allocator}, {config.horizon_slots} slots of {config.slot_s:g} s an episode",
+        f"streams:   {', '.join(one.name for one in config.stream)}",
+        f"address:   {server.host}:{server.port}",
+        f"budget:    {config.budget.probe}, {config.budget.macs_per_s:g} MACs/s",
+        f"token:     {'given' if token else 'none: nothing can be changed over HTTP'}",
+    ]
+    print("\n".join(lines))
+    if server.host not in ("127.0.0.1", "::1", "localhost") and not server.inference_token:
+        print("orric: inference is open to whoever reaches this address; see server.inference_token", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The daemon: serves a student, decides slot by slot, retrains and swaps."""

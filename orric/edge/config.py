@@ -1,0 +1,282 @@
+"""The daemon's configuration: TOML, with single keys overridden by the environment."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from orric.allocators import REFERENCES, check_name
+from orric.exceptions import EdgeError, OrricError, nearest
+from orric.profile import Profile
+from orric.section import FolderName, Name, Positive, Section, read_text
+
+PREFIX = "ORRIC_EDGE_"
+TOKEN = "ORRIC_TOKEN"
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+Part = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+class Server(Section):
+    """How inference is served.
+
+    Attributes:
+        host: Address to listen on; by default this machine's own programs alone reach it.
+        port: 0 takes a free one.
+        token_file: File of the token that changes of state need; the environment variable ORRIC_TOKEN goes before it.
+        inference_token: Whether inference needs the token, too.
+        most_batch: Images of a batch at most.
+        longest_wait_s: How long a request may wait for others to share its batch.
+        queue_images: Images that may wait; requests beyond are answered with 503.
+        most_images: Images of a request at most.
+        body_bytes: Bytes of a request's body at most, after decompression.
+        headers: Header lines of a request at most.
+        deadline_s: Answers later than this count as late, None for none.
+        drain_s: How long a shutdown waits for requests under way.
+        provider: Where the student runs; one that is absent is named in the log, and the processor takes its place.
+        threads: Threads of ONNX Runtime.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    host: Name = "127.0.0.1"
+    port: Annotated[int, Field(strict=True, ge=0, le=65535)] = 8000
+    token_file: Name | None = None
+    inference_token: bool = False
+    most_batch: Annotated[int, Field(strict=True, ge=1, le=1024)] = 64
+    longest_wait_s: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.001
+    queue_images: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 2048
+    most_images: Annotated[int, Field(strict=True, ge=1, le=4096)] = 256
+    body_bytes: Annotated[int, Field(strict=True, ge=1024, le=1 << 30)] = 8 << 20
+    headers: Annotated[int, Field(strict=True, ge=8, le=1000)] = 64
+    deadline_s: Positive | None = None
+    drain_s: Annotated[float, Field(strict=True, ge=0, le=600)] = 10.0
+    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    threads: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+
+
+class Budget(Section):
+    """How much compute a slot has.
+
+    Attributes:
+        macs_per_s: What the whole device does.
+        probe: "fixed" takes `fraction` of it; "processor" what others leave of the cores and of the cgroup's quota;
+            "nvidia" what others leave of a GPU; "command" what a command prints, a part from 0 to 1.
+        fraction: Of "fixed".
+        gpu: Index, of "nvidia".
+        command: Program and arguments, of "command".
+        timeout_s: After which the command is given up.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    macs_per_s: Positive
+    probe: Literal["fixed", "processor", "nvidia", "command"] = "fixed"
+    fraction: Part = 1.0
+    gpu: Annotated[int, Field(strict=True, ge=0, le=255)] = 0
+    command: tuple[Name, ...] = ()
+    timeout_s: Annotated[float, Field(strict=True, gt=0, le=60)] = 5.0
+
+    @model_validator(mode="after")
+    def _command_is_given(self) -> Budget:
+        if (self.probe == "command") != bool(self.command):
+            found = (
+                "command is missing" if self.probe == "command" else f"probe is {self.probe!r} and there is a command"
+            )
+            raise ValueError(f'{found}; give command if and only if probe = "command"')
+        return self
+
+
+class Retraining(Section):
+    """How the student is retrained beside its serving.
+
+    Attributes:
+        enabled: Whether it is; false serves the student as it is, which may then be of any kind, INT8 among them.
+        held_out: Part of the labelled samples that is kept from training, to compare the student before and after.
+        margin: By which part of them agreement with the teacher may be lower after than before, beyond chance.
+        deadline: Part of a slot within which a retraining must end.
+        memory_bytes: What the process may allocate at most.
+        nice: How far it steps back behind serving, 0 to 19.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    enabled: bool = True
+    held_out: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.1
+    margin: Part = 0.05
+    deadline: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.9
+    memory_bytes: Annotated[int, Field(strict=True, ge=1 << 28)] = 4 << 30
+    nice: Annotated[int, Field(strict=True, ge=0, le=19)] = 10
+
+
+class StoreKeys(Section):
+    """Where models and the journal are kept.
+
+    Attributes:
+        folder: Relative to the configuration's file.
+        versions: How many versions are kept.
+        canary_slots: Slots that a new version serves on probation.
+        canary_margin: By how much its agreement with the teacher may be lower than its forerunner's was, before it is
+            rolled back.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    folder: Name
+    versions: Annotated[int, Field(strict=True, ge=2, le=1000)] = 5
+    canary_slots: Annotated[int, Field(strict=True, ge=0, le=1000)] = 2
+    canary_margin: Part = 0.2
+
+
+class Samples(Section):
+    """What is kept of uploaded images, in memory alone.
+
+    Attributes:
+        most: Images of a slot at most; of more a fair sample is kept.
+        retention_s: How long an image, or an answer that a label may come for, is kept at most.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    most: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 4096
+    retention_s: Positive = 600.0
+
+
+class StreamKeys(Section):
+    """A stream that is decided for.
+
+    Attributes:
+        name: For records; the model's name of inference.
+        profile: Relative to the configuration's file.
+        requests: Fewest and most requests of a slot that are expected.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    name: FolderName = "stream-1"
+    profile: Name
+    requests: tuple[Positive, Positive]
+
+    @field_validator("requests")
+    @classmethod
+    def _ordered(cls, span: tuple[float, float]) -> tuple[float, float]:
+        if span[0] > span[1]:
+            raise ValueError(f"found {span[0]:g} to {span[1]:g}; give the smaller number first")
+        return span
+
+
+class EdgeConfig(Section):
+    """What `orric serve` reads.
+
+    Attributes:
+        mode: "live"; "shadow" decides and writes down and changes nothing; "decisions" serves no model and decides for
+            those who ask.
+        allocator: Who decides.
+        shadow: Allocators whose decisions are shown beside.
+        slot_s: Length of a slot in seconds.
+        horizon_slots: Slots of an episode; the guarantee holds for each.
+        forecast: Of the requests of a slot: those of the last, or an exponentially weighted mean.
+        seed: Of allocators that draw, and of samples.
+        student_sha256: If given, the student's file must have it; likewise the teacher's.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    mode: Literal["live", "shadow", "decisions"] = "live"
+    allocator: Name = "orric"
+    shadow: tuple[Name, ...] = ("inference-only", "inference-greedy")
+    slot_s: Positive = 60.0
+    horizon_slots: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 1000
+    forecast: Literal["last", "ewma"] = "ewma"
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 1
+    student_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    teacher_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    stream: tuple[StreamKeys, ...] = Field(min_length=1)
+    budget: Budget
+    store: StoreKeys
+    server: Server = Server()
+    retraining: Retraining = Retraining()
+    samples: Samples = Samples()
+    _folder: Path = PrivateAttr(default=Path())
+    _profiles: tuple[Profile, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EdgeConfig:
+        for name in (self.allocator, *self.shadow):
+            if name in REFERENCES:
+                raise ValueError(f"{name!r} is a reference line, which decides nothing; name an allocator")
+            check_name(name)
+        if len(self.stream) > 1 and self.mode != "decisions":
+            raise ValueError(f'{len(self.stream)} streams; a server has one, or set mode = "decisions"')
+        names = [one.name for one in self.stream]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two streams are called {twice!r}; name each one once")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read and check a configuration and the profiles that it names.
+
+        Args:
+            path: The file.
+            environment: ORRIC_EDGE_SERVER__PORT=8001 sets `port` of `[server]`, and so on.
+
+        Raises:
+            OrricError: With file, line, key, what was found and what is allowed.
+        """
+        text = read_text(path, EdgeError)
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise EdgeError(str(path), f"is not valid TOML: {error}", "mend the line named") from None
+        for name, value in sorted(environment.items()):
+            if name.startswith(PREFIX):
+                _override(table, name, value)
+        found = cls.parse(table, path, text)
+        found._folder = Path(path).resolve().parent
+        found._profiles = tuple(Profile.load(found._folder / one.profile) for one in found.stream)
+        if found.mode != "decisions":
+            for one, profile in zip(found.stream, found._profiles, strict=True):
+                if profile.models is None:
+                    remedy = 'use a profile made by orric calibrate, or set mode = "decisions"'
+                    raise EdgeError(f"{path}: stream.profile", f"{one.profile} names no [models]", remedy)
+        return found
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The profile of every stream."""
+        return self._profiles
+
+    @property
+    def store_folder(self) -> Path:
+        """Where models and the journal are kept."""
+        return self._folder / self.store.folder
+
+    def token(self, environment: Mapping[str, str] = os.environ) -> str | None:
+        """Return the token that changes of state need, None where there is none and nothing may be changed.
+
+        Raises:
+            EdgeError: The file cannot be read, or the token is too short to be one.
+        """
+        found = environment.get(TOKEN)
+        where = f"environment variable {TOKEN}"
+        if found is None and self.server.token_file is not None:
+            where = f"server.token_file {self.server.token_file}"
+            found = read_text(self._folder / self.server.token_file, EdgeError)
+        if found is None:
+            return None
+        if len(found.strip()) < 16:
+            raise EdgeError(where, f"the token has {len(found.strip())} characters", "give 16 at least")
+        return found.strip()
+
+
+def _override(table: dict[str, Any], name: str, value: str) -> None:
+    """Set a key by an environment variable."""
+    *path, last = name.removeprefix(PREFIX).lower().split("__")
+    owner: Any = table
+    for part in path:
+        owner = owner.setdefault(part, {})
+        if not isinstance(owner, dict):
+            raise EdgeError(f"environment variable {name}", f"{part!r} is no table", nearest(part, table))
+    try:
+        owner[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        owner[last] = value  # a plain word

@@ -1,0 +1,346 @@
+"""The daemon: everything put together, its life from the start to the last answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orric.edge.config import EdgeConfig
+from orric.edge.decisions import DecisionService
+from orric.edge.journal import Journal
+from orric.edge.metrics import Metrics
+from orric.edge.probes import probe_of
+from orric.edge.retraining import Candidate, RetrainingProcess
+from orric.edge.serving import Batcher, available
+from orric.edge.slots import SlotLoop
+from orric.edge.store import ModelStore
+from orric.edge.uploads import Uploads
+from orric.edge.versions import Versions
+from orric.exceptions import EdgeError, OrricError
+
+LOGGER = logging.getLogger("orric.edge")
+# Keys that a reload cannot change while the daemon runs.
+FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget")
+
+
+def tell(level: str, event: str, **values: Any) -> None:
+    """Write a line of the log: a JSON object."""
+    LOGGER.log(getattr(logging, level.upper()), event, extra={"values": values})
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "values", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info).splitlines()[-1]
+        return json.dumps(line, default=str)
+
+
+def log_to_stderr() -> None:
+    """Let the log go to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+
+
+class Daemon:
+    """One edge server.
+
+    Args:
+        config: Checked.
+        path: The file that it came from, for reloads; None where there is none.
+        token: That changes of state need; None forbids them.
+        now: The time in seconds, which never goes back.
+
+    Attributes:
+        ready: Whether it serves.
+
+    Raises:
+        OrricError: The store, the models or the probe cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        path: Path | None = None,
+        token: str | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config, self.token, self._path, self._now = config, token, path, now
+        self.started_s = now()
+        self.metrics = Metrics()
+        self.ready = False
+        self._stopping = threading.Event()
+        self._beat_s = now()
+        self.loop: SlotLoop | None = None
+        self.decisions: DecisionService | None = None
+        self.process: RetrainingProcess | None = None
+        if config.mode == "decisions":
+            self.decisions = DecisionService(config, Journal(config.store_folder / "journal"), probe_of(config.budget))
+            for line in self.decisions.recovered:
+                tell("info", "recovered", what=line)
+            return
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Load the models and what the journal holds."""
+        config, profile = self.config, self.config.profiles[0]
+        assert profile.models is not None, "the configuration checks this"
+        student = profile.beside(profile.models.student)
+        for role, path, wanted in (
+            ("student", student, config.student_sha256),
+            ("teacher", profile.beside(profile.models.teacher), config.teacher_sha256),
+        ):
+            check_hash(role, path, wanted)
+        probe = probe_of(config.budget)
+        store = ModelStore(config.store_folder, config.store.versions)
+        provider, absent = available(config.server)
+        if absent is not None:
+            tell("warning", "provider", what=absent)
+        resolutions = tuple(sorted(set(profile.models.resolution_px.values())))
+        self.versions = Versions(config, store, provider, resolutions)
+        first: Callable[[], Candidate | bytes]
+        if config.retraining.enabled:
+            path = config._folder / config.stream[0].profile
+            self.process = RetrainingProcess(path, config.retraining, self.versions.weights)
+            first = self.process.first
+        else:
+            first = lambda: read_model(student)  # noqa: E731
+        for line in self.versions.begin(first):
+            tell("info", "recovered", what=line)
+        rng = np.random.default_rng(config.seed)
+        self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now)
+        assert self.versions.model is not None, "one was loaded"
+        best = max(profile.inference, key=lambda one: one.profit).name
+        self.batcher = Batcher(self.versions.model, profile.models.resolution_px[best], config.server, self._served)
+        self.versions.attach(self.batcher)
+        journal = Journal(config.store_folder / "journal")
+        self.loop = SlotLoop(
+            config, journal, self.versions, self.uploads, self.batcher, self.process, probe, tell
+        )  # fmt: skip
+        for line in self.loop.recovered:
+            tell("info", "recovered", what=line)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.stream[0].name
+
+    @property
+    def alive(self) -> bool:
+        """Whether the slot loop still beats."""
+        return self.loop is None or self._now() - self._beat_s < 3 * self.config.slot_s + 30
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the figures that go up and down."""
+        if self.loop is None:
+            assert self.decisions is not None, "it serves or decides"
+            return {"slot": float(self.decisions.total)}
+        rows = list(self.loop.rows)
+        finished = [row for row in rows if row.counts is not None]
+        last = rows[-1].decision if rows else None
+        agreements = [row.outcome.agreement for row in finished if row.outcome.agreement is not None]
+        labelled = [row.counts for row in finished if row.counts is not None and row.counts.labelled]
+        found: dict[str, float | None] = {
+            "slot": float(self.loop.total),
+            "version": float(self.versions.current.serving),
+            "agreement": agreements[-1] if agreements else None,
+            "labelled": labelled[-1].right / labelled[-1].labelled if labelled else None,
+            "waiting": float(self.batcher.waiting),
+            "swaps": float(self.versions.swaps),
+            "rollbacks": float(self.versions.rollbacks),
+            "ratio": finished[-1].ratio if finished else None,
+        }
+        if last is not None:
+            found["budget"] = last.budget_macs
+            found["retraining"], found["inference"] = self.split(last.requests[0], last.budget_macs, last.streams[0])
+        return found
+
+    def split(self, requests: float, budget_macs: float, stream: Any) -> tuple[float, float]:
+        """Return the parts of a slot's budget that retraining and inference were given."""
+        profile = self.config.profiles[0]
+        retraining = next(one for one in profile.retraining if one.name == stream.retraining)
+        inference = next(one for one in profile.inference if one.name == stream.inference)
+        whole = max(budget_macs, 1e-300)
+        return min(requests * retraining.cost_macs / whole, 1.0), min(requests * inference.cost_macs / whole, 1.0)
+
+    def failures(self) -> dict[str, int]:
+        """Return what failed how often."""
+        return {} if self.loop is None else dict(self.loop.failures)
+
+    def _served(self, sizes: list[int], latencies_s: list[float]) -> None:
+        self.uploads.answer(sizes, latencies_s)
+        self.metrics.images.inc(sum(sizes))
+        for latency_s in latencies_s:
+            self.metrics.latency.observe(latency_s)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def run_slots(self) -> None:
+        """Run slot after slot until the daemon stops."""
+        loop = self.loop
+        assert loop is not None, "a decision service has no slots of its own"
+        end_s = self._now()
+        while not self._stopping.is_set():
+            self.beat()
+            try:
+                loop.begin()
+            except Exception as error:  # whatever it is, serving goes on
+                tell("error", "slot", error=f"{type(error).__name__}: {error}")
+            end_s = max(end_s + self.config.slot_s, self._now())
+            while not self._stopping.is_set() and (left_s := end_s - self._now()) > 0:
+                self.beat()
+                self._stopping.wait(min(left_s, 5.0))
+            try:
+                loop.finish()
+            except Exception as error:
+                tell("error", "slot", error=f"{type(error).__name__}: {error}")
+
+    def beat(self) -> None:
+        """Tell the system that the slot loop is well."""
+        self._beat_s = self._now()
+        notify("WATCHDOG=1")
+
+    def run(self, opened: Callable[[str, int], None] = lambda host, port: None) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again. Call it in the main thread.
+
+        Args:
+            opened: Called with the address once it listens.
+        """
+        from orric.edge.http import start_server
+
+        # Threads hand over to one another at once: those that wait for the interpreter serve requests.
+        sys.setswitchinterval(5e-4)
+        asked: list[int] = []
+        woken = threading.Event()
+
+        def note(number: int, frame: Any) -> None:
+            asked.append(number)
+            woken.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, note)
+        server = start_server(self)
+        slots = threading.Thread(target=self.run_slots, name="slots", daemon=True)
+        if self.loop is not None:
+            slots.start()
+        self.ready = True
+        host, port = server.address
+        tell("info", "listening", host=host, port=port, mode=self.config.mode)
+        opened(host, port)
+        notify("READY=1")
+        while True:
+            # With a timeout, so that signals are heard everywhere.
+            woken.wait(1.0)
+            woken.clear()
+            if self.loop is None:
+                self.beat()
+            while signal.SIGHUP in asked:
+                asked.remove(signal.SIGHUP)
+                self.reload()
+            if asked:
+                break
+        tell("info", "stopping", what="serving what is under way")
+        notify("STOPPING=1")
+        self.ready = False
+        server.stop(self.config.server.drain_s)
+        self.stop()
+        if slots.is_alive():
+            slots.join(10.0)
+        tell("info", "stopped")
+
+    def stop(self) -> None:
+        """End the threads and the retraining process."""
+        self._stopping.set()
+        if self.process is not None:
+            self.process.stop()
+        if self.loop is not None:
+            self.batcher.stop()
+
+    def reload(self) -> None:
+        """Read the configuration again; one that is bad, or changes what cannot change, is refused, and told."""
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            if self._path is None:
+                raise EdgeError("reload", "the configuration came from no file")
+            new = EdgeConfig.load(self._path)
+            token = new.token()
+            for key in FIXED:
+                if getattr(new, key) != getattr(self.config, key):
+                    raise EdgeError(f"{self._path}: {key}", "cannot change while the daemon runs", "restart it")
+        except OrricError as error:
+            tell("error", "reload refused", error=str(error), kept="the configuration before")
+        else:
+            self.config, self.token = new, token
+            if self.loop is not None:
+                self.loop.config = new
+                self.versions.configure(new)
+            tell("info", "reloaded")
+        notify("READY=1")
+
+
+def check_hash(role: str, path: Path, wanted: str | None) -> None:
+    """Refuse a model's file that is another than the configuration says.
+
+    Raises:
+        EdgeError: It is, or cannot be read.
+    """
+    import hashlib
+
+    if wanted is None:
+        return
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise EdgeError(str(path), f"cannot be read ({error.strerror})", f"it should be the {role}") from None
+    if found != wanted:
+        raise EdgeError(f"{role}_sha256", f"{path} has {found}", "it is not the file that was meant")
+
+
+def read_model(path: Path) -> bytes:
+    """Read an ONNX model that only serves.
+
+    Raises:
+        EdgeError: It is none, or cannot be read.
+    """
+    if path.suffix.lower() != ".onnx":
+        raise EdgeError(str(path), "is no ONNX model", "set retraining.enabled = true, or give the student as ONNX")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EdgeError(str(path), f"cannot be read ({error.strerror})", "it should be the student") from None
+
+
+def notify(state: str) -> None:
+    """Tell systemd, where it listens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.connect(address)
+            channel.sendall(state.encode())
+        except OSError:
+            tell("warning", "notify", error="systemd cannot be told")

@@ -1,0 +1,120 @@
+"""Decisions for those who serve by other means: Triton, Sedna or their own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+from typing import Any
+
+from orric.edge.config import EdgeConfig
+from orric.edge.episode import Decider, replayed, task_of
+from orric.edge.journal import Journal, Record
+from orric.edge.probes import Probe
+from orric.exceptions import EdgeError, OrricError
+from orric.records import Observation
+
+
+class DecisionService:
+    """Decides a slot whenever somebody asks.
+
+    Args:
+        config: Whose streams, allocator and episodes these are.
+        journal: Written to before an answer.
+        probe: Of the budget, where none is given.
+    """
+
+    def __init__(self, config: EdgeConfig, journal: Journal, probe: Probe) -> None:
+        self._config, self._journal, self._probe = config, journal, probe
+        self._lock = threading.Lock()
+        self.recovered: list[str] = []
+        self.slot = self.total = 0
+        records = journal.records
+        if journal.dropped:
+            self.recovered.append(f"dropped {journal.dropped} bytes of a record that was not whole")
+        if records and records[0]["of"] == self._head():
+            self._decider = self._new_decider()
+            self.slot, _ = replayed(self._decider, records)
+            self.total = records[0]["total"] + self.slot
+            self.recovered.append(f"went on after slot {self.slot} of episode {journal.episode}")
+        else:
+            self._new_episode()
+            self.recovered.append("began a new episode")
+
+    def decide(self, requests: dict[str, float], budget_macs: float | None, observed: list[dict[str, Any]]) -> Record:
+        """Decide the next slot.
+
+        Args:
+            requests: Of every stream.
+            budget_macs: C(t); the probe's where it is None.
+            observed: Of the slot before, an observation of each stream that there is one of.
+
+        Raises:
+            EdgeError: A stream is unknown or missing, or the decision could not be written down.
+        """
+        names = [one.name for one in self._config.stream]
+        if set(requests) != set(names):
+            odd = min(set(requests) ^ set(names))
+            raise EdgeError("requests", f"stream {odd!r} is unknown or missing", f"known: {', '.join(names)}")
+        with self._lock:
+            for given in observed:
+                if given["stream"] not in names:
+                    raise EdgeError("observed", f"stream {given['stream']!r} is unknown", f"known: {', '.join(names)}")
+            try:
+                for given in observed:
+                    seen = Observation(slot=max(self.slot, 1), **given)
+                    self._journal.append({"kind": "observation", "seen": asdict(seen), "forecast": None})
+                    self._decider.observe(seen)
+                if self.slot >= self._config.horizon_slots:
+                    self._new_episode()
+                if budget_macs is None:
+                    budget_macs = self._probe() * self._config.budget.macs_per_s * self._config.slot_s
+                decision = self._decider.decide(self.slot + 1, budget_macs, tuple(requests[name] for name in names))
+                self._journal.append(decision.record())
+            except (OSError, OrricError) as error:
+                self._decider = self._new_decider()
+                replayed(self._decider, self._journal.records)
+                if isinstance(error, OSError):
+                    raise EdgeError("journal", f"cannot be written ({error.strerror})", "make room") from None
+                raise
+            self.slot, self.total = self.slot + 1, self.total + 1
+            whole = self._config.budget.macs_per_s * self._config.slot_s
+            streams = []
+            for one, profile, allocation in zip(
+                self._config.stream, self._config.profiles, decision.streams, strict=True
+            ):
+                retraining = next(it for it in profile.retraining if it.name == allocation.retraining)
+                inference = next(it for it in profile.inference if it.name == allocation.inference)
+                count = requests[one.name]
+                shares = allocation.retraining_share, allocation.inference_share
+                streams.append(
+                    {
+                        "stream": one.name,
+                        "retraining": allocation.retraining,
+                        "inference": allocation.inference,
+                        "retraining_share": count * retraining.cost_macs / whole if shares[0] is None else shares[0],
+                        "inference_share": count * inference.cost_macs / whole if shares[1] is None else shares[1],
+                    }
+                )
+            return {
+                "episode": self._journal.episode, "slot": self.slot, "budget_macs": budget_macs,
+                "overloaded": decision.overloaded, "reason": decision.reason, "streams": streams,
+            }  # fmt: skip
+
+    def _head(self) -> Record:
+        config = self._config
+        return {
+            "allocator": config.allocator, "horizon_slots": config.horizon_slots, "seed": config.seed,
+            "streams": [[one.name, list(one.requests)] for one in config.stream],
+            "profiles": [profile.name for profile in config.profiles],
+        }  # fmt: skip
+
+    def _new_episode(self) -> None:
+        self.slot = 0
+        self._journal.begin(
+            {"kind": "episode", "total": self.total, "of": self._head(), "paused": False, "forecast": None}
+        )
+        self._decider = self._new_decider()
+
+    def _new_decider(self) -> Decider:
+        config = self._config
+        return Decider(task_of(config), config.profiles, config.allocator, (), config.seed, self._journal.episode)

@@ -1,0 +1,200 @@
+"""An episode's decisions: asked, written down before they count, and replayed after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from orric.allocators import make_allocator
+from orric.allocators.base import Slot, StreamTask, Task
+from orric.allocators.choice import Choice
+from orric.allocators.guard import Guard
+from orric.allocators.split import for_task
+from orric.configuration import Allocation, StreamAllocation
+from orric.edge.config import EdgeConfig
+from orric.edge.journal import Record
+from orric.exceptions import EdgeError, OrricError
+from orric.objective import feasible_together
+from orric.profile import Profile
+from orric.randomness import generator
+from orric.records import Observation
+
+OVERLOADED = "overloaded: cheapest inference, the rest shed"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided for a slot.
+
+    Attributes:
+        slot: Of the episode, from 1.
+        budget_macs: C(t).
+        requests: D(t) of every stream, as forecast.
+        streams: Of every stream.
+        reason: The allocator's words.
+        overloaded: Whether not even the cheapest pairs fit, so that requests are shed.
+        beside: What other allocators would have decided.
+    """
+
+    slot: int
+    budget_macs: float
+    requests: tuple[float, ...]
+    streams: tuple[StreamAllocation, ...]
+    reason: str
+    overloaded: bool
+    beside: dict[str, tuple[StreamAllocation, ...]]
+
+    def record(self) -> Record:
+        """Return it as a journal keeps it."""
+        return {"kind": "decision", **asdict(self)}
+
+
+def task_of(config: EdgeConfig) -> Task:
+    """Return what an allocator is told first."""
+    streams = tuple(
+        StreamTask.of(profile, *one.requests, name=one.name)
+        for one, profile in zip(config.stream, config.profiles, strict=True)
+    )
+    return Task(config.horizon_slots, streams, capacities_macs=(config.budget.macs_per_s * config.slot_s,))
+
+
+class Decider:
+    """Asks an allocator and those beside it, slot by slot, under the rules of every engine.
+
+    Args:
+        task: What they are told.
+        profiles: Of the streams.
+        name: Who decides.
+        beside: Whose decisions are shown.
+        seed: Of those who draw.
+        episode: Number of the episode.
+    """
+
+    def __init__(
+        self, task: Task, profiles: Sequence[Profile], name: str, beside: Sequence[str], seed: int, episode: int
+    ) -> None:
+        self._task = task
+
+        def guarded(one: str) -> Guard:
+            return Guard(for_task(make_allocator(one), task), task, generator(seed, "allocator", episode))
+
+        self._guard = guarded(name)
+        self._beside: dict[str, Guard] = {}
+        for one in beside:
+            try:
+                self._beside[one] = guarded(one)
+            except OrricError:
+                continue  # one that takes a single stream, say, is not shown beside several
+        self._choices = [Choice(profile, name) for profile in profiles]
+
+    def decide(self, slot: int, budget_macs: float, requests: tuple[float, ...]) -> Decision:
+        """Have a slot decided.
+
+        Raises:
+            AllocatorError: The allocator misbehaves, or its allocation exceeds the budget.
+        """
+        asked = Slot(slot, (budget_macs,), requests)
+        allocation = self._guard.decide(asked)
+        cheapest = np.array([stream.cheapest_macs for stream in self._task.streams])
+        fits = feasible_together(np.array(requests), 0.0, cheapest, budget_macs)
+        streams, reason = allocation.streams, allocation.reason
+        if fits:
+            self._check(slot, allocation, budget_macs, requests)
+        else:
+            streams, reason = self._cheapest(), OVERLOADED
+        beside = {}
+        for name, guard in list(self._beside.items()):
+            try:
+                beside[name] = guard.decide(asked).streams if fits else self._cheapest()
+            except OrricError:
+                del self._beside[name]  # it is only shown
+        return Decision(slot, budget_macs, requests, streams, reason, not fits, beside)
+
+    def observe(self, observation: Observation) -> None:
+        """Tell all of them what happened."""
+        self._guard.observe(observation)
+        for name, guard in list(self._beside.items()):
+            try:
+                guard.observe(observation)
+            except OrricError:
+                del self._beside[name]
+
+    def _cheapest(self) -> tuple[StreamAllocation, ...]:
+        return tuple(StreamAllocation(one.retraining[0].name, one.inference[0].name) for one in self._task.streams)
+
+    def _check(self, slot: int, allocation: Allocation, budget_macs: float, requests: tuple[float, ...]) -> None:
+        """Refuse what exceeds the budget."""
+        chosen = [choice.pair(slot, one) for choice, one in zip(self._choices, allocation.streams, strict=True)]
+        for choice, (retraining, inference), count in zip(self._choices, chosen, requests, strict=True):
+            choice.check_budget(slot, count, retraining.cost_macs, inference.cost_macs, budget_macs)
+        labelling = np.array([retraining.cost_macs for retraining, _ in chosen])
+        serving = np.array([inference.cost_macs for _, inference in chosen])
+        if not feasible_together(np.array(requests), labelling, serving, budget_macs):
+            found = f"the allocations of slot {slot} exceed the budget of {budget_macs:g} MACs together"
+            raise EdgeError("allocator", found, "an allocation must fit")
+
+
+def replayed(decider: Decider, records: Sequence[Record]) -> tuple[int, list[int]]:
+    """Bring a decider to where a journal ends: every decision is asked again, every observation told again.
+
+    Args:
+        decider: Just made.
+        records: Of the episode.
+
+    Returns:
+        The last slot that was decided, and the slots whose decision came out otherwise than it was written down.
+    """
+    last, other = 0, []
+    for record in records:
+        if record["kind"] == "decision":
+            requests = tuple(record["requests"])
+            again = decider.decide(record["slot"], record["budget_macs"], requests)
+            if [asdict(one) for one in again.streams] != record["streams"]:
+                other.append(record["slot"])
+            last = record["slot"]
+        elif record["kind"] == "observation":
+            decider.observe(Observation(**record["seen"]))
+    return last, other
+
+
+def ratio_floor(profile: Profile, decisions: Sequence[Any], observed: dict[int, float]) -> float | None:
+    """Return a lower bound on the ratio to the offline optimum of an episode's slots so far.
+
+    The value is that of the slot model: what was decided, with the retraining that really finished, on the profile's
+    general curve. No offline solution can exceed serving every slot by the best inference that fits it alone, at the
+    extent of the dearest retraining that fits each earlier slot alone.
+
+    Args:
+        profile: Curve, memory and configurations.
+        decisions: Of slots 1 to t, of one stream each, as (requests, budget_macs, retraining, inference).
+        observed: Part of the retraining that finished, by slot; 0 where it is missing.
+    """
+    if not decisions:
+        return None
+    requests = np.array([one[0] for one in decisions])
+    budgets = np.array([one[1] for one in decisions])
+    retraining = {one.name: one for one in profile.retraining}
+    inference = {one.name: one for one in profile.inference}
+    done = np.array(
+        [retraining[one[2]].profit * observed.get(slot, 0.0) for slot, one in enumerate(decisions, start=1)]
+    )
+    served = np.array([inference[one[3]].profit for one in decisions])
+    each = budgets / np.maximum(requests, 1e-300)
+    dearest = np.zeros(len(decisions))
+    for option in profile.retraining:
+        dearest = np.where(option.cost_macs <= each * (1 + 1e-9), np.maximum(dearest, option.profit), dearest)
+    best = np.zeros(len(decisions))
+    for choice in profile.inference:
+        best = np.where(choice.cost_macs <= each * (1 + 1e-9), np.maximum(best, choice.profit), best)
+    # Where nothing fits, both serve the same part of the requests by the cheapest.
+    best = np.where(best == 0, min(inference.values(), key=lambda one: one.cost_macs).profit, best)
+
+    def value(profits: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> float:
+        extents = profile.memory.extents(requests, profits)[:-1]
+        return float((requests * np.asarray(profile.curve(extents)) * factors).sum())
+
+    most = value(dearest, best)
+    return value(done, served) / most if most > 0 else None

@@ -1,0 +1,61 @@
+"""What the daemon tells Prometheus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orric.exceptions import extra
+
+with extra("edge"):
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from orric.edge.daemon import Daemon
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Metrics:
+    """The metrics of one daemon, apart from those of others in the same process.
+
+    Counters that are kept elsewhere are read off when somebody asks.
+    """
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+
+        def counter(name: str, what: str) -> Counter:
+            return Counter(f"orric_{name}", what, registry=registry)
+
+        def gauge(name: str, what: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"orric_{name}", what, labels, registry=registry)
+
+        self.latency = Histogram(
+            "orric_latency_seconds", "Seconds from arrival to answer.", buckets=BUCKETS_S, registry=registry
+        )
+        self.images = counter("images", "Images that were answered.")
+        self.shed = counter("shed_images", "Images that were turned away.")
+        self._gauges = {
+            "slot": gauge("slot", "Slot, counted over all episodes."),
+            "version": gauge("model_version", "Version of the student that serves."),
+            "agreement": gauge("accuracy_estimate", "Agreement with the teacher in the last slot with labels."),
+            "labelled": gauge("labelled_accuracy", "Part of right answers among those that clients gave labels for."),
+            "budget": gauge("budget_macs", "Budget of the slot."),
+            "retraining": gauge("retraining_part", "Part of the slot's budget that retraining was given."),
+            "inference": gauge("inference_part", "Part of the slot's budget that inference was given."),
+            "waiting": gauge("waiting_images", "Images that wait."),
+            "swaps": gauge("swaps", "How often a version took over, since the start."),
+            "rollbacks": gauge("rollbacks", "How often an older version took over, since the start."),
+            "ratio": gauge("ratio_floor", "Lower bound on the episode's ratio to the offline optimum so far."),
+        }
+        self._failures = gauge("failures", "Failures since the start.", ("of",))
+
+    def text(self, daemon: Daemon) -> bytes:
+        """Return all metrics as Prometheus reads them."""
+        for name, value in daemon.figures().items():
+            if value is not None:
+                self._gauges[name].set(value)
+        for name, number in daemon.failures().items():
+            self._failures.labels(name).set(number)
+        return bytes(generate_latest(self._registry))

@@ -1,0 +1,134 @@
+"""How much of a device is ours in the next slot."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from orric.edge.config import Budget
+from orric.exceptions import EdgeError, extra
+
+# Each call returns the part of the device that others left since the call before, in [0, 1].
+Probe = Callable[[], float]
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def probe_of(budget: Budget) -> Probe:
+    """Return the probe that a configuration names.
+
+    Raises:
+        EdgeError: There is nothing to probe on this machine.
+    """
+    if budget.probe == "fixed":
+        return lambda: budget.fraction
+    if budget.probe == "command":
+        return lambda: _printed(budget)
+    return processor() if budget.probe == "processor" else nvidia(budget.gpu)
+
+
+def processor(cgroup: Path = CGROUP) -> Probe:
+    """Probe the cores: what other processes left of them, and no more than the cgroup's quota.
+
+    Args:
+        cgroup: The folder of this process's cgroup (version 2).
+    """
+    with extra("edge"):
+        import psutil
+    own = psutil.Process()
+    cores = psutil.cpu_count() or 1
+
+    def times() -> tuple[float, float, float]:
+        """Return seconds of all cores: worked, worked by this process and its children, and passed."""
+        whole = psutil.cpu_times()
+        passed = float(sum(whole))
+        mine = 0.0
+        for one in (own, *own.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                used = one.cpu_times()
+                mine += used.user + used.system
+        return passed - whole.idle - float(getattr(whole, "iowait", 0.0)), mine, passed
+
+    before = times()
+
+    def free() -> float:
+        nonlocal before
+        after = times()
+        worked, mine, passed = (now - then for now, then in zip(after, before, strict=True))
+        before = after
+        left = 1.0 - max(worked - mine, 0.0) / passed if passed > 0 else 1.0
+        return min(max(left, 0.0), quota_cores(cgroup, cores) / cores)
+
+    return free
+
+
+def quota_cores(cgroup: Path, cores: int) -> float:
+    """Return how many cores' time the cgroup may use, all of them where it has no quota."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return cores if quota == "max" else min(float(quota) / float(period), float(cores))
+    except (OSError, ValueError):
+        return float(cores)
+
+
+def nvidia(index: int) -> Probe:
+    """Probe a GPU of NVIDIA: what its other processes left of it.
+
+    Raises:
+        EdgeError: There is no driver, or no such GPU.
+    """
+    import os
+
+    with extra("edge"):
+        import pynvml
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    except pynvml.NVMLError as error:
+        found = f"NVIDIA GPU {index} cannot be asked ({error})"
+        raise EdgeError("budget.probe", found, 'install the driver, or set probe = "fixed"') from None
+    since = [0]
+
+    def free() -> float:
+        try:
+            samples = pynvml.nvmlDeviceGetProcessUtilization(handle, since[0])
+        except pynvml.NVMLError as error:
+            if isinstance(error, pynvml.NVMLError_NotFound):  # nobody used it
+                return 1.0
+            raise EdgeError("budget probe", f"the GPU cannot be asked ({error})") from None
+        since[0] = max((one.timeStamp for one in samples), default=since[0])
+        by_process: dict[int, list[int]] = {}
+        for one in samples:
+            by_process.setdefault(one.pid, []).append(one.smUtil)
+        others = sum(sum(used) / len(used) for pid, used in by_process.items() if pid != os.getpid())
+        return min(max(1.0 - others / 100, 0.0), 1.0)
+
+    return free
+
+
+def _printed(budget: Budget) -> float:
+    """Run the command, and read the part that it prints."""
+    where = f"budget command {budget.command[0]!r}"
+    try:
+        done = subprocess.run(
+            budget.command,
+            capture_output=True,
+            text=True,
+            timeout=budget.timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise EdgeError(where, f"did not end within {budget.timeout_s:g} s") from None
+    except OSError as error:
+        raise EdgeError(where, f"cannot be run ({error.strerror})") from None
+    if done.returncode:
+        raise EdgeError(where, f"ended with status {done.returncode}")
+    try:
+        part = float(done.stdout)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part <= 1:
+        raise EdgeError(where, f"printed {done.stdout.strip()[:40]!r}", "print a part from 0 to 1")
+    return part

@@ -1,0 +1,174 @@
+"""The daemon's side of the retraining process: start it, ask it, and end it when it takes too long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orric.edge.config import Retraining
+from orric.edge.frames import Header, receive, send
+from orric.edge.store import MODEL, WEIGHTS
+from orric.exceptions import EdgeError
+from orric.vision.datasets import Pixels
+
+START_S = 120.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student as the retraining process made it.
+
+    Attributes:
+        files: For the store.
+        inputs: Probes, shape (n, 3, height, width).
+        expected: What torch gives for them, shape (n, classes).
+        agreement: Of the student that served with the teacher on all labelled samples, None without.
+        labelled: How many samples were labelled.
+        held_out: How many of them were kept from training.
+        lost: On how many of those the student that served agreed with the teacher and this one does not.
+        gained: The reverse.
+    """
+
+    files: dict[str, bytes]
+    inputs: np.ndarray[Any, Any]
+    expected: np.ndarray[Any, Any]
+    agreement: float | None = None
+    labelled: int = 0
+    held_out: int = 0
+    lost: int = 0
+    gained: int = 0
+
+    @property
+    def worse_by(self) -> float:
+        """By which part of the held-out samples it agrees less with the teacher, beyond what may be chance.
+
+        That is the lower end of an interval of two standard errors of the paired difference.
+        """
+        if not self.held_out:
+            return 0.0
+        return (self.lost - self.gained - 2.0 * (self.lost + self.gained) ** 0.5) / self.held_out
+
+
+class RetrainingProcess:
+    """A process of its own that holds the student in training and the teacher.
+
+    It is started when first asked, and again after it died. What it had trained is lost then: it goes on from the
+    weights that serve.
+
+    Args:
+        profile: The profile's file.
+        limits: Memory, deadline, and how far it steps back.
+        stored: Returns the weights that serve, to begin with after a start; None for the profile's own.
+    """
+
+    def __init__(self, profile: Path, limits: Retraining, stored: Any = lambda: None) -> None:
+        self._profile, self._limits, self._stored = profile, limits, stored
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self.classes = 0
+
+    def first(self) -> Candidate:
+        """Return the profile's own student.
+
+        Raises:
+            EdgeError: The process cannot load the models.
+        """
+        with self._lock:
+            return self._start()
+
+    def retrain(self, images: Pixels, seed: int, deadline_s: float) -> Candidate | float | None:
+        """Label images and train on them.
+
+        Args:
+            images: Shape (n, height, width, 3), at least one.
+            seed: Of the order of samples.
+            deadline_s: Seconds after which the process is killed.
+
+        Returns:
+            The new student, which is to be accepted or refused; where the images were too few to train on, the
+            agreement of the student that serves with the teacher.
+
+        Raises:
+            EdgeError: It failed, ran out of memory, was killed or took too long; the student is as it was.
+        """
+        with self._lock:
+            if self._process is None:
+                self._begin_again()
+            asked = {"do": "retrain", "seed": seed, "held_out": self._limits.held_out}
+            header, parts = self._ask(asked, deadline_s, images)
+            if not header["staged"]:
+                return float(header["agreement"])
+            model, weights, inputs, expected = parts
+            return Candidate(
+                {MODEL: model, WEIGHTS: weights}, inputs, expected,
+                **{name: header[name] for name in ("agreement", "labelled", "held_out", "lost", "gained")},
+            )  # fmt: skip
+
+    def settle(self, accepted: bool) -> None:
+        """Go on from the new student, or from the one before."""
+        with self._lock:
+            self._ask({"do": "accept" if accepted else "refuse"}, START_S)
+
+    def restore(self, weights: bytes) -> None:
+        """Go on from other weights: those of the version that serves from now on."""
+        with self._lock:
+            if self._process is not None:
+                self._ask({"do": "restore"}, START_S, weights)
+
+    def stop(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def _begin_again(self) -> None:
+        self._start()
+        weights = self._stored()
+        if weights is not None:
+            self._ask({"do": "restore"}, START_S, weights)
+
+    def _start(self) -> Candidate:
+        self.stop()
+        command = [sys.executable, "-m", "orric.edge.worker", str(self._profile)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        limits = {"memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice}
+        header, (model, weights, inputs, expected) = self._ask(limits, START_S)
+        self.classes = header["classes"]
+        return Candidate({MODEL: model, WEIGHTS: weights}, inputs, expected)
+
+    def _ask(self, header: Header, deadline_s: float, *parts: Any) -> tuple[Header, list[Any]]:
+        process = self._process
+        assert process is not None, "the caller started it"
+        assert process.stdin is not None, "it was started with pipes"
+        assert process.stdout is not None, "it was started with pipes"
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(deadline_s, kill)
+        timer.start()
+        try:
+            send(process.stdin, header, *parts)
+            answer, found = receive(process.stdout)
+        except (EOFError, OSError, ValueError):
+            status = process.wait()
+            self.stop()
+            why = f"did not end within {deadline_s:.3g} s" if late.is_set() else f"ended with status {status}"
+            raise EdgeError("retraining process", why, "serving goes on with the student that serves") from None
+        finally:
+            timer.cancel()
+        if "error" in answer:
+            raise EdgeError("retraining process", answer["error"], "serving goes on with the student that serves")
+        return answer, found

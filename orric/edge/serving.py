@@ -1,0 +1,217 @@
+"""The student that serves, and the batches that it serves in."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from orric.edge.config import PROVIDERS, Server
+from orric.exceptions import EdgeError, extra
+from orric.vision.arrays import Labels
+from orric.vision.datasets import Pixels, to_input
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def available(server: Server) -> tuple[str, str | None]:
+    """Return the execution provider to use, and what to tell where the one asked for is absent."""
+    import onnxruntime
+
+    wanted = PROVIDERS[server.provider]
+    there = onnxruntime.get_available_providers()
+    if wanted in there:
+        return wanted, None
+    names = ", ".join(name for name, long in PROVIDERS.items() if long in there)
+    return PROVIDERS["cpu"], f"provider {server.provider!r} is absent, serving on the processor (here: {names})"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version of the student, ready to serve.
+
+    Attributes:
+        version: Its number.
+        session: ONNX Runtime's.
+        classes: Number of classes.
+    """
+
+    version: int
+    session: Any
+    classes: int
+
+    @classmethod
+    def open(cls, content: bytes, version: int, provider: str, threads: int, resolutions_px: tuple[int, ...]) -> Model:
+        """Open a model and run it once at every resolution that may be asked for.
+
+        Raises:
+            EdgeError: It does not load or run, or is no classifier of images.
+        """
+        with extra("models"):
+            import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(content, options, providers=[provider])
+            name = session.get_inputs()[0].name
+            shapes = {session.run(None, {name: np.zeros((2, 3, px, px), np.float32)})[0].shape for px in resolutions_px}
+        except Exception as error:  # ONNX Runtime's own exceptions have no common root of theirs
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise EdgeError(f"version {version}", f"does not run ({line})") from None
+        shape = shapes.pop()
+        if shapes or len(shape) != 2 or shape[0] != 2:
+            raise EdgeError(f"version {version}", "is no classifier: its outputs are no row of classes for each image")
+        return cls(version, session, shape[1])
+
+    def logits(self, images: Pixels, resolution_px: int) -> Array:
+        """Return the outputs for images of shape (n, height, width, 3), shape (n, classes)."""
+        name = self.session.get_inputs()[0].name
+        outputs: Array = self.session.run(None, {name: to_input(images, resolution_px)})[0]
+        return outputs
+
+    def classify(self, images: Pixels, resolution_px: int, batch: int = 64) -> Labels:
+        """Return the classes of any number of images, shape (n,)."""
+        parts = [
+            self.logits(images[at : at + batch], resolution_px).argmax(axis=1) for at in range(0, len(images), batch)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+class OverloadedError(Exception):
+    """So many images wait that no more are taken."""
+
+
+@dataclass
+class _Waiting:
+    images: Pixels
+    since_s: float
+    answer: asyncio.Future[tuple[Array, Model]]
+    loop: asyncio.AbstractEventLoop = field(repr=False)
+
+
+class Batcher:
+    """Requests that wait, and the thread that serves them in batches by the model of the moment.
+
+    A batch holds on to the model that it began with, so that a swap between two batches mixes no answers.
+
+    Args:
+        model: Serves first.
+        resolution_px: It serves at.
+        server: Batches, waits and limits.
+        served: Called from the thread after every batch: images of each request, and its latency in seconds.
+    """
+
+    def __init__(
+        self, model: Model, resolution_px: int, server: Server, served: Callable[[list[int], list[float]], None]
+    ) -> None:
+        self.model, self.resolution_px = model, resolution_px
+        # Images that may still be taken in this slot, None for any number.
+        self.limit: int | None = None
+        self._server, self._served = server, served
+        self._queue: deque[_Waiting] = deque()
+        self._images = 0
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait."""
+        return self._images
+
+    def submit(self, images: Pixels) -> asyncio.Future[tuple[Array, Model]]:
+        """Put a request into the queue; call it from an event loop.
+
+        Args:
+            images: Shape (n, height, width, 3).
+
+        Returns:
+            A future of the outputs, shape (n, classes), and of the model that gave them.
+
+        Raises:
+            OverloadedError: The queue is full.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(images, time.perf_counter(), loop.create_future(), loop)
+        with self._wake:
+            if self._images + len(images) > self._server.queue_images or self._stopping:
+                raise OverloadedError
+            if self.limit is not None:
+                if len(images) > self.limit:
+                    raise OverloadedError
+                self.limit -= len(images)
+            self._queue.append(waiting)
+            self._images += len(images)
+            # The thread is woken when it may begin: where nothing waited, or where a batch is full.
+            if len(self._queue) == 1 or self._images >= self._server.most_batch:
+                self._wake.notify()
+        return waiting.answer
+
+    def stop(self) -> None:
+        """Take no more requests, serve those that wait, and end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _batch(self) -> list[_Waiting]:
+        """Wait for a batch that is full, or whose oldest request has waited long enough."""
+        most, patience_s = self._server.most_batch, self._server.longest_wait_s
+        with self._wake:
+            while not self._queue:
+                if self._stopping:
+                    return []
+                self._wake.wait()
+            while self._images < most and not self._stopping:
+                left_s = patience_s - (time.perf_counter() - self._queue[0].since_s)
+                if left_s <= 0 or not self._wake.wait(left_s):
+                    break
+            taken = [self._queue.popleft()]
+            count = len(taken[0].images)
+            while self._queue and count + len(self._queue[0].images) <= most:
+                taken.append(self._queue.popleft())
+                count += len(taken[-1].images)
+            self._images -= count
+            return taken
+
+    def _run(self) -> None:
+        while taken := self._batch():
+            model, resolution_px = self.model, self.resolution_px
+            error: Exception | None = None
+            outputs = np.empty((0, 0), np.float32)
+            try:
+                images = taken[0].images if len(taken) == 1 else np.concatenate([one.images for one in taken])
+                outputs = model.logits(images, resolution_px)
+            except Exception as problem:
+                error = problem
+            now, at, answers = time.perf_counter(), 0, []
+            for one in taken:
+                answers.append((one.answer, outputs[at : at + len(one.images)]))
+                at += len(one.images)
+            by_loop: dict[asyncio.AbstractEventLoop, list[Any]] = {}
+            for one, answer in zip(taken, answers, strict=True):
+                by_loop.setdefault(one.loop, []).append(answer)
+            for loop, some in by_loop.items():
+                loop.call_soon_threadsafe(_answer, some, model, error)
+            if error is None:
+                self._served([len(one.images) for one in taken], [now - one.since_s for one in taken])
+
+
+def _answer(
+    answers: list[tuple[asyncio.Future[tuple[Array, Model]], Array]], model: Model, error: Exception | None
+) -> None:
+    for future, outputs in answers:
+        if future.done():  # whoever asked has gone
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result((outputs, model))

@@ -1,0 +1,371 @@
+"""The slot loop: probe, decide, write down, retrain, swap, observe."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from orric.edge.config import EdgeConfig
+from orric.edge.episode import Decider, Decision, ratio_floor, replayed, task_of
+from orric.edge.journal import Journal, Record
+from orric.edge.probes import Probe
+from orric.edge.retraining import Candidate, RetrainingProcess
+from orric.edge.serving import Batcher
+from orric.edge.uploads import Counts, Uploads
+from orric.edge.versions import Versions
+from orric.exceptions import EdgeError, OrricError
+from orric.objective import servable
+from orric.records import Observation
+from orric.vision.datasets import Pixels
+
+EWMA_WEIGHT = 0.3
+SHOWN_SLOTS = 240
+Tell = Callable[..., None]
+
+
+@dataclass
+class Outcome:
+    """What came of a slot's retraining."""
+
+    agreement: float | None = None
+    retrained: float = 0.0
+    version: int | None = None
+    failed: str | None = None
+
+
+@dataclass
+class SlotRow:
+    """A slot as the status page shows it."""
+
+    total: int
+    decision: Decision
+    counts: Counts | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+    version: int = 0
+    ratio: float | None = None
+
+
+class SlotLoop:
+    """Decides slot after slot, and sees to it that what was decided happens.
+
+    `begin` and `finish` do the work of a slot's begin and end; whoever calls them keeps the time.
+
+    Args:
+        config: The daemon's.
+        journal: Written to before anything counts.
+        versions: The student's.
+        uploads: Counts and images.
+        batcher: Serves.
+        process: Retrains; None where the student only serves.
+        probe: Says which part of the device is ours.
+        tell: Writes a line of the log: level, event, and values.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        journal: Journal,
+        versions: Versions,
+        uploads: Uploads,
+        batcher: Batcher,
+        process: RetrainingProcess | None,
+        probe: Probe,
+        tell: Tell,
+    ) -> None:
+        self.config, self.versions = config, versions
+        self._journal, self._uploads, self._batcher = journal, uploads, batcher
+        self._process, self._probe, self._tell = process, probe, tell
+        self._profile = config.profiles[0]
+        models = self._profile.models
+        assert models is not None, "the configuration checks this"
+        self._models = models
+        self.paused = False
+        self.slot = self.total = 0
+        self.rows: deque[SlotRow] = deque(maxlen=SHOWN_SLOTS)
+        self.failures = {"retraining": 0, "probe": 0, "journal": 0, "validation": 0}
+        self._forecast: float | None = None
+        self._free = config.budget.fraction
+        self._taken: list[tuple[float, float, str, str]] = []
+        self._finished: dict[int, float] = {}
+        self._job: threading.Thread | None = None
+        # How often the operator chose a version: one that was begun before does not take over.
+        self._ruled = 0
+        self._lock = threading.RLock()
+        self.recovered = self._recover()
+
+    # --- recovery -----------------------------------------------------------------------------------------------
+
+    def _head(self) -> Record:
+        """What an episode rests on; another one begins where it is another."""
+        config = self.config
+        return {
+            "allocator": config.allocator, "horizon_slots": config.horizon_slots, "slot_s": config.slot_s,
+            "seed": config.seed, "requests": [list(one.requests) for one in config.stream],
+            "profile": self._profile.name, "macs_per_s": config.budget.macs_per_s,
+        }  # fmt: skip
+
+    def _recover(self) -> list[str]:
+        """Go on where the journal ends."""
+        told = []
+        if self._journal.dropped:
+            told.append(f"dropped {self._journal.dropped} bytes of a record that was not whole")
+        records = self._journal.records
+        if not records:
+            self._new_episode()
+            return [*told, "began with the first episode"]
+        head = records[0]
+        self._set(head)
+        for record in records:
+            self._set(record)
+        if head["of"] != self._head():
+            self.total = self._slots_before(records)
+            self._new_episode()
+            return [*told, "the configuration is another: began a new episode"]
+        self._decider = self._new_decider()
+        self.slot, other = replayed(self._decider, records)
+        self.total = head["total"] + self.slot
+        for record in records:
+            if record["kind"] == "decision":
+                self._take_note(record["requests"][0], record["budget_macs"], record["streams"][0])
+            elif record["kind"] == "observation":
+                self._finished[record["seen"]["slot"]] = record["seen"]["retrained"]
+        if other:
+            told.append(f"the allocator decides otherwise now in slots {other[:5]}")
+        told.append(f"went on after slot {self.slot} of episode {self._journal.episode}")
+        return told
+
+    def _slots_before(self, records: list[Record]) -> int:
+        last = max((one["slot"] for one in records if one["kind"] == "decision"), default=0)
+        return int(records[0]["total"]) + int(last)
+
+    def _set(self, record: Record) -> None:
+        """Take over what lasts from record to record."""
+        if record["kind"] in ("episode", "control"):
+            self.paused = record["paused"]
+        if record["kind"] in ("episode", "observation"):
+            self._forecast = record["forecast"]
+
+    def _new_episode(self) -> None:
+        self.slot, self._taken, self._finished = 0, [], {}
+        record = {
+            "kind": "episode", "total": self.total, "of": self._head(), "paused": self.paused,
+            "forecast": self._forecast,
+        }  # fmt: skip
+        self._journal.begin(record)
+        self._decider = self._new_decider()
+
+    def _new_decider(self) -> Decider:
+        config = self.config
+        beside = [name for name in config.shadow if name != config.allocator]
+        task = task_of(config)
+        return Decider(task, config.profiles, config.allocator, beside, config.seed, self._journal.episode)
+
+    # --- a slot -------------------------------------------------------------------------------------------------
+
+    def begin(self) -> Decision | None:
+        """Decide the next slot, write it down, and set it to work.
+
+        Returns:
+            The decision; None where it could not be made or written down: everything stays as it is then.
+        """
+        with self._lock:
+            if self.slot >= self.config.horizon_slots:
+                try:
+                    self._new_episode()
+                except OSError as error:
+                    self._not_written(error)
+                    return None
+                self._tell("info", "episode", number=self._journal.episode)
+            budget_macs = self._budget_macs()
+            low, high = self.config.stream[0].requests
+            expected = min(max(self._forecast if self._forecast is not None else low, low), high)
+            try:
+                decision = self._decider.decide(self.slot + 1, budget_macs, (float(expected),))
+                self._journal.append(decision.record())
+            except OrricError as error:
+                self._tell("error", "decision failed", error=str(error))
+                return None
+            except OSError as error:
+                self._not_written(error)
+                # The allocator has decided a slot that is not written down: it begins again with those that are.
+                self._decider = self._new_decider()
+                replayed(self._decider, self._journal.records)
+                return None
+            self.slot, self.total = self.slot + 1, self.total + 1
+            self._take_note(decision.requests[0], budget_macs, asdict(decision.streams[0]))
+            version = self.versions.current.serving
+            self.rows.append(SlotRow(self.total, decision, version=version))
+            self._apply(decision)
+            return decision
+
+    def finish(self) -> Observation | None:
+        """End the slot: count, observe, write it down."""
+        self._join()
+        with self._lock:
+            counts = self._uploads.close_slot()
+            row = self.rows[-1] if self.rows else None
+            if row is None or row.counts is not None:
+                return None  # the slot was not decided
+            row.counts = counts
+            images = float(counts.arrived)
+            if self.config.forecast == "last" or self._forecast is None:
+                self._forecast = images
+            else:
+                self._forecast += EWMA_WEIGHT * (images - self._forecast)
+            outcome = row.outcome
+            name = self.config.stream[0].name
+            observation = Observation(
+                row.decision.slot, name, float(counts.arrived), float(counts.served), float(counts.late),
+                float(counts.shed), outcome.retrained, outcome.agreement,
+            )  # fmt: skip
+            self._finished[row.decision.slot] = outcome.retrained
+            try:
+                record = {"kind": "observation", "seen": asdict(observation), "forecast": self._forecast}
+                self._journal.append(record)
+                self._decider.observe(observation)
+            except OSError as error:
+                self._not_written(error)
+            except OrricError as error:
+                self._tell("error", "observation failed", error=str(error))
+            row.ratio = ratio_floor(self._profile, self._taken, self._finished)
+            told = None
+            try:
+                told = self.versions.judge(self.total, outcome.agreement)
+            except (OSError, EdgeError) as error:
+                self._tell("error", "versions", error=str(error))
+            if told:
+                self._tell("warning" if "rolled back" in told else "info", "versions", what=told)
+                if "rolled back" in told:
+                    self._restore_training()
+            return observation
+
+    def _take_note(self, requests: float, budget_macs: float, stream: dict[str, Any]) -> None:
+        self._taken.append((requests, budget_macs, stream["retraining"], stream["inference"]))
+
+    def _budget_macs(self) -> float:
+        try:
+            self._free = self._probe()
+        except (OrricError, OSError) as error:
+            self.failures["probe"] += 1
+            self._tell("error", "budget probe failed", error=str(error), kept=self._free)
+        return self._free * self.config.budget.macs_per_s * self.config.slot_s
+
+    def _apply(self, decision: Decision) -> None:
+        """Set the resolution, and begin to retrain."""
+        idle = self.paused or self.config.mode == "shadow"
+        stream = decision.streams[0]
+        best = max(self._profile.inference, key=lambda one: one.profit).name
+        self._batcher.resolution_px = self._models.resolution_px[best if idle else stream.inference]
+        limit = None
+        if decision.overloaded and not idle:
+            cheapest = task_of(self.config).streams[0].inference[0].cost_macs
+            limit = int(servable(max(decision.requests[0], 1.0), cheapest, decision.budget_macs))
+        self._batcher.limit = limit
+        ratio = self._models.sampling_ratio[stream.retraining]
+        if idle or not ratio or self._process is None or self.versions.current.pinned:
+            return
+        images = self._uploads.collected()
+        rng = np.random.default_rng([self.config.seed, self.total])
+        images = images[rng.permutation(len(images))[: round(ratio * len(images))]]
+        if not len(images):
+            return
+        row = self.rows[-1]
+        self._job = threading.Thread(target=self._retrain, args=(images, row), name="retraining", daemon=True)
+        self._job.start()
+
+    def _retrain(self, images: Pixels, row: SlotRow) -> None:
+        """Retrain and, where the new student is fit, let it serve."""
+        assert self._process is not None, "the caller looked"
+        ruled = self._ruled
+        outcome, deadline_s = row.outcome, self.config.retraining.deadline * self.config.slot_s
+        try:
+            found = self._process.retrain(images, row.total, deadline_s)
+        except OrricError as error:
+            self.failures["retraining"] += 1
+            outcome.failed = str(error)
+            self._tell("error", "retraining failed", slot=row.decision.slot, error=str(error))
+            return
+        if not isinstance(found, Candidate):
+            outcome.agreement = found
+            return
+        outcome.agreement = found.agreement
+        accepted = False
+        with self._lock:
+            overruled = self._ruled != ruled
+            try:
+                if overruled:
+                    raise EdgeError("new version", "the operator chose another one meanwhile")
+                version = self.versions.adopt(found, row.total)
+                accepted = True
+                outcome.retrained, outcome.version = 1.0, version.number
+                self._tell("info", "swap", version=version.number, lost=found.lost, gained=found.gained)
+            except (OrricError, OSError) as error:
+                self.failures["validation"] += 1
+                outcome.failed = str(error)
+                self._tell("error", "new version refused", slot=row.decision.slot, error=str(error))
+        try:
+            self._process.settle(accepted)
+        except OrricError as error:
+            self._tell("error", "retraining process", error=str(error))
+        if overruled:
+            self._restore_training()
+
+    def _join(self) -> None:
+        """Wait for the slot's retraining, which has a deadline of its own."""
+        if self._job is not None:
+            self._job.join()
+            self._job = None
+
+    def _not_written(self, error: OSError) -> None:
+        self.failures["journal"] += 1
+        self._tell("error", "journal cannot be written", error=error.strerror)
+
+    def _restore_training(self) -> None:
+        weights = self.versions.weights()
+        if self._process is not None and weights is not None:
+            try:
+                self._process.restore(weights)
+            except OrricError as error:
+                self._tell("error", "retraining process", error=str(error))
+
+    # --- the operator -------------------------------------------------------------------------------------------
+
+    def control(self, what: str, version: int | None = None) -> str:
+        """Do what the operator asks: "pause", "resume", "pin", "unpin" or "rollback".
+
+        Returns:
+            What was done.
+
+        Raises:
+            EdgeError: It cannot be done.
+        """
+        with self._lock:
+            if what in ("pause", "resume"):
+                paused = what == "pause"
+                try:
+                    self._journal.append({"kind": "control", "what": what, "paused": paused})
+                except OSError as error:
+                    self._not_written(error)
+                    raise EdgeError(what, "the journal cannot be written", "make room on the disk") from None
+                self.paused = paused
+                done = "paused: decisions are written down and change nothing" if paused else "resumed"
+            elif what == "unpin":
+                self.versions.unpin()
+                done = "retraining may take over again"
+            else:
+                if what == "pin":
+                    number = version if version is not None else self.versions.current.serving
+                    self.versions.take(number, pinned=True)
+                    done = f"version {number} is pinned"
+                else:
+                    done = f"rolled back to version {self.versions.roll_back()}"
+                self._ruled += 1
+                if self._job is None or not self._job.is_alive():
+                    self._restore_training()
+            self._tell("warning", "operator", what=done)
+            return done

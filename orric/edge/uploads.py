@@ -1,0 +1,167 @@
+"""What clients sent in a slot: counts, a fair sample of the images, and the answers that labels may come for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from orric.edge.config import Samples
+from orric.vision.arrays import Labels
+from orric.vision.datasets import FULL_PX, Pixels
+
+# Answers that labels may come for, and latencies of a slot, at most.
+MOST_ANSWERS = 20_000
+MOST_LATENCIES = 200_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What happened in a slot.
+
+    Attributes:
+        arrived: Images that came.
+        served: Images that were answered.
+        late: Those of them answered after the deadline.
+        shed: Images turned away.
+        latencies_s: Of requests, shape (n,).
+        labelled: Answers that a true label came for.
+        right: Those of them that were right.
+    """
+
+    arrived: int
+    served: int
+    late: int
+    shed: int
+    latencies_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    labelled: int
+    right: int
+
+
+class Uploads:
+    """The present slot's requests, and the images of the slot before.
+
+    Images are in memory alone, and for no longer than the retention says.
+
+    Args:
+        samples: How many are kept, and for how long.
+        deadline_s: Answers later than this are late.
+        rng: Chooses which images are kept where they are too many.
+        now: The time in seconds.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        deadline_s: float | None,
+        rng: np.random.Generator,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._samples, self._deadline_s, self._rng, self._now = samples, deadline_s, rng, now
+        self._lock = threading.Lock()
+        self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
+        self._latencies: deque[float] = deque(maxlen=MOST_LATENCIES)
+        self._images: list[Pixels] = []
+        self._keys: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
+        self._held, self._largest = 0, 1.0
+        self._collected: tuple[float, Pixels] = (0.0, np.empty((0, FULL_PX, FULL_PX, 3), np.uint8))
+        self._answers: OrderedDict[str, tuple[float, Labels]] = OrderedDict()
+
+    def arrive(self, images: Pixels) -> None:
+        """Count images and keep a fair sample: those of the smallest random keys."""
+        with self._lock:
+            self.arrived += len(images)
+            keys = self._rng.random(len(images))
+            if self._largest < 1.0:
+                chosen = keys < self._largest
+                images, keys = images[chosen], keys[chosen]
+            if len(images):
+                self._images.append(images)
+                self._keys.append(keys)
+                self._held += len(images)
+            if self._held > 2 * self._samples.most:
+                self._thin()
+
+    def turn_away(self, count: int) -> None:
+        """Count images that were turned away."""
+        with self._lock:
+            self.arrived += count
+            self.shed += count
+
+    def answer(self, sizes: list[int], latencies_s: list[float]) -> None:
+        """Count answered requests."""
+        with self._lock:
+            self.served += sum(sizes)
+            self._latencies.extend(latencies_s)
+            if self._deadline_s is not None:
+                self.late += sum(
+                    size for size, late_s in zip(sizes, latencies_s, strict=True) if late_s > self._deadline_s
+                )
+
+    def remember(self, identity: str, classes: Labels) -> None:
+        """Keep the classes that a request was answered with, for labels to come."""
+        now = self._now()
+        with self._lock:
+            self._answers[identity] = (now, classes)
+            while len(self._answers) > MOST_ANSWERS:
+                self._answers.popitem(last=False)
+
+    def label(self, identity: str, labels: list[int]) -> int | None:
+        """Compare an answer with its true labels.
+
+        Returns:
+            How many were right; None where no such answer of as many images is remembered.
+        """
+        with self._lock:
+            self._expire()
+            found = self._answers.get(identity)
+            if found is None or len(found[1]) != len(labels):
+                return None
+            del self._answers[identity]
+            right = int((found[1] == np.array(labels)).sum())
+            self.labelled += len(labels)
+            self.right += right
+            return right
+
+    def close_slot(self) -> Counts:
+        """End the slot: its images become those to retrain on, and all counts begin anew."""
+        with self._lock:
+            self._thin()
+            images = np.concatenate(self._images) if self._images else self._collected[1][:0]
+            self._collected = self._now(), images
+            found = Counts(
+                self.arrived, self.served, self.late, self.shed, np.array(self._latencies), self.labelled, self.right
+            )
+            self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
+            self._latencies.clear()
+            self._images, self._keys, self._held, self._largest = [], [], 0, 1.0
+            self._expire()
+            return found
+
+    def collected(self) -> Pixels:
+        """Return the images of the slot before, shape (n, 32, 32, 3), none where they are older than they may be."""
+        with self._lock:
+            self._expire()
+            return self._collected[1]
+
+    def _thin(self) -> None:
+        """Keep as many images as may be kept, in the order in which they came."""
+        most = self._samples.most
+        if self._held <= most:
+            return
+        keys = np.concatenate(self._keys)
+        kept = np.sort(np.argpartition(keys, most)[:most])
+        # Whatever comes with a larger key would not stay.
+        self._largest = float(keys[kept].max())
+        self._images, self._keys, self._held = [np.concatenate(self._images)[kept]], [keys[kept]], most
+
+    def _expire(self) -> None:
+        oldest = self._now() - self._samples.retention_s
+        if self._collected[0] < oldest and len(self._collected[1]):
+            self._collected = self._collected[0], self._collected[1][:0].copy()
+        while self._answers and next(iter(self._answers.values()))[0] < oldest:
+            self._answers.popitem(last=False)

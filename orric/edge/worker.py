@@ -1,0 +1,119 @@
+"""The retraining process: labels, trains and exports, apart from serving and within limits of its own.
+
+Started by `orric.edge.retraining` as `python -m orric.edge.worker PROFILE`; it speaks by `orric.edge.frames` on its
+standard input and output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from typing import IO, Any
+
+import numpy as np
+
+from orric.edge.faults import point
+from orric.edge.frames import Header, receive, send
+from orric.exceptions import CalibrationError, OrricError
+from orric.profile import Profile
+from orric.vision.datasets import FULL_PX
+
+PR_SET_PDEATHSIG = 1
+PROBES = 4
+
+
+def main() -> None:
+    """Answer messages until the daemon goes."""
+    # Whatever libraries print must not come between the messages.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon ends it
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    serve(sys.argv[1], sys.stdin.buffer, answers)
+
+
+def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
+    """Load the models, then answer messages.
+
+    Args:
+        profile_path: File of the profile.
+        questions: Where messages come from; the first one is {"memory_bytes", "nice"}.
+        answers: Where they are answered.
+    """
+    from orric.retraining.loop import Student
+
+    try:
+        limits, _ = receive(questions)
+        probes = np.random.default_rng(0).integers(0, 256, (PROBES, FULL_PX, FULL_PX, 3), np.uint8)
+        student = Student(Profile.load(profile_path), probes=probes)
+        model, weights, inputs, expected = student.served()
+        os.nice(limits["nice"])
+        # Beyond what is taken already, an allocation fails instead of the machine running out.
+        resource.setrlimit(resource.RLIMIT_DATA, (limits["memory_bytes"], limits["memory_bytes"]))
+        send(answers, {"classes": student.classes}, model, weights, inputs, expected)
+    except EOFError:
+        return
+    except OrricError as error:
+        send(answers, {"error": str(error)})
+        return
+    before: bytes = weights
+    while True:
+        try:
+            header, parts = receive(questions)
+        except EOFError:
+            return
+        try:
+            if header["do"] == "retrain":
+                before = student.served()[1]
+                send(answers, *_retrained(student, header, parts[0]))
+            elif header["do"] == "accept":
+                student.swap()
+                send(answers, {})
+            elif header["do"] == "restore":
+                student.restore(parts[0] if parts else before)
+                send(answers, {})
+            else:
+                student.discard()
+                student.restore(before)
+                send(answers, {})
+        except MemoryError:
+            student.restore(before)
+            send(answers, {"error": "out of memory"})
+        except (CalibrationError, RuntimeError) as error:
+            # torch's own word for want of memory is a RuntimeError.
+            student.restore(before)
+            send(answers, {"error": (str(error).strip() or type(error).__name__).splitlines()[0]})
+
+
+def _retrained(student: Any, asked: Header, images: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    """Label images, train on all but the held-out ones, and return what is to be sent."""
+    rng = np.random.default_rng(asked["seed"])
+    point("worker.label")
+    labels = student.label(images)
+    held = round(asked["held_out"] * len(images))
+    answer: Header = {"agreement": student.agreement(images, labels), "labelled": len(images), "held_out": held}
+    before = student.classify(images[:held], FULL_PX) == labels[:held]
+    asked_for = point("worker.train")
+    if asked_for == "nan":
+        import torch
+
+        with torch.no_grad():
+            for values in student.network.parameters():
+                values.fill_(float("nan"))
+    if asked_for == "oom":
+        np.ones(1 << 40, np.uint8)
+    student.retrain(images[held:], rng, labels[held:])
+    point("worker.trained")
+    if not student.has_staged:
+        return ({**answer, "staged": False},)
+    after = student.classify_staged(images[:held]) == labels[:held]
+    answer |= {"lost": int((before & ~after).sum()), "gained": int((after & ~before).sum())}
+    return ({**answer, "staged": True}, *student.served())
+
+
+if __name__ == "__main__":
+    main()
