@@ -344,3 +344,33 @@ def _refreshing(scenario: Scenario, result: Result) -> Array:
 
 def _flat(accuracy: float) -> Tabulated:
     return Tabulated(x=(0.0, 1.0), y=(accuracy, accuracy))
+
+
+def check_references(scenario: Scenario, references: Sequence[str]) -> None:
+    """Refuse reference lines that a scenario cannot draw.
+
+    Raises:
+        ScenarioError: The teacher's figures are unknown, or batch-norm statistics are to be refreshed without models.
+    """
+    model = scenario.accuracy.model
+    for line in references:
+        if line == "batch-norm-only" and model != "onnx":
+            raise ScenarioError("allocators", f"{line!r} needs the real models", 'set accuracy.model = "onnx"')
+        if line == "teacher-only" and model != "onnx":
+            for profile in scenario.profiles:
+                _teacher_of(profile)
+
+
+def data_hashes(scenario: Scenario) -> list[str]:
+    """Return the hash of every stream's data set, whose images real models see.
+
+    Raises:
+        OrricError: Its files are not there.
+    """
+    from orric.vision.datasets import load_dataset
+
+    found = {}
+    for profile in scenario.profiles:
+        if profile.models is not None:
+            found[profile.models.dataset, profile.data] = load_dataset(profile.models.dataset, profile.data).fingerprint
+    return list(found.values())

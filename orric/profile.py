@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -383,6 +384,17 @@ class Profile(Section):
             return self
         models = self.models.model_copy(update={"data": str(path.resolve())})
         return self.model_copy(update={"models": models}).placed_in(self._folder)
+
+    def moved(self, folder: Path) -> Self:
+        """Return the profile with its models and data named relative to another folder, to be saved there."""
+        if self.models is None:
+            return self
+        named = {
+            key: Path(os.path.relpath(self.beside(value).resolve(), folder.resolve())).as_posix()
+            for key in ("student", "teacher", "data")
+            if (value := getattr(self.models, key)) is not None
+        }
+        return self.model_copy(update={"models": self.models.model_copy(update=named)}).placed_in(folder)
 
     def save(self, path: str | Path) -> None:
         """Write the profile as TOML, format 1; the file appears whole or not at all."""

@@ -93,8 +93,12 @@ def bootstrap_interval(
     return Interval(mean, float(low), float(high), len(known))
 
 
-def difference_p(differences: Sequence[float] | Array) -> float:
+def difference_p(differences: Sequence[float] | Array, pilot: int | None = None) -> float:
     """Return the probability of a paired difference as large as this by chance (Student's test), NaN below two values.
+
+    Args:
+        differences: Independent values; NaN is left out.
+        pilot: As in `mean_interval`, so that a difference is beyond chance where its interval leaves 0 out.
 
     >>> round(difference_p([1.0, 2.0, 3.0]), 4)
     0.0742
@@ -102,13 +106,14 @@ def difference_p(differences: Sequence[float] | Array) -> float:
     from scipy.stats import t
 
     known = np.asarray(differences, float)
-    known = known[np.isfinite(known)]
-    if len(known) < 2:
+    first = known[:pilot] if pilot is not None else known
+    known, first = known[np.isfinite(known)], first[np.isfinite(first)]
+    if len(first) < 2:
         return float("nan")
-    spread = float(known.std(ddof=1)) / np.sqrt(len(known))
+    spread = float(first.std(ddof=1)) / np.sqrt(len(known))
     if spread == 0:
         return 1.0 if known.mean() == 0 else 0.0
-    return float(2 * t.sf(abs(known.mean()) / spread, len(known) - 1))
+    return float(2 * t.sf(abs(known.mean()) / spread, len(first) - 1))
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:

@@ -53,8 +53,8 @@ def _report(one: Any, as_json: bool) -> None:
         return
     console = console_of_output()
     for sentence in sentences:
-        console.print(sentence, highlight=False)
-    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"\nReport: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _compare(one: Any, other: Any, as_json: bool) -> None:
@@ -72,7 +72,7 @@ def _compare(one: Any, other: Any, as_json: bool) -> None:
         print(json.dumps({"folders": [str(one.path), str(other.path)], "differs": asked, "changes": rows}))
         return
     console = console_of_output()
-    console.print("What was asked differs in:" if asked else "The same was asked.", highlight=False)
+    console.print("What was asked differs in:" if asked else "The same was asked.", highlight=False, markup=False)
     for line in asked:
         console.print(f"  {line}", highlight=False, markup=False)
     cells = [
@@ -85,8 +85,9 @@ def _compare(one: Any, other: Any, as_json: bool) -> None:
         )
         for change in found
     ]
-    paired = "seeds" if one.is_sweep else "slots"
-    title = f"Mean accuracy, paired by {found[0].pairs} {paired}"
+    title = f"Mean accuracy, paired by {found[0].pairs} seeds"
+    if not one.is_sweep:
+        title = "Mean accuracy of one run each: a sweep over seeds tells what is chance"
     headings = ("allocator", "before (%)", "after (%)", "change (points)", "verdict")
     print_table(console, headings, cells, ("allocator", "verdict"), title)
 

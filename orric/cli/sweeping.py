@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric.cli.frame import Jobs, app, console_of_output, interruptible, print_table, progress_bars
+from orric.cli.frame import Data, Jobs, app, console_of_output, interruptible, print_table, progress_bars
 from orric.exceptions import ScenarioError
 
 # How often a log is told, where there is no terminal for a bar.
@@ -22,6 +24,7 @@ TOLD_EVERY_S = 30.0
 if TYPE_CHECKING:
     from orric.sweep import Outcome, Sweep
     from orric.sweep.conduct import Progress
+    from orric.sweep.store import Store
 
 
 @app.command()
@@ -38,6 +41,7 @@ def sweep(
         bool, typer.Option("--check", help="Check all scenarios and say what the sweep would take; run nothing.")
     ] = False,
     jobs: Jobs = None,
+    data: Data = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -51,11 +55,14 @@ def sweep(
     Interrupted, the same command goes on from there; a run that was computed before is not computed again. A run that
     fails is told with its error and does not stop the others; the status is 1 then.
     """
-    from orric.sweep import Sweep, check_all, on_cluster, on_cores, run_sweep
-    from orric.sweep.conduct import estimated
+    from orric.sweep import Sweep, check_all, on_cluster, on_cores
+    from orric.sweep.conduct import estimated, run_into
+    from orric.sweep.store import Store
 
     if ray is not None and jobs is not None:
         raise ScenarioError("options", "--ray and --jobs together", "a cluster knows its own processors")
+    if data is not None:
+        os.environ["ORRIC_DATA"] = str(data.resolve())  # workers inherit it
     loaded = Sweep.load(file)
     target = output or Path("results") / loaded.name
     engine = on_cores(jobs) if ray is None else on_cluster(ray)
@@ -65,7 +72,7 @@ def sweep(
         check_all(loaded, engine, lambda what, part: bars.update(bar, completed=part, description=what))
         estimate = estimated(loaded, target, jobs)
         if not as_json:
-            bars.console.print(estimate.in_words(), highlight=False, soft_wrap=True)
+            bars.console.print(estimate.in_words(), highlight=False, markup=False, soft_wrap=True)
         if check:
             if as_json:
                 print(json.dumps(asdict(estimate)))
@@ -86,9 +93,10 @@ def sweep(
                 bar, completed=state.done, total=state.total, description=f"{state.what}, {state.rate:.3g}/s{failed}"
             )
 
-        outcome = run_sweep(loaded, target, engine, told)
-        bars.update(bar, description="summarising")
-        summary = _written(loaded, target, outcome)
+        with closing(Store(target)) as store:
+            outcome = run_into(loaded, store, engine, told)
+            bars.update(bar, description="summarising")
+            summary = _written(loaded, store, outcome)
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
     else:
@@ -103,14 +111,14 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _written(loaded: Sweep, target: Path, outcome: Outcome) -> dict[str, Any]:
+def _written(loaded: Sweep, store: Store, outcome: Outcome) -> dict[str, Any]:
     """Write runs.csv, sweep.json, scenario files of single points, the figures and report.html; return the summary."""
     from orric.report.folder import versions
     from orric.report.sweep_folder import write_sweep_report
-    from orric.sweep.store import MARK, Store
+    from orric.sweep.store import MARK
     from orric.sweep.summary import summarised
 
-    store, frame = Store(target), outcome.table.to_pandas()
+    target, frame = store.folder, outcome.table.to_pandas()
     summary = {
         "sweep": loaded.name,
         "note": loaded.note,
@@ -132,43 +140,58 @@ def _written(loaded: Sweep, target: Path, outcome: Outcome) -> dict[str, Any]:
     return summary
 
 
-def _cases(loaded: Sweep, target: Path, store: Any, summary: dict[str, Any], frame: Any) -> dict[str, str]:
+def _cases(loaded: Sweep, target: Path, store: Store, summary: dict[str, Any], frame: Any) -> dict[str, str]:
     """Write the scenarios of the points where the best allocator leads most and least; return their files by name."""
-    import tomli_w
-
     from orric.allocators import REFERENCES
     from orric.report.sweep_page import leader
 
     shutil.rmtree(target / "cases", ignore_errors=True)  # of an earlier sweep
-    means = frame.groupby(["point", "allocator"])["mean_accuracy"].mean().unstack()
-    if len(means) < 2 or means.isna().all(axis=None):
-        return {}
     baseline = summary["baseline"]
-    best = leader(means.mean().to_dict())
-    other = best if best != baseline else leader(means.drop(columns=baseline).mean().to_dict())
-    apart = means[other] - means[baseline]
+    known = {line: one["mean_accuracy"]["mean"] for line, one in summary["means"].items() if "mean_accuracy" in one}
+    means = {line: mean for line, mean in known.items() if mean is not None}
+    best = leader(means)
+    other = best if best != baseline else leader({line: mean for line, mean in means.items() if line != baseline})
+    by_point = frame[~frame["allocator"].isin(REFERENCES)].groupby(["point", "allocator"])["mean_accuracy"].mean()
+    if other is None or baseline not in by_point.index.get_level_values(1) or loaded.points.which.shape[0] < 2:
+        return {}
+    table = by_point.unstack()
+    apart = (table[other] - table[baseline]).dropna()
+    if apart.empty:
+        return {}
     chosen = {
         f"where {other} is furthest above {baseline}": apart.idxmax(),
         f"where {other} is furthest below {baseline}, or least above": apart.idxmin(),
-        f"where {other} is most accurate": means[other].idxmax(),
-        f"where {other} is least accurate": means[other].idxmin(),
+        f"where {other} is most accurate": table[other].idxmax(),
+        f"where {other} is least accurate": table[other].idxmin(),
     }
     found = {}
     (target / "cases").mkdir()
     for what, point in chosen.items():
-        scenario = loaded.scenario_of(int(point) - 1)
-        # The slot model goes by the learning curve, whatever the scenario says.
-        model = "curve" if loaded.engine == "slot-model" else scenario.accuracy.model
-        table = scenario.resolved(target / "cases", loaded.first_seeds[0], model)
-        table["name"], table["allocators"] = (
-            f"{loaded.name}-{point}",
-            [one for one in loaded.lines if one not in REFERENCES],
-        )
-        name = f"cases/point-{point}.toml"
-        store.write(target / name, tomli_w.dumps(table).encode())
+        name = _write_case(loaded, target, store, int(point))
         labels = ", ".join(f"{title} {value}" for title, value in loaded.points.labels(int(point) - 1).items())
         found[f"Point {point}, {what}: {labels}"] = name
     return found
+
+
+def _write_case(loaded: Sweep, target: Path, store: Store, point: int) -> str:
+    """Write a point's scenario, with its profiles beside it where axes changed them; return the file's name."""
+    import tomli_w
+
+    from orric.allocators import REFERENCES
+
+    scenario = loaded.scenario_of(point - 1)
+    # The slot model goes by the learning curve, whatever the scenario says.
+    model = "curve" if loaded.engine == "slot-model" else scenario.accuracy.model
+    table = scenario.resolved(target / "cases", scenario.seed, model)
+    table["name"] = f"{loaded.name}-{point}"
+    table["allocators"] = [one for one in loaded.lines if one not in REFERENCES] or ["inference-only"]
+    if any(axis.key.startswith("profile.") for axis in loaded.axis):
+        for number, (stream, profile) in enumerate(zip(table["stream"], scenario.profiles, strict=True), start=1):
+            stream["profile"] = f"point-{point}-profile-{number}.toml"
+            profile.moved(target / "cases").save(target / "cases" / stream["profile"])
+    name = f"cases/point-{point}.toml"
+    store.write(target / name, tomli_w.dumps(table).encode())
+    return name
 
 
 def _print(loaded: Sweep, summary: dict[str, Any], target: Path) -> None:
@@ -182,7 +205,7 @@ def _print(loaded: Sweep, summary: dict[str, Any], target: Path) -> None:
     title = f"{summary['points']} points, {summary['seeds']} seeds: means and 95 % intervals"
     print_table(console, headings, rows, ("allocator", "beyond chance"), title)
     for sentence in summary["conclusion"]:
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
     console.print(f"\nResults: {target}", highlight=False, soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
@@ -52,7 +53,7 @@ class Candidate:
         """
         if not self.held_out:
             return 0.0
-        return (self.lost - self.gained - 2.0 * (self.lost + self.gained) ** 0.5) / self.held_out
+        return (self.lost - self.gained - 2.0 * math.sqrt(self.lost + self.gained)) / self.held_out
 
 
 class RetrainingProcess:

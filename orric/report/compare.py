@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orric.exceptions import ScenarioError, extra
-from orric.statistics import mean_interval
+from orric.statistics import difference_p, holm, mean_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -71,11 +71,14 @@ class Folder:
         table = "result.parquet" if name == RUN else "runs.parquet"
         try:
             summary = json.loads((path / name).read_text(encoding="utf-8"))
+            if not isinstance(summary, dict):
+                raise TypeError(f"{name} is no table")
             rows = pandas.read_parquet(path / table)
             keys = OF_RUNS if name == RUN else (*summary["axis_titles"], *OF_SWEEPS)
             if name == SWEEP and (lacking := sorted(OF_SUMMARIES - set(summary))):
                 raise KeyError(lacking[0])
-            missing = {*keys, "requests"} - set(rows.columns)
+            wanted = {"mean_accuracy"} if name == SWEEP else {"correct"}
+            missing = {*keys, *wanted, "requests"} - set(rows.columns)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScenarioError(f"result folder {path}", f"cannot be read ({error})", "make it anew") from None
         if missing:
@@ -93,7 +96,8 @@ class Change:
         after: In the second.
         low: Lower end of the 95 % interval of the difference, NaN where nothing can be paired.
         high: Its upper end.
-        pairs: Independent pairs: seeds of a sweep, slots of a run.
+        pairs: Independent pairs: seeds of a sweep. Slots of a run are not independent, so that two runs are one pair.
+        p_holm: Probability of such a difference by chance, corrected for the number of allocators (Holm), NaN unknown.
     """
 
     allocator: str
@@ -102,6 +106,7 @@ class Change:
     low: float
     high: float
     pairs: int
+    p_holm: float = float("nan")
 
     @property
     def difference(self) -> float:
@@ -111,18 +116,19 @@ class Change:
     @property
     def verdict(self) -> str:
         """Say whether it may be chance."""
-        if not np.isfinite(self.low):
-            return "same" if self.difference == 0 else "one pair only" if self.pairs else "nothing to pair"
-        if self.low == self.high == 0:
+        if self.difference == 0 and not self.high > self.low:
             return "same"
-        return "beyond chance" if self.low > 0 or self.high < 0 else "may be chance"
+        if not np.isfinite(self.p_holm):
+            return "one pair only" if self.pairs else "nothing to pair"
+        return "beyond chance" if self.p_holm < 0.05 else "may be chance"
 
 
 def changes(one: Folder, other: Folder) -> list[Change]:
     """Return every allocator's change, where both folders have it.
 
-    Runs of a sweep belong together by point, allocator and seed, and a seed's mean over points is one pair; slots of a
-    run by their number, which makes sense where both saw the same requests.
+    Runs of a sweep belong together by point, allocator and seed, and a seed's mean over points is one pair. Slots of a
+    run belong together by their number; they follow upon one another and are not independent, so that two runs say
+    nothing of chance.
 
     Raises:
         ScenarioError: One is of a run and the other of a sweep, or nothing belongs together.
@@ -135,26 +141,46 @@ def changes(one: Folder, other: Folder) -> list[Change]:
         raise ScenarioError("result folders", axes, "compare sweeps over the same axes")
     named = list(one.keys)
     left, right = (_accuracies(folder) for folder in (one, other))
+    for name in named:
+        if _is_text(left[name]) != _is_text(right[name]):
+            mixed = f"the values of {name!r} are numbers in one and words in the other"
+            raise ScenarioError("result folders", mixed, "compare sweeps over the same values")
     both = left.merge(right, on=named, suffixes=("_before", "_after"))
     if both.empty:
         raise ScenarioError("result folders", "no run is in both", "compare folders of the same points and seeds")
     several = not one.is_sweep and both["accuracy_model"].nunique() > 1
     both["line"] = both["allocator"] + (" (" + both["accuracy_model"] + ")" if several else "")
+    precisions = [folder.summary.get("precision") is not None for folder in (one, other)]
+    pilots = [_pilot(folder) for folder in (one, other)]
+    pilot = min((count for count in pilots if count), default=None) if any(precisions) else None
     found = []
     for label in both["line"].unique():
         rows = both[both["line"] == label]
-        unit = rows.groupby("seed" if one.is_sweep else "slot")
-        weights = [unit[f"weight_{side}"].sum() for side in ("before", "after")]
-        means = [
-            unit[f"correct_{side}"].sum() / weight for side, weight in zip(("before", "after"), weights, strict=True)
-        ]
         before, after = (
             float(rows[f"correct_{side}"].sum() / max(rows[f"weight_{side}"].sum(), 1e-300))
             for side in ("before", "after")
         )
-        apart = mean_interval((means[1] - means[0]).to_numpy())
-        found.append(Change(label, before, after, apart.low, apart.high, apart.count))
-    return found
+        if not one.is_sweep:
+            found.append(Change(label, before, after, float("nan"), float("nan"), 1))
+            continue
+        unit = rows.groupby("seed")
+        apart = (unit["correct_after"].mean() - unit["correct_before"].mean()).to_numpy()
+        told = mean_interval(apart, pilot=pilot)
+        chance = difference_p(apart, pilot)
+        found.append(Change(label, before, after, told.low, told.high, told.count, chance))
+    adjusted = holm([change.p_holm for change in found])
+    return [replace(change, p_holm=chance) for change, chance in zip(found, adjusted, strict=True)]
+
+
+def _is_text(values: pandas.Series) -> bool:
+    return values.dtype.kind not in "iufb"
+
+
+def _pilot(folder: Folder) -> int | None:
+    """Return the seeds of the first stage of a sweep whose number of seeds was chosen by them."""
+    asked = folder.summary.get("asked", {}).get("sweep", {}).get("precision") or {}
+    pilot = asked.get("pilot")
+    return int(pilot) if pilot else None
 
 
 def _accuracies(folder: Folder) -> pandas.DataFrame:
@@ -175,7 +201,8 @@ def told_apart(one: Folder, other: Folder) -> list[str]:
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
             said.append(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}")
-    common = len(one.rows.merge(other.rows, on=list(one.keys)))
+    keys = list(one.keys)
+    common = len(one.rows[keys].astype(str).merge(other.rows[keys].astype(str), on=keys))
     rows = {len(one.rows), len(other.rows), common}
     if len(rows) > 1:
         what = "runs" if one.is_sweep else "slots"
@@ -199,7 +226,10 @@ def _asked(folder: Folder) -> dict[str, Any]:
         return {**found, "engine": folder.summary.get("engine"), **dict(_flat(folder.summary.get("asked", {})))}
     path = folder.path / "scenario.toml"
     if path.is_file():
-        found |= dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+        try:
+            found |= dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError) as error:
+            raise ScenarioError(str(path), f"cannot be read ({error})", "make the folder anew") from None
     return found
 
 

@@ -64,22 +64,30 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
     if not known:
         return ["No run has an accuracy, so there is nothing to compare."]
     best = leader(known)
+    if best is None:
+        return ["No allocator has an accuracy, so there is nothing to compare."]
     where = f"{summary['points']} point{'s' * (summary['points'] > 1)}"
-    among = f"the highest mean accuracy of {len([*{*known} - {*REFERENCES}])} allocators over {where}"
+    highest = (
+        "the highest"
+        if known[best] == max(known[one] for one in known if one not in REFERENCES)
+        else "all but the highest"
+    )
+    among = f"{highest} mean accuracy of {len([*{*known} - {*REFERENCES}])} allocators over {where}"
     said = f"{spoken(best)} has {among}: {100 * known[best]:.2f} %"
     if best == baseline:
-        rivals = {line: one for line, one in summary["differences"].items() if one["mean"] is not None}
+        rivals = {
+            line: one for line, one in summary["differences"].items()
+            if one["mean"] is not None and line not in REFERENCES
+        }  # fmt: skip
         near = max(rivals, key=lambda line: rivals[line]["mean"], default=None)
-        if near is not None and -rivals[near]["mean"] <= TIE:
+        if near is not None and abs(rivals[near]["mean"]) <= TIE:
             said += f", level with {spoken(near)}"
         elif near is not None:
-            said += f", {_points(-rivals[near]['mean'])} above {spoken(near)}, the next"
+            said += f", {_above(rivals[near], -1.0)} above {spoken(near)}, the next"
     else:
         one = summary["differences"].get(best)
         if one is not None and one["mean"] is not None:
-            span = "" if one["low"] is None else f" ({100 * one['low']:.2f} to {100 * one['high']:.2f})"
-            chance = "" if one["beyond_chance"] else ", which may be chance"
-            said += f", {_points(one['mean'])}{span} above {spoken(baseline)}{chance}"
+            said += f", {_above(one, 1.0)} above {spoken(baseline)}"
     sentences = [said + "."]
     if summary["points"] > 1:
         wins = {line: count for line, count in wins_by_point(frame, summary).items() if count}
@@ -88,10 +96,13 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
         sentences.append(f"Best at single points, ties within 0.05 points counted for all: {told}.")
     for axis in dict.fromkeys(row["axis"] for row in summary["axes"]):
         sentences += _along(summary, axis, best)
-    sentences.append(
-        f"Intervals are over {summary['seeds']} seeds, each the mean of all points: runs of one seed are not "
-        "independent."
-    )
+    if summary["pairs"] > 1:
+        sentences.append(
+            f"Intervals are over {summary['pairs']} seeds, each the mean of all points: runs of one seed are not "
+            "independent."
+        )
+    else:
+        sentences.append("There is one seed alone, so nothing can be said of chance: give more seeds.")
     if summary["precision"] is not None:
         sentences.append(_precision(summary["precision"]))
     return [*sentences, *([summary["multiplicity"]] if summary["multiplicity"] else [])]
@@ -107,12 +118,14 @@ def _precision(precision: Mapping[str, Any]) -> str:
     return f"At every point {asked} and NOT reached: the widest is {widest}; let most be larger."
 
 
-def leader(means: Mapping[str, float]) -> str:
+def leader(means: Mapping[str, float]) -> str | None:
     """Return who has the largest mean: ORRIC where it ties with the largest, within 0.05 points.
 
-    Reference lines, which are no allocators, are passed over.
+    Reference lines, which are no allocators, and means that are unknown are passed over; None where nobody is left.
     """
-    means = {line: mean for line, mean in means.items() if line not in REFERENCES} or means
+    means = {line: mean for line, mean in means.items() if line not in REFERENCES and np.isfinite(mean)}
+    if not means:
+        return None
     best = max(means, key=lambda line: means[line])
     return "orric" if means.get("orric", float("-inf")) >= means[best] - TIE else best
 
@@ -158,7 +171,7 @@ def sweep_page(
     warnings = []
     if summary["failed"]:
         warnings.append(
-            f"{summary['failed']} of {summary['runs']} runs failed and are left out; runs.csv has their errors."
+            f"{summary['failed']} of {summary['runs']} runs failed; runs.csv has their errors. " + _left_out(summary)
         )
     drawn = "\n".join(figure_element(stem, figure, CAPTIONS[stem]) for stem, figure in figures.items())
     linked = "\n".join(
@@ -178,6 +191,16 @@ def sweep_page(
         **{f"version of {name}": value for name, value in summary["versions"].items()},
     }
     return document(f"orric sweep: {summary['sweep']}", first, warnings, [*note, *others], sections, provenance)
+
+
+def _left_out(summary: Mapping[str, Any]) -> str:
+    """Say over what the means are where runs failed."""
+    if summary["whole_points"] < summary["points"]:
+        return (
+            f"Means are over the {summary['whole_points']} of {summary['points']} points at which no run failed, but "
+            "for allocators that failed everywhere."
+        )
+    return f"Means are over the {summary['pairs']} of {summary['seeds']} seeds under which no run failed at any point."
 
 
 def _columns(summary: Mapping[str, Any]) -> list[tuple[str, str, float, int]]:
@@ -272,6 +295,14 @@ def _key(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _above(one: Mapping[str, Any], sign: float) -> str:
+    """Say by how much one is above another, and whether that may be chance."""
+    ends = [] if one["low"] is None else sorted(100 * sign * end for end in (one["low"], one["high"]))
+    span = f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""
+    chance = "" if one["beyond_chance"] or not ends else ", which may be chance,"
+    return f"{_points(sign * one['mean'])}{span}{chance}"
 
 
 def _points(part: float) -> str:

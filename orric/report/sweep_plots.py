@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orric.allocators import REFERENCES
 from orric.report.facts import TIE, spoken
 from orric.report.plots import clean, figure_of, title
 
@@ -145,10 +146,14 @@ def pareto(summary: Mapping[str, Any]) -> Figure | None:
 
 
 def wins_by_point(frame: pandas.DataFrame, summary: Mapping[str, Any]) -> dict[str, int]:
-    """Return at how many points each allocator has the best mean accuracy; ties, within 0.05 points, count for all."""
+    """Return at how many points each allocator has the best mean accuracy; ties, within 0.05 points, count for all.
+
+    Reference lines, which are no allocators, are passed over.
+    """
+    frame = frame[~frame["allocator"].isin(REFERENCES)]
     means = frame.groupby(["point", "allocator"])["mean_accuracy"].mean().unstack()
     best = means.ge(means.max(axis=1) - TIE, axis=0)
-    return {line: int(best[line].sum()) for line in summary["allocators"]}
+    return {line: int(best[line].sum()) for line in summary["allocators"] if line in best}
 
 
 def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:

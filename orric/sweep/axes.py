@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from orric.exceptions import ScenarioError
 from orric.randomness import generator
-from orric.section import Count, Name, Positive, Real, Section
+from orric.section import Name, Positive, Real, Section
 
 Integers = np.ndarray[Any, np.dtype[np.int32]]
 RANGES = ("uniform", "log_uniform")
+MOST_POINTS = 10_000_000
 GIVEN = ("values", "times", *RANGES)
 
 
@@ -101,7 +103,7 @@ class Draws(Section):
         seed: Of the draws.
     """
 
-    count: Count
+    count: Annotated[int, Field(strict=True, ge=1, le=MOST_POINTS)]
     method: Literal["latin-hypercube", "random"] = "latin-hypercube"
     seed: Annotated[int, Field(strict=True, ge=0)] = 1
 
@@ -153,6 +155,9 @@ class Points:
             word = "drawn" if axis.drawn else f"together {axis.together}" if axis.together else f"axis {number}"
             groups.setdefault(word, []).append(number)
         sizes = [len(levels[members[0]]) for members in groups.values()]
+        if prod(sizes) > MOST_POINTS:
+            found = f"the axes span {prod(sizes):,} points"
+            raise ScenarioError("axes", found, f"at most {MOST_POINTS:,}: draw them, with [sample]")
         which = np.empty((prod(sizes), len(axes)), np.int32)
         if sizes:
             places = np.unravel_index(np.arange(prod(sizes)), sizes)

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ TASK_S = 1.0
 SLOT_S = {"simulator": 4e-4, "slot-model": 6e-7}
 RUN_S = {"simulator": 5e-3, "slot-model": 1.5e-3}
 CHECKED = 500
+# A run that takes longer is not made twice for an estimate.
+PATIENCE_S = 30.0
 SEEDS_TOGETHER = 10
 TOLD = 20
 
@@ -136,21 +139,22 @@ def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> It
                 yield Chunk(line, part, now)
 
 
-def disk_bytes(sweep: Sweep) -> int:
-    """Estimate what the results take on the disk."""
-    slots = _slots_of_a_run(sweep) * len(sweep.base.stream) if sweep.per_slot else 0
-    runs = len(sweep.points) * len(sweep.lines) * len(sweep.first_seeds)
+def disk_bytes(sweep: Sweep, runs: int) -> int:
+    """Estimate what the results of so many runs take on the disk."""
+    slots = _size_of_a_run(sweep) if sweep.per_slot else 0
     return int(runs * (2 * BYTES_PER_RUN + slots * BYTES_PER_SLOT))
 
 
-def _slots_of_a_run(sweep: Sweep) -> float:
-    """Return the mean number of slots over the points."""
-    points, slots = sweep.points, float(sweep.base.slots)
+def _size_of_a_run(sweep: Sweep, first: bool = False) -> float:
+    """Return the slots of a run times its streams, as a mean over the points, or those of the first."""
+    points, base = sweep.points, sweep.base
+    sizes = {"slots": float(base.slots), "streams": float(len(base.stream))}
     for axis, levels, which in zip(points.axes, points.levels, points.which.T, strict=True):
-        if axis.key == "slots":
-            mean = float(np.mean(np.array(levels, float)[which]))
-            return slots * mean if axis.times is not None else mean
-    return slots
+        if axis.key in sizes and len(which):
+            values = np.array(levels, float)[which]
+            mean = float(values[0] if first else np.mean(values))
+            sizes[axis.key] = sizes[axis.key] * mean if axis.times is not None else mean
+    return sizes["slots"] * sizes["streams"]
 
 
 def run_sweep(
@@ -170,7 +174,12 @@ def run_sweep(
         ScenarioError: The folder holds something else.
         SimulationError: A file cannot be written; what was kept before stays.
     """
-    store = Store(folder)
+    with closing(Store(folder)) as store:
+        return run_into(sweep, store, engine, progress)
+
+
+def run_into(sweep: Sweep, store: Store, engine: Engine, progress: Callable[[Progress], None]) -> Outcome:
+    """Do what `run_sweep` does, into a store that the caller holds open."""
     count, begun = len(sweep.points), time.monotonic()
     found: list[tuple[Chunk, str]] = []
     total = count * len(sweep.lines) * len(sweep.first_seeds)
@@ -179,12 +188,12 @@ def run_sweep(
     def stage(chunks: Sequence[Chunk], what: str) -> None:
         nonlocal done, kept, failed, fresh
         keyed = [(chunk, chunk.key(sweep)) for chunk in chunks]
-        missing = [one for one in keyed if not store.has(one[1], sweep.per_slot)]
+        missing = [one for one in keyed if not store.has(*one, sweep.per_slot)]
         known = sum(_runs(chunk) for chunk, _ in keyed) - sum(_runs(chunk) for chunk, _ in missing)
         kept, done = kept + known, done + known
-        for index, (table, slots, errors) in engine(_computed, sweep, [chunk for chunk, _ in missing]):
+        for index, (table, slots, errors, again) in engine(_computed, sweep, [chunk for chunk, _ in missing]):
             chunk, key = missing[index]
-            store.keep(key, table, slots)
+            store.keep(chunk, key, table, slots, again)
             done, failed, fresh = done + _runs(chunk), failed + errors, fresh + _runs(chunk)
             rate = fresh / max(time.monotonic() - begun, 1e-9)
             progress(Progress(what, done, total, failed, kept, rate, (total - done) / rate if rate else None))
@@ -196,8 +205,8 @@ def run_sweep(
         total += (needed - pilot) * count * len(sweep.lines)
         stage(list(chunks_of(sweep, range(count), tuple(range(pilot + 1, needed + 1)))), "adding seeds")
     table = runs_table(sweep, store, found)
-    store.write(folder / RUNS, parquet_bytes(table))
-    store.keep_slots_of({key for _, key in found} if sweep.per_slot else set())
+    store.write(store.folder / RUNS, parquet_bytes(table))
+    store.keep_slots_of({chunk.slots_key(key) for chunk, key in found} if sweep.per_slot else set())
     failures = [
         {name: table[name][row].as_py() for name in ("point", "allocator", "seed", "error")}
         for row in (index for index, error in enumerate(table["error"].to_pylist()) if error)
@@ -209,10 +218,10 @@ def _runs(chunk: Chunk) -> int:
     return len(chunk.points) * len(chunk.seeds)
 
 
-def _computed(sweep: Sweep, chunk: Chunk) -> tuple[bytes, bytes | None, int]:
+def _computed(sweep: Sweep, chunk: Chunk) -> tuple[bytes, bytes | None, int, bool]:
     found = computed(sweep, chunk)
     slots = slots_parquet(found.slots, chunk) if sweep.per_slot else None
-    return as_parquet(found.rows), slots, sum(bool(row["error"]) for row in found.rows)
+    return as_parquet(found.rows), slots, sum(bool(row["error"]) for row in found.rows), found.again
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,7 @@ class Estimate:
         most: Where seeds are added, how many runs there may be in the end; 0 elsewhere.
         chunks: Tasks that they are parted into.
         seconds: On this machine, from one run of each allocator, for what is not finished yet.
-        disk_bytes: Of the result folder.
+        disk_bytes: That what is not finished yet will take.
         free_bytes: On the disk.
     """
 
@@ -262,7 +271,7 @@ class Estimate:
 
 
 def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
-    """Say what a sweep still takes, by running the first point once under each allocator.
+    """Say what a sweep still takes: by the time of its first point, in proportion to slots and streams.
 
     Args:
         sweep: Checked.
@@ -271,30 +280,36 @@ def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
     """
     chunks = list(chunks_of(sweep, range(len(sweep.points)), sweep.first_seeds))
     runs = sum(map(_runs, chunks))
-    kept = {path.stem for path in (folder / CHUNKS).glob("*.parquet")}
-    if sweep.per_slot:
-        kept &= {path.stem for path in (folder / SLOTS).glob("*.parquet")}
-    left = sum(_runs(chunk) for chunk in chunks if not kept or chunk.key(sweep) not in kept)
-    each = _seconds_of_a_run(sweep) if left else 0.0
+    kept = {path.stem for part in (CHUNKS, SLOTS) for path in (folder / part).glob("*.parquet")}
+
+    def finished(chunk: Chunk) -> bool:
+        key = chunk.key(sweep)
+        return key in kept and (not sweep.per_slot or chunk.slots_key(key) in kept)
+
+    left = sum(_runs(chunk) for chunk in chunks if not kept or not finished(chunk))
+    each = 0.0
+    if left:
+        each = _seconds_of_a_run(sweep) * max(_size_of_a_run(sweep) / _size_of_a_run(sweep, first=True), 0.1)
     there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     seconds = left * each / (jobs or os.cpu_count() or 1)
     most = 0 if sweep.precision is None else runs // sweep.precision.pilot * sweep.precision.most
     free = shutil.disk_usage(there).free
-    return Estimate(len(sweep.points), runs, left, most, len(chunks), seconds, disk_bytes(sweep), free)
+    return Estimate(len(sweep.points), runs, left, most, len(chunks), seconds, disk_bytes(sweep, left), free)
 
 
 def _seconds_of_a_run(sweep: Sweep) -> float:
-    """Run the first point under each allocator, and again where that was quick: not every run loads things first."""
+    """Run the first point twice under each allocator: the first time loads and compiles what others find there."""
     found = []
     for line in sweep.lines:
         one = Chunk(line, range(1), sweep.first_seeds[:1])
+        seconds = []
         for _ in range(2):
             begun = time.perf_counter()
             computed(sweep, one)
-            seconds = time.perf_counter() - begun
-            if seconds > TASK_S:
+            seconds.append(time.perf_counter() - begun)
+            if seconds[0] > PATIENCE_S:
                 break
-        found.append(seconds)
+        found.append(min(seconds))
     return sum(found) / len(found)
 
 

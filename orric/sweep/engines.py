@@ -69,7 +69,15 @@ def on_cluster(address: str) -> Engine:
             while waiting and len(pending) < ahead:
                 pending.append(task.remote(function, once, *waiting.pop()))
             done, pending = ray.wait(pending, num_returns=1)
-            yield from ray.get(done)
+            try:
+                answers = ray.get(done)
+            except ray.exceptions.RayError as error:
+                found, remedy = (
+                    f"a task was lost {RETRIES + 1} times ({type(error).__name__})",
+                    "look at the cluster and go on",
+                )
+                raise SimulationError("sweep", found, remedy) from None
+            yield from answers
 
     return compute
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from ast import literal_eval
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,7 +19,8 @@ PROFILE = "profile."
 REPEATED = {"streams": "stream", "gpus": "gpu"}
 # What the slot model reads of a scenario; the rest makes no difference to it.
 OF_SLOTS = re.compile(
-    r"slots|slot_s|overload|streams|gpus|profile\..+|gpu\.[^.]+(\.(macs_per_s|budget)(\..+)?)?"
+    r"slots|slot_s|overload|streams|gpus"
+    r"|profile\.(best_accuracy|slope_floor|retraining|inference|curve|memory|drift_curve)(\..+)?|gpu\.[^.]+(\.(macs_per_s|budget)(\..+)?)?"
     r"|stream\.[^.]+(\.(profile|requests|drift)(\..+)?)?"
 )
 # What makes no difference to a run, or is the sweep's own affair.
@@ -55,10 +55,19 @@ def check_keys(base: Scenario, axes: Sequence[Axis], where: str, engine: str = "
         if engine == "slot-model" and not OF_SLOTS.fullmatch(axis.key):
             found = f"{axis.key!r} makes no difference in the slot model"
             raise ScenarioError(f"{where}: axis.{number}.key", found, 'leave it out, or set engine = "simulator"')
-        if axis.key in seen:
-            found = f"{axis.key!r} is that of axis {seen[axis.key]}, too"
-            raise ScenarioError(f"{where}: axis.{number}.key", found, "let one axis set it")
+        for key, before in seen.items():
+            if _overlap(axis.key, key):
+                found = f"{axis.key!r} is that of axis {before}, too" if key == axis.key else (
+                    f"{axis.key!r} and {key!r} of axis {before} set the same"
+                )  # fmt: skip
+                raise ScenarioError(f"{where}: axis.{number}.key", found, "let one axis set it")
         seen[axis.key] = number
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two keys set the same thing, or one a part of the other."""
+    pairs = zip(one.split("."), other.split("."), strict=False)
+    return all(left == right or "*" in (left, right) for left, right in pairs)
 
 
 def scenario_at(base: Scenario, axes: Sequence[Axis], values: Sequence[Any], where: str) -> Scenario:
@@ -91,7 +100,7 @@ def scenario_at(base: Scenario, axes: Sequence[Axis], values: Sequence[Any], whe
         if of_profiles:
             for name in {stream.profile for stream in made.stream}:
                 profile = made._profiles.get(name) or Profile.load(made._folder / name)
-                made._profiles[name] = _changed(_Same(profile), tuple((k, repr(v), m) for k, v, m in of_profiles))
+                made._profiles[name] = _changed(_Same(profile), _Settings(of_profiles))
     made.check(where)
     return made
 
@@ -132,7 +141,9 @@ def _set(table: Any, path: list[str], value: Any, multiplied: bool, where: str) 
             own = table.get(item) if isinstance(table, dict) else table[item]
             if isinstance(own, bool) or not isinstance(own, (int, float)):
                 raise ScenarioError(where, f"found {own!r}, which cannot be multiplied", "give values, not times")
-            table[item] = own * value
+            product = own * value
+            # A whole number stays one, so that keys that take nothing else can be multiplied.
+            table[item] = int(product) if isinstance(own, int) and float(product).is_integer() else product
         else:
             table[item] = copy.deepcopy(value)
 
@@ -168,11 +179,25 @@ class _Same:
         return isinstance(other, _Same) and other.profile is self.profile
 
 
+class _Settings:
+    """Keys and values as a key of a cache: those that Python writes alike are alike."""
+
+    def __init__(self, every: list[tuple[str, Any, bool]]) -> None:
+        self.every = every
+        self._written = repr(every)
+
+    def __hash__(self) -> int:
+        return hash(self._written)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Settings) and other._written == self._written
+
+
 @lru_cache(maxsize=256)
-def _changed(same: _Same, changes: tuple[tuple[str, str, bool], ...]) -> Profile:
-    """Return a profile with some keys set to values, which stand as Python writes them."""
+def _changed(same: _Same, settings: _Settings) -> Profile:
+    """Return a profile with some keys set to values."""
     table = _listed(same.profile.model_dump(exclude_none=True))
-    for key, value, multiplied in changes:
-        _set(table, key.split("."), literal_eval(value), multiplied, f"{PROFILE}{key}")
+    for key, value, multiplied in settings.every:
+        _set(table, key.split("."), value, multiplied, f"{PROFILE}{key}")
     made = Profile(**table)
     return same.profile.model_copy(update={name: getattr(made, name) for name in Profile.model_fields})

@@ -11,17 +11,22 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from orric.allocators import ALIASES, REFERENCES, check_name
+from orric.comparison import check_references, data_hashes
 from orric.exceptions import OrricError, ScenarioError, nearest
 from orric.scenario import Scenario, load_scenario
-from orric.section import Count, FolderName, Name, Positive, Section
+from orric.section import FolderName, Name, Positive, Section
 from orric.sweep.axes import Axis, Draws, Points
 from orric.sweep.measures import MEASURES, UNKNOWN_TO_SLOTS
-from orric.sweep.overrides import check_keys, scenario_at
+from orric.sweep.overrides import PROFILE, check_keys, scenario_at
 
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
+MOST_SEEDS = 1_000_000
+# Of files that scenarios and profiles name.
+ENDINGS = (".toml", ".csv", ".parquet", ".safetensors", ".onnx")
+# Columns that comparisons of two folders add.
+RESERVED = ("weight", "correct", "line")
 
 
 class Precision(Section):
@@ -38,8 +43,8 @@ class Precision(Section):
     half_width: Positive
     of: Name = "mean_accuracy"
     against: Name | None = None
-    pilot: Annotated[int, Field(strict=True, ge=5)] = 30
-    most: Count = 1000
+    pilot: Annotated[int, Field(strict=True, ge=5, le=MOST_SEEDS)] = 30
+    most: Annotated[int, Field(strict=True, ge=1, le=MOST_SEEDS)] = 1000
 
     @model_validator(mode="after")
     def _known(self) -> Precision:
@@ -72,7 +77,7 @@ class Sweep(Section):
     engine: Literal["simulator", "slot-model"] = "simulator"
     allocators: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     baseline: Name | None = None
-    seeds: Count | Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    seeds: int | tuple[int, ...] | None = None
     precision: Precision | None = None
     sample: Draws | None = None
     axis: tuple[Axis, ...] = ()
@@ -80,6 +85,20 @@ class Sweep(Section):
     note: str = ""
     _base: Scenario = PrivateAttr()
     _where: str = PrivateAttr(default="sweep")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _are_seeds(cls, given: Any) -> Any:
+        def whole(value: Any, least: int, most: int) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+        if given is None or whole(given, 1, MOST_SEEDS):
+            return given
+        if isinstance(given, (list, tuple)) and given and all(whole(one, 0, 2**63 - 1) for one in given):
+            return tuple(given)
+        raise ValueError(
+            f"found {str(given)[:40]}; give how many, 1 to {MOST_SEEDS:,}, or a list of whole numbers from 0"
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> Sweep:
@@ -93,7 +112,7 @@ class Sweep(Section):
             twice = next(name for name in plain if plain.count(name) > 1)
             raise ValueError(f"the allocator {twice!r} stands twice, perhaps by another name; name each one once")
         titles = [axis.title for axis in self.axis]
-        if reserved := sorted({*titles} & {"point", "allocator", "seed", "error", *MEASURES}):
+        if reserved := sorted({*titles} & {"point", "allocator", "seed", "error", *RESERVED, *MEASURES}):
             raise ValueError(f"an axis is called {reserved[0]!r}, as a column of the results is; give it another name")
         if len(set(titles)) < len(titles):
             twice = next(title for title in titles if titles.count(title) > 1)
@@ -193,17 +212,30 @@ class Sweep(Section):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that the runs of any point depend on, but the point's values, the allocator and the seed."""
-        table = self._base.model_dump(mode="json", exclude={"name", "seed", "allocators", "references"})
+        # The scenario's own seed says where streams are placed.
+        table = self._base.model_dump(mode="json", exclude={"name", "allocators", "references"})
         axes = [axis.model_dump(mode="json", include={"key", "times"}) for axis in self.axis]
         keys = [(one["key"], one["times"] is not None) for one in axes]
-        given = [self.engine, table, keys, self.files_in(table), code_version()]
+        real = self.engine == "simulator" and self._base.accuracy.model == "onnx"
+        given = [
+            self.engine,
+            table,
+            keys,
+            self.files_in(table),
+            code_version(),
+            data_hashes(self._base) if real else [],
+        ]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def file_hashes(self) -> dict[str, str]:
         """Hashes of the files that the base scenario and the values of axes name, and of the weights behind them."""
+        folders = {self._base._folder}
+        for axis in self.axis:
+            if axis.key.startswith(PROFILE):  # such files lie beside the profiles
+                folders |= {(self._base._folder / stream.profile).parent for stream in self._base.stream}
         named = _files([self._base.model_dump(mode="json"), [axis.values for axis in self.axis]])
-        return {name: _hash_of(self._base._folder / name) for name in sorted(named)}
+        return {name: " ".join(_hash_of(folder / name) for folder in sorted(folders)) for name in sorted(named)}
 
     def files_in(self, values: Any) -> dict[str, str]:
         """Return the hashes of those of the files that some values name."""
@@ -224,6 +256,10 @@ class Chunk:
     points: range
     seeds: tuple[int, ...]
 
+    def slots_key(self, key: str) -> str:
+        """Return the name of the chunk's slots, whose rows tell the numbers of their points, too."""
+        return f"{key}-{self.points.start + 1}"
+
     def key(self, sweep: Sweep) -> str:
         """Return the content address: equal exactly where the results are."""
         values = [sweep.points.values(point) for point in self.points]
@@ -234,9 +270,10 @@ class Chunk:
 def check_points(sweep: Sweep, points: range) -> list[tuple[str, str]]:
     """Return which scenarios of points are not valid, each as (the point, what is wrong with it)."""
     found = []
+    references = [line for line in sweep.lines if line in REFERENCES]
     for point in points:
         try:
-            sweep.scenario_of(point)
+            check_references(sweep.scenario_of(point), references)
         except OrricError as error:
             place = sweep.place(point)
             found.append((place, str(error).removeprefix(place).removeprefix(": ")))
@@ -289,7 +326,11 @@ def _files(value: Any) -> set[str]:
         return {name for one in value.values() for name in _files(one)}
     if isinstance(value, (list, tuple)):
         return {name for one in value for name in _files(one)}
-    return {value} if isinstance(value, str) and value.endswith((".toml", ".csv", ".parquet")) else set()
+    return (
+        {value}
+        if isinstance(value, str) and value.endswith((".toml", ".csv", ".parquet", ".safetensors", ".onnx"))
+        else set()
+    )
 
 
 def _short(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from orric.allocators import ALIASES, ALLOCATORS, make_allocator
 from orric.allocators.base import SingleStreamAllocator
 from orric.comparison import simulate_line
-from orric.exceptions import OrricError
+from orric.exceptions import AllocatorError, BudgetError, OrricError, SimulationError
 from orric.records import Result
 from orric.scenario import Scenario
 from orric.slot_model import evaluate
@@ -20,6 +20,8 @@ from orric.sweep.slot_rows import of_batch, of_result
 Row = dict[str, Any]
 # Slots that lie end to end at once: more would not be quicker, and take memory.
 LAID_SLOTS = 200_000
+# Errors that the same run always has.
+THEIR_OWN = (AllocatorError, BudgetError, SimulationError)
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Computed:
 
     Attributes:
         rows: One per run: the figures of `MEASURES`, None where unknown, and "error", "" where there is none.
+        again: Whether an error may be mended from outside, such as files that are not there: such runs are not kept.
         slots: Parts of the table of all slots, none unless the sweep asks for them.
     """
 
     rows: list[Row]
     slots: list[Any]
+    again: bool = False
 
 
 def computed(sweep: Sweep, chunk: Chunk) -> Computed:
@@ -41,19 +45,22 @@ def computed(sweep: Sweep, chunk: Chunk) -> Computed:
     if sweep.engine == "slot-model" and _open_loop(chunk.allocator):
         return _together(scenarios, chunk, sweep.per_slot)
     run = _simulated if sweep.engine == "simulator" else _evaluated
-    found = Computed([], [])
+    rows: list[Row] = []
+    slots: list[Any] = []
+    again = False
     for scenario in scenarios:
         for seed in chunk.seeds:
             try:
                 result = run(scenario, chunk.allocator, seed)
-            except OrricError as error:
-                found.rows.append(_failed(error))
+            except Exception as error:  # whatever it is, it stops no other run
+                rows.append(_failed(error))
+                again = again or not isinstance(error, THEIR_OWN)
                 continue
             if sweep.per_slot:
-                found.slots.append(of_result(result, len(found.rows)))
+                slots.append(of_result(result, len(rows)))
             retrained = float((result.columns["retraining_macs"] > 0).mean())
-            found.rows.append(_row({**result.summary(), "retrained": retrained}))
-    return found
+            rows.append(_row({**result.summary(), "retrained": retrained}))
+    return Computed(rows, slots, again)
 
 
 def _open_loop(name: str) -> bool:
@@ -67,7 +74,7 @@ def _together(scenarios: list[Scenario], chunk: Chunk, per_slot: bool) -> Comput
     rows: dict[int, Row] = {}
     slots: list[Any] = []
     groups: dict[int, list[tuple[int, Laid]]] = {}
-    stream = scenarios[0].stream[0].name
+    stream, again = scenarios[0].stream[0].name, False
 
     def settle(group: list[tuple[int, Laid]]) -> None:
         allocator = make_allocator(chunk.allocator)
@@ -82,8 +89,9 @@ def _together(scenarios: list[Scenario], chunk: Chunk, per_slot: bool) -> Comput
     for place, (scenario, seed) in enumerate((scenario, seed) for scenario in scenarios for seed in chunk.seeds):
         try:
             laid = Laid.out(scenario, seed)
-        except OrricError as error:
+        except Exception as error:
             rows[place] = _failed(error)
+            again = again or not isinstance(error, THEIR_OWN)
             continue
         group = groups.setdefault(id(laid.profile), [])
         group.append((place, laid))
@@ -91,7 +99,7 @@ def _together(scenarios: list[Scenario], chunk: Chunk, per_slot: bool) -> Comput
             settle(groups.pop(id(laid.profile)))
     for group in groups.values():
         settle(group)
-    return Computed([rows[place] for place in range(len(rows))], slots)
+    return Computed([rows[place] for place in range(len(rows))], slots, again)
 
 
 def _evaluated(scenario: Scenario, allocator: str, seed: int) -> Result:
@@ -107,5 +115,6 @@ def _row(figures: Row) -> Row:
     return {**{name: figures.get(name) for name in MEASURES}, "error": ""}
 
 
-def _failed(error: OrricError) -> Row:
-    return {**dict.fromkeys(MEASURES), "error": str(error)}
+def _failed(error: Exception) -> Row:
+    said = str(error) if isinstance(error, OrricError) else f"{type(error).__name__}: {error}".splitlines()[0]
+    return {**dict.fromkeys(MEASURES), "error": said}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ from orric.sweep.plan import Chunk, Sweep
 CHUNKS, SLOTS = "chunks", "slots"
 RUNS = "runs.parquet"
 MARK = "sweep.json"
+# Tells a sweep's folder from any other, and is locked while a sweep writes to it.
+OWN = ".orric-sweep"
+# Chunks in which something failed that another call may find mended.
+AGAIN = ".again"
 # Bytes of a run in a chunk's file, measured; the table of all runs takes about as many again.
 BYTES_PER_RUN = 120
 BYTES_PER_SLOT = 20
@@ -39,42 +44,65 @@ class Store:
         with extra("sim"):
             import pyarrow  # noqa: F401
         self.folder = folder
-        if folder.exists() and (folder.is_file() or (any(folder.iterdir()) and not (folder / CHUNKS).is_dir())):
-            raise ScenarioError(
-                f"result folder {folder}", "exists and holds something else", "choose another with --output"
-            )
+        where = f"result folder {folder}"
+        if folder.exists() and (folder.is_file() or (any(folder.iterdir()) and not (folder / OWN).is_file())):
+            raise ScenarioError(where, "exists and holds something else", "choose another with --output")
         try:
             (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
-            for partial in folder.glob("*/.*.partial"):
-                partial.unlink()  # of a call that was killed
+            self._lock = (folder / OWN).open("w")
         except OSError as error:
-            raise ScenarioError(
-                f"result folder {folder}", f"cannot be written ({error.strerror})", "choose another with --output"
-            ) from None
+            found = f"cannot be written ({error.strerror})"
+            raise ScenarioError(where, found, "choose another with --output") from None
+        try:
+            # Held until the process ends, however it does.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            found = "another sweep is writing to it"
+            raise ScenarioError(where, found, "wait for it, or choose another with --output") from None
+        for partial in folder.rglob(".*.partial"):
+            partial.unlink(missing_ok=True)  # of a call that was killed
+        # What was said of earlier runs would be mixed with new ones, if this call did not come to its end.
+        (folder / MARK).unlink(missing_ok=True)
 
-    def has(self, key: str, per_slot: bool = False) -> bool:
+    def close(self) -> None:
+        """Let others write to the folder."""
+        self._lock.close()
+
+    def has(self, chunk: Chunk, key: str, per_slot: bool = False) -> bool:
         """Whether a chunk is finished, and the rows of its slots are there where they are asked for."""
-        return self._path(key).exists() and (not per_slot or self._path(key, SLOTS).exists())
+        path = self._path(key)
+        if not path.exists() or (per_slot and not self._path(chunk.slots_key(key), SLOTS).exists()):
+            return False
+        # Whatever was damaged since then is computed anew: a whole file begins and ends with the same four bytes.
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(-min(4, path.stat().st_size), 2)
+            return head == file.read(4) == b"PAR1"
 
-    def keep(self, key: str, runs: bytes, slots: bytes | None = None) -> None:
+    def keep(self, chunk: Chunk, key: str, runs: bytes, slots: bytes | None = None, again: bool = False) -> None:
         """Keep a chunk.
 
         Args:
+            chunk: Which.
             key: Its address.
             runs: A Parquet file of its runs.
             slots: One of their slots.
+            again: Whether it must be computed again next time: something failed that was not the runs' own.
 
         Raises:
             SimulationError: The disk is full or the like; what was kept before stays.
         """
         if slots is not None:
-            self.write(self._path(key, SLOTS), slots)
-        self.write(self._path(key), runs)
+            self.write(self._path(chunk.slots_key(key), SLOTS), slots)
+        self.write(self._path(key, CHUNKS, AGAIN * again), runs)
+        if not again:
+            self._path(key, CHUNKS, AGAIN).unlink(missing_ok=True)
 
-    def keep_slots_of(self, keys: set[str]) -> None:
+    def keep_slots_of(self, names: set[str]) -> None:
         """Remove the slots of all other chunks, so that the folder holds those of one sweep and nothing else."""
         for path in (self.folder / SLOTS).glob("*.parquet"):
-            if path.stem not in keys:
+            if path.stem not in names:
                 path.unlink()
 
     def write(self, path: Path, content: bytes) -> None:
@@ -95,10 +123,11 @@ class Store:
         """Return the table of a finished chunk."""
         import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(self._path(key))
+        path = self._path(key)
+        return pyarrow.parquet.read_table(path if path.exists() else self._path(key, CHUNKS, AGAIN))
 
-    def _path(self, key: str, part: str = CHUNKS) -> Path:
-        return self.folder / part / f"{key}.parquet"
+    def _path(self, name: str, part: str = CHUNKS, ending: str = "") -> Path:
+        return self.folder / part / f"{name}{ending}.parquet"
 
 
 def as_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
@@ -152,7 +181,7 @@ def runs_table(sweep: Sweep, store: Store, chunks: Sequence[tuple[Chunk, str]]) 
     for number, axis in enumerate(points.axes):
         shown = points.shown[number]
         # A column has one type: where not all are numbers, all are words.
-        levels = pyarrow.array(shown if all(isinstance(one, (int, float)) for one in shown) else list(map(str, shown)))
+        levels = pyarrow.array(_alike(shown))
         columns[axis.title] = levels.take(pyarrow.array(which[:, number]))
     names = pyarrow.array(lines)
     columns["allocator"] = names.take(whole["place"].combine_chunks())
@@ -160,3 +189,10 @@ def runs_table(sweep: Sweep, store: Store, chunks: Sequence[tuple[Chunk, str]]) 
         if name not in ("point", "place"):
             columns[name] = whole[name]
     return pyarrow.table(columns)
+
+
+def _alike(values: Sequence[Any]) -> list[Any]:
+    kinds = {type(value) for value in values}
+    if kinds <= {bool} or (kinds <= {int} and max(map(abs, values), default=0) < 2**63):
+        return list(values)
+    return [float(value) for value in values] if kinds <= {int, float} else [str(value) for value in values]

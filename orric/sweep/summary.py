@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,13 @@ class Figures:
         self._shape = points, lines, table.num_rows // (points * lines)
         self.seeds = self._shape[2]
         self.pilot = None if sweep.precision is None else sweep.precision.pilot
+        # Means are over points at which every run of every allocator that has results at all is known; where there is
+        # no such point, over all points and the seeds that are known at each of them.
+        known = np.isfinite(self.of("mean_accuracy"))
+        alive = known.any(axis=(0, 2))
+        self.whole = known[:, alive].all(axis=(1, 2)) if alive.any() else np.zeros(points, bool)
+        if not self.whole.any():
+            self.whole = np.ones(points, bool)
 
     def of(self, measure: str) -> Array:
         """Return a measure of the compared runs, shape (points, allocators, seeds); NaN where it is unknown."""
@@ -44,9 +52,14 @@ class Figures:
         return np.asarray(column.reshape(self._shape))
 
     def by_seed(self, measure: str, points: Array | None = None) -> Array:
-        """Return each seed's mean over points, all of them or some, shape (allocators, seeds); NaN where one failed."""
-        values = self.of(measure)
-        return np.asarray((values if points is None else values[points]).mean(axis=0))
+        """Return each seed's mean over whole points, all of them or some, shape (allocators, seeds).
+
+        It is NaN where a run failed, or where no point is left.
+        """
+        chosen = self.whole if points is None else self.whole & points
+        if not chosen.any():
+            return np.full(self._shape[1:], np.nan)
+        return np.asarray(self.of(measure)[chosen].mean(axis=0))
 
     def interval(self, values: Array) -> Interval:
         """Return the mean of one value per seed, with its interval."""
@@ -72,9 +85,12 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
     if "mean_accuracy" in known:
         by_seed = figures.by_seed("mean_accuracy")
         apart = [by_seed[place] - by_seed[baseline] for place in others]
-        adjusted = holm([difference_p(one) for one in apart])
+        adjusted = holm([difference_p(one, figures.pilot) for one in apart])
         for place, one, probability in zip(others, apart, adjusted, strict=True):
-            drawn = bootstrap_interval(one, generator(1, "ensemble", place))
+            # Resampling knows nothing of a number of seeds that was chosen by their spread.
+            drawn = Interval(nan, nan, nan, 0)
+            if figures.pilot is None:
+                drawn = bootstrap_interval(one, generator(1, "ensemble", place))
             differences[lines[place]] = {
                 **_told(figures.interval(one)),
                 "bootstrap_low": _plain(drawn.low),
@@ -84,7 +100,9 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
             }
     return {
         "points": len(sweep.points),
+        "whole_points": int(figures.whole.sum()),
         "seeds": figures.seeds,
+        "pairs": max((one["count"] for one in differences.values()), default=figures.seeds),
         "precision": _reached(figures),
         "asked": _asked(sweep),
         "baseline": sweep.compared_with,
@@ -160,7 +178,7 @@ def _reached(figures: Figures) -> dict[str, Any] | None:
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
     """Return what the results come from, for telling two sweeps apart."""
-    base = sweep.base.model_dump(mode="json", exclude_none=True, exclude={"name", "seed", "allocators", "references"})
+    base = sweep.base.model_dump(mode="json", exclude_none=True, exclude={"name", "allocators", "references"})
     table = sweep.model_dump(mode="json", exclude_none=True, exclude={"name", "note", "scenario", "allocators"})
     return {"sweep": table, "scenario": base, "files": sweep.file_hashes}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas
 import pytest
 
 from orric.sweep import Sweep
@@ -133,6 +134,7 @@ def test_a_cluster_that_is_not_there(run, sweep: Path) -> None:
 
 
 def test_two_folders_are_compared(run, sweep: Path, tmp_path: Path) -> None:
+    sweep.write_text(SWEEP.replace("seeds = 3", "seeds = 8"))
     for name in ("a", "b"):
         assert run("sweep", sweep, "--output", tmp_path / name, "--jobs", 1).code == 0
         scenario = tmp_path / "scenario.toml"
@@ -145,7 +147,7 @@ def test_two_folders_are_compared(run, sweep: Path, tmp_path: Path) -> None:
     assert set(by_name) == set(Sweep.load(sweep).lines)
     assert by_name["orric"]["after"] > by_name["orric"]["before"]
     assert by_name["orric"]["verdict"] == "beyond chance"
-    assert by_name["orric"]["pairs"] == 3
+    assert by_name["orric"]["pairs"] == 8
     drawn = (tmp_path / "a/report.html").read_bytes()
     (tmp_path / "a/report.html").unlink()
     assert run("report", tmp_path / "a").code == 0
@@ -160,7 +162,8 @@ def test_two_runs_are_compared_slot_by_slot(run, sweep: Path, tmp_path: Path) ->
     done = run("report", tmp_path / "a", tmp_path / "b")
     assert done.code == 0
     assert "gpu.1.macs_per_s: 2000000000.0 -> 1000000000.0" in done.out
-    assert "paired by 12 slots" in done.out
+    assert "of one run each" in done.out
+    assert "one pair only" in done.out
     assert run("report", tmp_path / "a").code == 0
     assert run("sweep", sweep, "--output", tmp_path / "c", "--jobs", 1).code == 0
     mixed = run("report", tmp_path / "a", tmp_path / "c")
@@ -179,3 +182,56 @@ def test_folders_that_are_none(run, tmp_path: Path) -> None:
         assert done.code == 2
         assert message in done.err
         assert done.err.count("\n") == 1
+
+
+def test_cases_repeat_the_runs_that_they_stand_for(run, sweep: Path, tmp_path: Path) -> None:
+    """Where axes change a profile, the case has a profile of its own."""
+    axis = '[[axis]]\nkey = "profile.memory"\nname = "memory"\nlabels = ["window", "decay"]\nvalues = [\n'
+    axis += '  { kind = "window", slots = 1 },\n  { kind = "decay", factor = 0.9 },\n]\n'
+    sweep.write_text(SWEEP.split("[[axis]]", 1)[0] + axis)
+    assert run("sweep", sweep, "--output", tmp_path / "out", "--jobs", 1).code == 0
+    rows = pandas.read_parquet(tmp_path / "out/runs.parquet")
+    cases = sorted((tmp_path / "out/cases").glob("point-?.toml"))
+    assert cases
+    for case in cases:
+        point = int(case.stem.removeprefix("point-"))
+        for allocator in ("orric", "inference-only"):
+            done = run("evaluate", "--scenario", case, "--allocator", allocator, "--seed", 2, "--json")
+            row = rows[(rows.point == point) & (rows.allocator == allocator) & (rows.seed == 2)]
+            assert json.loads(done.out)["mean_accuracy"] == pytest.approx(row.mean_accuracy.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("seeds = 3", 'seeds = 3\nallocators = ["orric"]'),
+        ("seeds = 3", "seeds = 1"),
+        ('name = "budget"', 'name = "h[/i]"'),
+        ("values = [6, 12]", 'values = [6, 12]\nlabels = ["x[/b]", "y"]'),
+    ],
+)
+def test_odd_sweeps_end_in_a_report(run, sweep: Path, tmp_path: Path, old: str, new: str) -> None:
+    sweep.write_text(SWEEP.replace(old, new))
+    done = run("sweep", sweep, "--output", tmp_path / "out", "--jobs", 1)
+    assert done.code == 0, done.err
+    assert (tmp_path / "out/report.html").exists()
+    assert run("report", tmp_path / "out").code == 0
+    assert run("report", tmp_path / "out", tmp_path / "out").code == 0
+
+
+def test_folders_that_are_damaged(run, sweep: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert run("sweep", sweep, "--output", folder, "--jobs", 1).code == 0
+    assert run("run", tmp_path / "scenario.toml", "--output", tmp_path / "run").code == 0
+    whole = (folder / "sweep.json").read_text()
+    for path, text in (
+        (folder / "sweep.json", "[]"),
+        (folder / "sweep.json", whole.replace('"axis_titles"', '"titles"')),
+        (tmp_path / "run/scenario.toml", "broken = ["),
+    ):
+        before = path.read_text()
+        path.write_text(text)
+        done = run("report", path.parent, path.parent)
+        assert done.code == 2
+        assert done.err.count("\n") == 1
+        path.write_text(before)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import orric
 from orric.comparison import simulate_line
 from orric.sweep import Sweep, conduct, on_cores, run_sweep
 from orric.sweep.slot_rows import SLOT_COLUMNS
-from orric.sweep.store import RUNS
+from orric.sweep.store import RUNS, Store
 from orric.sweep.summary import Figures, summarised
 
 ONE = on_cores(1)
@@ -119,7 +120,7 @@ def test_the_disk_that_slots_take_is_estimated(write, tmp_path: Path) -> None:
     sweep = Sweep.load(write(axis=axes, per_slot=True, seeds=5))
     run_sweep(sweep, tmp_path / "out", ONE)
     took = sum(path.stat().st_size for path in (tmp_path / "out/slots").iterdir())
-    assert 0.5 * took < conduct.disk_bytes(sweep) < 2 * took
+    assert 0.5 * took < conduct.disk_bytes(sweep, 20) < 2 * took
 
 
 def test_the_same_bytes_with_any_number_of_workers(write, tmp_path: Path) -> None:
@@ -200,8 +201,74 @@ def test_a_run_that_fails_is_told_and_stops_no_other(write, tmp_path: Path, monk
     assert "slot 3: the budget of 1 MACs" in outcome.failures[0]["error"]
     same = [row for row in outcome.table.to_pylist() if not row["error"]]
     assert same == [row for row in plain.table.to_pylist() if not (row["seed"] == 2 and row["horizon"] == 6)]
-    # A seed that failed somewhere is left out of the means, which are of whole seeds.
-    assert summarised(sweep, outcome.table)["means"]["orric"]["mean_accuracy"]["count"] == 2
+    # A point at which a run failed is left out of the means of all allocators.
+    told = summarised(sweep, outcome.table)
+    assert (told["whole_points"], told["pairs"]) == (2, 3)
+    frame = outcome.table.to_pandas()
+    expected = frame[(frame.horizon == 12) & (frame.allocator == "orric")].mean_accuracy.mean()
+    assert told["means"]["orric"]["mean_accuracy"]["mean"] == pytest.approx(expected)
+    again = run_sweep(sweep, tmp_path / "out", ONE)
+    assert again.computed == 0, "a run whose own fault it is fails every time"
+
+
+def test_what_failed_for_want_of_something_else_is_computed_again(
+    write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep.load(write())
+    plain = run_sweep(sweep, tmp_path / "plain", ONE)
+    from orric.sweep import runs
+
+    def missing(scenario, seed):
+        raise FileNotFoundError("no data")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.Laid, "out", missing)
+        outcome = run_sweep(sweep, tmp_path / "out", ONE)
+    assert {one["error"] for one in outcome.failures} == {"FileNotFoundError: no data"}
+    mended = run_sweep(sweep, tmp_path / "out", ONE)
+    assert (mended.computed, mended.failures) == (24, [])
+    assert fingerprint(tmp_path / "out") == fingerprint(tmp_path / "plain")
+    assert mended.table.equals(plain.table)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 cut short"])
+def test_a_damaged_chunk_is_computed_again(sweep: Sweep, tmp_path: Path, damage: bytes) -> None:
+    run_sweep(sweep, tmp_path / "out", ONE)
+    before = fingerprint(tmp_path / "out")
+    next((tmp_path / "out/chunks").iterdir()).write_bytes(damage)
+    assert 0 < run_sweep(sweep, tmp_path / "out", ONE).computed < 24
+    assert fingerprint(tmp_path / "out") == before
+
+
+def test_two_sweeps_do_not_write_to_one_folder(sweep: Sweep, tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "out")), pytest.raises(orric.ScenarioError, match="another sweep is writing to it"):
+        run_sweep(sweep, tmp_path / "out", ONE)
+    assert run_sweep(sweep, tmp_path / "out", ONE).runs == 24
+    shutil.rmtree(tmp_path / "out/chunks")
+    assert run_sweep(sweep, tmp_path / "out", ONE).computed == 24, "the guide says that chunks may go"
+    (tmp_path / "mine/chunks").mkdir(parents=True)
+    with pytest.raises(orric.ScenarioError, match="exists and holds something else"):
+        run_sweep(sweep, tmp_path / "mine", ONE)
+
+
+def test_slots_tell_their_points_wherever_these_lie(write, tmp_path: Path) -> None:
+    """Chunks have addresses by content: points that shift, and points of equal values, must not mix theirs up."""
+    alike = [{"kind": "uniform", "low": 0.2, "high": 1.0}] * 2
+    axes = [
+        {"key": "gpu.1.budget", "name": "budget", "values": alike, "labels": ["one", "other"]},
+        {"key": "slots", "values": [60_000, 120_000]},
+    ]
+    given = {"seeds": 1, "allocators": ["orric"], "per_slot": True}
+    run_sweep(Sweep.load(write(axis=axes, **given)), tmp_path / "out", ONE)
+    rows = pandas.read_parquet(tmp_path / "out/slots")
+    assert rows.groupby("point").size().to_dict() == {1: 60_000, 2: 120_000, 3: 60_000, 4: 120_000}
+    shifted = [{**axes[0], "values": alike[:1], "labels": ["one"]}, axes[1]]
+    run_sweep(Sweep.load(write(axis=shifted, **given)), tmp_path / "out", ONE)
+    run_sweep(Sweep.load(write(axis=shifted, **given)), tmp_path / "fresh", ONE)
+    slots = [
+        {path.name: path.read_bytes() for path in (tmp_path / name / "slots").iterdir()} for name in ("out", "fresh")
+    ]
+    assert slots[0] == slots[1]
 
 
 def test_seeds_are_added_where_the_spread_asks_for_them(write, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from orric.sweep.plan import Chunk
 from ..builders import ROOT
 from .conftest import AXES
 
+READY = sorted((ROOT / "simulations/sweeps").glob("*.toml"))
+
 
 def test_points_are_the_scenarios_that_they_say(sweep: Sweep) -> None:
     assert len(sweep.points) == 4
@@ -59,6 +61,21 @@ def test_wildcards_repeats_profiles_and_factors(write) -> None:
         ({"sample": {"count": 3}}, "no axis has a range to draw from"),
         ({"seeds": None}, "found neither seeds nor precision; give one of the two"),
         ({"precision": {"half_width": 0.01}}, "found seeds and precision"),
+        ({"seeds": -1}, "found -1; give how many, 1 to 1,000,000, or a list of whole numbers from 0"),
+        ({"seeds": ["a"]}, "found ['a']; give how many"),
+        ({"seeds": 10**12}, "give how many, 1 to 1,000,000"),
+        ({"axis": [AXES[0], {"key": "gpu.1.budget", "name": "x", "values": [1]}]}, "set the same; let one axis set it"),
+        (
+            {
+                "axis": [
+                    {"key": "stream.*.requests.low", "values": [1]},
+                    {"key": "stream.1.requests.low", "name": "x", "values": [1]},
+                ]
+            },
+            "'stream.1.requests.low' and 'stream.*.requests.low' of axis 1 set the same",
+        ),
+        ({"axis": [{"key": "profile.swap.pause_s", "values": [1.0]}]}, "makes no difference in the slot model"),
+        ({"axis": [{**AXES[0], "name": "weight"}]}, "as a column of the results is"),
         ({"seeds": None, "precision": {"half_width": 0.01, "of": "acuracy"}}, "did you mean"),
         ({"seeds": [1, 1]}, "a seed stands twice"),
         ({"allocators": ["oric"]}, "did you mean 'orric'?"),
@@ -123,7 +140,9 @@ def test_the_address_of_a_chunk_is_that_of_its_content(write, tmp_path: Path) ->
     scenario = tmp_path / "scenario.toml"
     scenario.write_text(scenario.read_text().replace("slot_s = 10.0", "slot_s = 11.0"))
     others.append(key())
-    assert len({first, *others}) == 8
+    scenario.write_text(scenario.read_text().replace("slots = 12", "slots = 12\nseed = 7"))
+    others.append(key())  # which places streams
+    assert len({first, *others}) == 9
 
 
 def test_new_weights_behind_a_profile_are_a_new_address(write, tmp_path: Path) -> None:
@@ -160,3 +179,36 @@ def test_files_that_are_taken_for_one_another(write, tmp_path: Path) -> None:
         Sweep.load(tmp_path / "scenario.toml")
     with pytest.raises(orric.ScenarioError, match=r"small\.toml: is a profile; name it in a scenario"):
         Sweep.load(tmp_path / "small.toml")
+
+
+def test_whole_numbers_stay_whole_when_multiplied(write) -> None:
+    sweep = Sweep.load(write(axis=[{"key": "slots", "times": [0.5, 2.0]}]))
+    assert [sweep.scenario_of(point).slots for point in range(2)] == [6, 24]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_numbers_that_are_none_are_told_in_one_line(write, value: float) -> None:
+    sweep = Sweep.load(write(axis=[{"key": "profile.slope_floor", "values": [value]}]))
+    with pytest.raises(orric.ScenarioError, match="1 of 1 points are not valid"):
+        check_all(sweep, on_cores(1))
+
+
+def test_more_points_than_can_be_are_refused(write) -> None:
+    axes = [
+        {"key": key, "values": list(range(1, 2001))}
+        for key in ("slots", "stream.1.requests.low", "stream.1.requests.high")
+    ]
+    with pytest.raises(orric.ScenarioError, match="the axes span 8,000,000,000 points; at most 10,000,000"):
+        check_all(Sweep.load(write(axis=axes)), on_cores(1))
+
+
+@pytest.mark.parametrize("line", ["batch-norm-only", "teacher-only"])
+def test_reference_lines_that_cannot_be_drawn_are_refused(write, line: str) -> None:
+    sweep = Sweep.load(write(engine="simulator", allocators=["orric", line]))
+    with pytest.raises(orric.ScenarioError, match="4 of 4 points are not valid"):
+        check_all(sweep, on_cores(1))
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+def test_the_ready_sweeps_are_valid(path: Path) -> None:
+    check_all(Sweep.load(path), on_cores(1))
