@@ -191,8 +191,7 @@ class Daemon:
     def _served(self, sizes: list[int], latencies_s: list[float]) -> None:
         self.uploads.answer(sizes, latencies_s)
         self.metrics.images.inc(sum(sizes))
-        for latency_s in latencies_s:
-            self.metrics.latency.observe(latency_s)
+        self.metrics.latency.add(latencies_s)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +229,7 @@ class Daemon:
         from orric.edge.http import start_server
 
         # Threads hand over to one another at once: those that wait for the interpreter serve requests.
-        sys.setswitchinterval(5e-4)
+        sys.setswitchinterval(5e-5)
         asked: list[int] = []
         woken = threading.Event()
 

@@ -14,10 +14,13 @@ import numpy as np
 
 from orric.edge.config import PROVIDERS, Server
 from orric.exceptions import EdgeError, extra
-from orric.vision.arrays import Labels
 from orric.vision.datasets import Pixels, to_input
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
+# Images that go through a model at once: what fits into a processor's cache is a sixth quicker than 64 of them.
+FEW = 32
+# Requests of as many images are made ready where they arrive, so that the thread of inference does little else.
+MANY = 8
 
 
 def available(server: Server) -> tuple[str, str | None]:
@@ -40,11 +43,13 @@ class Model:
         version: Its number.
         session: ONNX Runtime's.
         classes: Number of classes.
+        name: Of the session's input.
     """
 
     version: int
     session: Any
     classes: int
+    name: str
 
     @classmethod
     def open(cls, content: bytes, version: int, provider: str, threads: int, resolutions_px: tuple[int, ...]) -> Model:
@@ -68,20 +73,12 @@ class Model:
         shape = shapes.pop()
         if shapes or len(shape) != 2 or shape[0] != 2:
             raise EdgeError(f"version {version}", "is no classifier: its outputs are no row of classes for each image")
-        return cls(version, session, shape[1])
+        return cls(version, session, shape[1], name)
 
-    def logits(self, images: Pixels, resolution_px: int) -> Array:
-        """Return the outputs for images of shape (n, height, width, 3), shape (n, classes)."""
-        name = self.session.get_inputs()[0].name
-        outputs: Array = self.session.run(None, {name: to_input(images, resolution_px)})[0]
-        return outputs
-
-    def classify(self, images: Pixels, resolution_px: int, batch: int = 64) -> Labels:
-        """Return the classes of any number of images, shape (n,)."""
-        parts = [
-            self.logits(images[at : at + batch], resolution_px).argmax(axis=1) for at in range(0, len(images), batch)
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    def logits(self, inputs: Array) -> Array:
+        """Return the outputs for inputs of shape (n, 3, height, width), shape (n, classes)."""
+        parts = [self.session.run(None, {self.name: inputs[at : at + FEW]})[0] for at in range(0, len(inputs), FEW)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class OverloadedError(Exception):
@@ -91,6 +88,8 @@ class OverloadedError(Exception):
 @dataclass
 class _Waiting:
     images: Pixels
+    inputs: Array | None
+    resolution_px: int
     since_s: float
     answer: asyncio.Future[tuple[Array, Model]]
     loop: asyncio.AbstractEventLoop = field(repr=False)
@@ -140,7 +139,9 @@ class Batcher:
             OverloadedError: The queue is full.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(images, time.perf_counter(), loop.create_future(), loop)
+        resolution_px, since_s = self.resolution_px, time.perf_counter()
+        inputs = to_input(images, resolution_px) if len(images) >= MANY else None
+        waiting = _Waiting(images, inputs, resolution_px, since_s, loop.create_future(), loop)
         with self._wake:
             if self._images + len(images) > self._server.queue_images or self._stopping:
                 raise OverloadedError
@@ -176,7 +177,7 @@ class Batcher:
                     break
             taken = [self._queue.popleft()]
             count = len(taken[0].images)
-            while self._queue and count + len(self._queue[0].images) <= most:
+            while self._queue and _together(taken[0], self._queue[0]) and count + len(self._queue[0].images) <= most:
                 taken.append(self._queue.popleft())
                 count += len(taken[-1].images)
             self._images -= count
@@ -184,25 +185,38 @@ class Batcher:
 
     def _run(self) -> None:
         while taken := self._batch():
-            model, resolution_px = self.model, self.resolution_px
+            model = self.model
             error: Exception | None = None
             outputs = np.empty((0, 0), np.float32)
             try:
-                images = taken[0].images if len(taken) == 1 else np.concatenate([one.images for one in taken])
-                outputs = model.logits(images, resolution_px)
+                outputs = _outputs(model, taken)
             except Exception as problem:
                 error = problem
-            now, at, answers = time.perf_counter(), 0, []
+            at, answers = 0, []
             for one in taken:
-                answers.append((one.answer, outputs[at : at + len(one.images)]))
+                answers.append((one, outputs[at : at + len(one.images)]))
                 at += len(one.images)
-            by_loop: dict[asyncio.AbstractEventLoop, list[Any]] = {}
-            for one, answer in zip(taken, answers, strict=True):
-                by_loop.setdefault(one.loop, []).append(answer)
-            for loop, some in by_loop.items():
+            # All requests come from one event loop, the server's, but for tests that have several.
+            for loop in {one.loop for one in taken}:
+                some = [(one.answer, part) for one, part in answers if one.loop is loop]
                 loop.call_soon_threadsafe(_answer, some, model, error)
             if error is None:
+                now = time.perf_counter()
                 self._served([len(one.images) for one in taken], [now - one.since_s for one in taken])
+
+
+def _together(one: _Waiting, other: _Waiting) -> bool:
+    """Say whether two requests may share a batch."""
+    return (one.inputs is None) == (other.inputs is None) and one.resolution_px == other.resolution_px
+
+
+def _outputs(model: Model, taken: list[_Waiting]) -> Array:
+    """Return the outputs of requests that go together, one after the other."""
+    if taken[0].inputs is None:
+        images = taken[0].images if len(taken) == 1 else np.concatenate([one.images for one in taken])
+        return model.logits(to_input(images, taken[0].resolution_px))
+    parts = [model.logits(one.inputs) for one in taken if one.inputs is not None]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _answer(

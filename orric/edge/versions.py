@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class Versions:
         good = self.current.good if self._config.store.canary_slots else version.number
         self.store.point_at(Current(version.number, good))
         self._probation[version.number] = (slot, candidate.agreement)
-        self._swap(Model(version.number, model.session, model.classes))
+        self._swap(replace(model, version=version.number))
         return version
 
     def judge(self, slot: int, agreement: float | None) -> str | None:
@@ -187,8 +188,7 @@ class Versions:
 
     def _compare(self, model: Model, candidate: Candidate) -> None:
         """Refuse a model that does not give what torch gave for the same inputs."""
-        name = model.session.get_inputs()[0].name
-        found: np.ndarray[Any, Any] = model.session.run(None, {name: candidate.inputs})[0]
+        found: np.ndarray[Any, Any] = model.session.run(None, {model.name: candidate.inputs})[0]
         difference = float(np.abs(found - candidate.expected).max(initial=0.0))
         tolerance = TOLERANCE * max(1.0, float(np.abs(candidate.expected).max(initial=0.0)))
         if not difference <= tolerance:
