@@ -63,12 +63,25 @@ class Page:
             self.errors.append(str(said["params"]["args"]))
         return said
 
-    def open(self, path: Path, width: int = 1280) -> None:
-        """Open a file, at a width in pixels, and return when all of it is loaded."""
-        self._send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        self._send("Page.navigate", url=path.as_uri())
+    def open(self, page: Path | str, width: int = 1280) -> None:
+        """Open a file or an address, at a width in pixels, and return when all of it is loaded."""
+        self.resize(width)
+        self._send("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass
+
+    def resize(self, width: int) -> None:
+        """Give the page a width in pixels."""
+        self._send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+
+    def wait(self, expression: str, patience_s: float = 30.0) -> None:
+        """Return once a JavaScript expression holds."""
+        script = (
+            f"new Promise((done, fail) => {{ const until = Date.now() + {1000 * patience_s:.0f}; const look = () => "
+            f"({expression}) ? done(true) : Date.now() > until ? done(false) : setTimeout(look, 50); look(); }})"
+        )
+        found = self._send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert found["result"].get("value") is True, f"this never came true: {expression}"
 
     def value(self, expression: str) -> Any:
         """Return what a JavaScript expression gives."""

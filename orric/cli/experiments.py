@@ -146,6 +146,10 @@ def evaluate(
         typer.Option("--scenario", help="Scenario file that gives both, in place of --profile and --trace."),
     ] = None,
     allocator: Annotated[str, typer.Option("--allocator", help="Name of the allocator.")] = "orric",
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", help="Journal of an edge daemon, whose slots are decided again with --profile."),
+    ] = None,
     overload: Annotated[Overload | None, typer.Option("--overload", help="[default: error, or the scenario's]")] = None,
     seed: Seed = None,
     as_json: Json = False,
@@ -153,6 +157,11 @@ def evaluate(
     """Evaluate an allocator in the paper's slot model."""
     import orric
 
+    if log is not None:
+        if profile is None or trace is not None or scenario is not None:
+            raise ScenarioError("options", "--log takes --profile and nothing else", "give both")
+        _replay(log, profile, as_json)
+        return
     chosen = orric.make_allocator(allocator)
     if scenario is not None:
         if profile or trace:
@@ -175,6 +184,22 @@ def evaluate(
         print(json.dumps(answer, allow_nan=False))
         return
     _print_evaluation(result)
+
+
+def _replay(log: Path, profile: Path, as_json: bool) -> None:
+    """Have a daemon's slots decided again, and say whether the decisions are the same."""
+    import orric
+    from orric.edge.episode import replay_log
+
+    found = replay_log(log, orric.Profile.load(profile))
+    if as_json:
+        print(json.dumps(found))
+    elif found["different"]:
+        print(f"orric: {len(found['different'])} of {found['slots']} decisions of {found['allocator']} are others now")
+    else:
+        print(f"orric: {found['allocator']} decides all {found['slots']} slots as it was recorded")
+    if found["different"]:
+        raise typer.Exit(1)
 
 
 def _told(failures: list[Failure], results: list[Result]) -> dict[str, str]:

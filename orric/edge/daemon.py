@@ -263,9 +263,12 @@ class Daemon:
         notify("STOPPING=1")
         self.ready = False
         server.stop(self.config.server.drain_s)
-        self.stop()
+        self._stopping.set()
+        if self.process is not None:
+            self.process.kill()  # what it trains would not be served any more
         if slots.is_alive():
             slots.join(10.0)
+        self.stop()
         tell("info", "stopped")
 
     def stop(self) -> None:
@@ -275,6 +278,9 @@ class Daemon:
             self.process.stop()
         if self.loop is not None:
             self.batcher.stop()
+            self.loop.close()
+        if self.decisions is not None:
+            self.decisions.close()
 
     def reload(self) -> None:
         """Read the configuration again; one that is bad, or changes what cannot change, is refused, and told."""

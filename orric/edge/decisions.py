@@ -100,6 +100,10 @@ class DecisionService:
                 "overloaded": decision.overloaded, "reason": decision.reason, "streams": streams,
             }  # fmt: skip
 
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
     def _head(self) -> Record:
         config = self._config
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from orric.allocators.guard import Guard
 from orric.allocators.split import for_task
 from orric.configuration import Allocation, StreamAllocation
 from orric.edge.config import EdgeConfig
-from orric.edge.journal import Record
+from orric.edge.journal import Record, read_journal
 from orric.exceptions import EdgeError, OrricError
 from orric.objective import feasible_together
 from orric.profile import Profile
@@ -59,6 +60,48 @@ def task_of(config: EdgeConfig) -> Task:
         for one, profile in zip(config.stream, config.profiles, strict=True)
     )
     return Task(config.horizon_slots, streams, capacities_macs=(config.budget.macs_per_s * config.slot_s,))
+
+
+def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
+    """Have the slots of a daemon's journal decided again.
+
+    Args:
+        path: The journal of an episode of one stream.
+        profile: The one that it was recorded with.
+
+    Returns:
+        Plain values: the allocator, its allocations slot by slot, and the slots in which they are others than recorded.
+
+    Raises:
+        EdgeError: It is no such journal.
+    """
+    records, _ = read_journal(path)
+    try:
+        of = records[0]["of"]
+        spans, horizon = of["requests"], of["horizon_slots"]
+        ((least, most),) = spans
+        capacity = of["macs_per_s"] * of["slot_s"]
+        recorded = of["profile"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise EdgeError(
+            str(path), "is no journal of a daemon of one stream", "give a file of its journal folder"
+        ) from None
+    if recorded != profile.name:
+        raise EdgeError(str(path), f"was recorded with profile {recorded!r}", f"not with {profile.name!r}")
+    task = Task(horizon, (StreamTask.of(profile, least, most, name="stream-1"),), capacities_macs=(capacity,))
+    episode = int(path.stem) if path.stem.isdigit() else 1
+    decider = Decider(task, (profile,), of["allocator"], (), of["seed"], episode)
+    last, different = replayed(decider, records)
+    decisions = [record for record in records if record["kind"] == "decision"]
+    allocations = [
+        {
+            "slot": one["slot"],
+            "retraining": one["streams"][0]["retraining"],
+            "inference": one["streams"][0]["inference"],
+        }
+        for one in decisions
+    ]
+    return {"allocator": of["allocator"], "slots": last, "different": different, "allocations": allocations}
 
 
 class Decider:

@@ -31,6 +31,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RETRY_AFTER_S = 1
+BACKLOG = 2048
 PLAIN = [(b"content-type", b"application/json")]
 OCTETS = b"application/octet-stream"
 SECURITY = [
@@ -403,6 +404,7 @@ def start_server(daemon: Daemon) -> RunningServer:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((server.host, server.port))
+        listening.listen(BACKLOG)  # whoever comes before the thread is ready waits
     except OSError as error:
         listening.close()
         where = f"server: {server.host}:{server.port}"
@@ -410,6 +412,6 @@ def start_server(daemon: Daemon) -> RunningServer:
     config = uvicorn.Config(
         Front(daemon, application(daemon)), http="httptools", loop="uvloop", lifespan="off", access_log=False,
         log_config=None, server_header=False, date_header=False, ws="none", timeout_keep_alive=75,
-        backlog=2048,
+        backlog=BACKLOG,
     )  # fmt: skip
     return RunningServer(uvicorn.Server(config), listening)

@@ -7,11 +7,12 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orric.durable import sync_folder
 from orric.edge.faults import point
 from orric.exceptions import EdgeError
+from orric.section import readable
 
 Record = dict[str, Any]
 # Episodes whose journals are kept.
@@ -58,7 +59,7 @@ class Journal:
                 self._path(self.episode).unlink()
                 self.__init__(folder)  # type: ignore[misc]
                 return
-        self._file = self._path(self.episode).open("ab") if numbers else None
+        self._file: IO[bytes] | None = None
 
     def begin(self, record: Record) -> None:
         """Begin an episode with its first record."""
@@ -78,8 +79,10 @@ class Journal:
         Raises:
             OSError: It could not be written; nothing of it is left.
         """
-        assert self._file is not None, "an episode was begun"
+        assert self.episode, "an episode was begun"
         line = _line(record)
+        if self._file is None:
+            self._file = self._path(self.episode).open("ab")
         end = self._file.tell()
         try:
             point("journal.before")
@@ -122,20 +125,30 @@ class Journal:
         return self._folder / f"{episode:06d}.jsonl"
 
     def _read(self, episode: int) -> tuple[list[Record], int]:
-        """Return the records of an episode, and the bytes that they take."""
-        content, at = self._path(episode).read_bytes(), 0
-        records: list[Record] = []
-        while at < len(content):
-            end = content.find(b"\n", at)
-            record = _record(content[at:end]) if end >= 0 else None
-            if record is None:
-                if 0 <= end < len(content) - 1:
-                    found = f"record {len(records) + 1} of episode {episode} is damaged, and others follow it"
-                    raise EdgeError("journal", found, "put back a copy, or move the folder away to begin anew")
-                break
-            records.append(record)
-            at = end + 1
-        return records, at
+        return read_journal(self._path(episode))
+
+
+def read_journal(path: Path) -> tuple[list[Record], int]:
+    """Return the records of an episode's journal, and the bytes that they take: a last line cut short is left out.
+
+    Raises:
+        EdgeError: It cannot be read, or a record in the middle is damaged.
+    """
+    with readable(path, EdgeError):
+        content = path.read_bytes()
+    at = 0
+    records: list[Record] = []
+    while at < len(content):
+        end = content.find(b"\n", at)
+        record = _record(content[at:end]) if end >= 0 else None
+        if record is None:
+            if 0 <= end < len(content) - 1:
+                found = f"record {len(records) + 1} is damaged, and others follow it"
+                raise EdgeError(str(path), found, "put back a copy, or move it away to begin anew")
+            break
+        records.append(record)
+        at = end + 1
+    return records, at
 
 
 def _line(record: Record) -> bytes:

@@ -122,6 +122,12 @@ class RetrainingProcess:
             if self._process is not None:
                 self._ask({"do": "restore"}, START_S, weights)
 
+    def kill(self) -> None:
+        """Let whatever is under way fail at once."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def stop(self) -> None:
         """End the process."""
         process, self._process = self._process, None

@@ -244,6 +244,10 @@ class SlotLoop:
                     self._restore_training()
             return observation
 
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
     def _take_note(self, requests: float, budget_macs: float, stream: dict[str, Any]) -> None:
         self._taken.append((requests, budget_macs, stream["retraining"], stream["inference"]))
 

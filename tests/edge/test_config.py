@@ -1,0 +1,123 @@
+"""The daemon's configuration: what it refuses, and what the environment may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import orric
+from orric.edge.config import EdgeConfig
+from orric.edge.probes import probe_of, processor, quota_cores
+from orric.exceptions import EdgeError
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"server__port": 70000}, "server.port: found 70000; input should be less than or equal to 65535"),
+        ({"server__prot": 1}, "unknown key 'prot'; did you mean 'port'?"),
+        ({"server__provider": "gpu"}, "server.provider: 'gpu' is unknown; did you mean"),
+        ({"server__longest_wait_s": -1.0}, "longest_wait_s: found -1.0"),
+        ({"allocator": "oric"}, "did you mean 'orric'?"),
+        ({"allocator": "teacher-only"}, "is a reference line, which decides nothing"),
+        ({"mode": "live!"}, "did you mean 'live'?"),
+        ({"slot_s": 0.0}, "slot_s: found 0.0"),
+        ({"budget__macs_per_s": float("nan")}, "budget.macs_per_s"),
+        ({"budget__probe": "command"}, "command is missing; give command if and only if"),
+        ({"budget__command": ["x"]}, "probe is 'fixed' and there is a command"),
+        ({"budget__fraction": 1.5}, "budget.fraction: found 1.5"),
+        ({"store": None}, "key 'store' is missing"),
+        ({"store__versions": 1}, "store.versions: found 1"),
+        ({"retraining__memory_bytes": 5}, "retraining.memory_bytes: found 5"),
+        ({"student_sha256": "abc"}, "student_sha256: found 'abc'"),
+        ({"stream": []}, "give 1 at least"),
+        ({"stream": [{"profile": "nowhere.toml", "requests": [1.0, 2.0]}]}, "nowhere.toml: no such file"),
+        ({"format": 2}, "this version of orric reads: format = 1"),
+    ],
+)
+def test_unusable_values_are_named_in_one_line(write, changes: dict, told: str) -> None:
+    with pytest.raises(orric.OrricError) as caught:
+        EdgeConfig.load(write(**changes), {})
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_streams_and_their_requests(write) -> None:
+    stream = {"name": "a", "profile": str(Path(__file__).parents[2] / "traces/profiles/digits.toml")}
+    with pytest.raises(EdgeError, match="give the smaller number first"):
+        EdgeConfig.load(write(stream=[{**stream, "requests": [5.0, 1.0]}]), {})
+    two = [{**stream, "requests": [1.0, 5.0]}, {**stream, "name": "b", "requests": [1.0, 5.0]}]
+    with pytest.raises(EdgeError, match='2 streams; a server has one, or set mode = "decisions"'):
+        EdgeConfig.load(write(stream=two), {})
+    assert len(EdgeConfig.load(write(stream=two, mode="decisions"), {}).profiles) == 2
+    with pytest.raises(EdgeError, match="two streams are called 'a'"):
+        EdgeConfig.load(write(stream=[two[0], two[0]], mode="decisions"), {})
+    published = {**stream, "profile": stream["profile"].replace("digits", "cifar10c-fog"), "requests": [1.0, 5.0]}
+    with pytest.raises(EdgeError, match=r"names no \[models\]"):
+        EdgeConfig.load(write(stream=[published]), {})
+
+
+def test_the_environment_goes_before_the_file(write) -> None:
+    path = write()
+    given = {"ORRIC_EDGE_SERVER__PORT": "8123", "ORRIC_EDGE_ALLOCATOR": "focus-shift", "HOME": "/"}
+    config = EdgeConfig.load(path, given)
+    assert (config.server.port, config.allocator) == (8123, "focus-shift")
+    with pytest.raises(EdgeError, match="'slot_s' is no table"):
+        EdgeConfig.load(path, {"ORRIC_EDGE_SLOT_S__X": "1"})
+    with pytest.raises(EdgeError, match=r"server\.port: found 'many'"):
+        EdgeConfig.load(path, {"ORRIC_EDGE_SERVER__PORT": "many"})
+
+
+def test_the_token_comes_from_the_environment_or_a_file(write, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file-of-mine\n")
+    config = EdgeConfig.load(write(server__token_file="token"), {})
+    assert config.token({}) == "from-a-file-of-mine"
+    assert config.token({"ORRIC_TOKEN": "from-the-environment"}) == "from-the-environment"
+    with pytest.raises(EdgeError, match="has 5 characters; give 16 at least"):
+        config.token({"ORRIC_TOKEN": "short"})
+    (tmp_path / "token").unlink()
+    with pytest.raises(EdgeError, match="no such file"):
+        config.token({})
+    assert EdgeConfig.load(write(), {}).token({}) is None
+
+
+def budget(write, **changes):
+    """Return the budget of a configuration."""
+    return EdgeConfig.load(write(**{f"budget__{name}": value for name, value in changes.items()}), {}).budget
+
+
+def test_probes(write, tmp_path: Path) -> None:
+    assert probe_of(budget(write, fraction=0.25))() == 0.25
+    assert probe_of(budget(write, probe="command", command=["echo", "0.5"]))() == 0.5
+    for command, told in (
+        (["echo", "2"], "printed '2'; print a part from 0 to 1"),
+        (["echo", "much"], "printed 'much'"),
+        (["false"], "ended with status 1"),
+        (["/nowhere/at/all"], "cannot be run"),
+    ):
+        with pytest.raises(EdgeError, match=told):
+            probe_of(budget(write, probe="command", command=command))()
+    with pytest.raises(EdgeError, match=r"did not end within 0\.05 s"):
+        probe_of(budget(write, probe="command", command=["sleep", "60"], timeout_s=0.05))()
+    free = processor()
+    assert 0 <= free() <= 1
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert quota_cores(tmp_path, 4) == 0.5
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert quota_cores(tmp_path, 4) == 4
+    assert quota_cores(tmp_path / "absent", 4) == 4
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert processor(tmp_path)() <= 0.5
+
+
+def test_a_gpu_that_is_not_there(write) -> None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        with pytest.raises(EdgeError, match="NVIDIA GPU 0 cannot be asked"):
+            probe_of(budget(write, probe="nvidia"))
+    else:
+        assert 0 <= probe_of(budget(write, probe="nvidia"))() <= 1

@@ -1,0 +1,318 @@
+"""The slot loop: real retraining, real swaps, faults that serving does not notice, and what is left after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import orric
+from orric.edge.config import EdgeConfig
+from orric.edge.daemon import Daemon
+from orric.edge.episode import ratio_floor
+from orric.edge.store import MODEL
+from orric.exceptions import EdgeError
+
+from .conftest import DIGITS, TOKEN
+
+
+def send(daemon: Any, images: np.ndarray) -> np.ndarray:
+    """Send images as the server would; return the classes that they are answered with."""
+
+    async def ask() -> np.ndarray:
+        daemon.uploads.arrive(images)
+        outputs, _ = await daemon.batcher.submit(images)
+        return np.asarray(outputs.argmax(axis=1))
+
+    return asyncio.run(ask())
+
+
+def slot(daemon: Any, images: np.ndarray | None = None) -> Any:
+    """Pass a slot; return its row."""
+    daemon.loop.begin()
+    if images is not None:
+        send(daemon, images)
+    daemon.loop.finish()
+    return daemon.loop.rows[-1]
+
+
+@pytest.fixture(scope="module")
+def fog() -> tuple[np.ndarray, np.ndarray]:
+    """Return digits under fog and their true classes."""
+    from orric.retraining.accuracy import drifted
+    from orric.vision.datasets import digits
+
+    return drifted(digits(), 1, 1, 300, "fog", 5)
+
+
+def test_it_learns_to_see_through_fog(open_daemon, fog) -> None:
+    images, truth = fog
+    daemon = open_daemon(retrains=True, slot_s=60.0)
+    before = (send(daemon, images) == truth).mean()
+    daemon.uploads.close_slot()
+    rows = [slot(daemon, images) for _ in range(4)]
+    after = (send(daemon, images) == truth).mean()
+    assert after > before + 0.3
+    assert rows[-1].outcome.version == daemon.versions.current.serving > 2
+    assert rows[0].outcome.agreement == pytest.approx(before, abs=0.15), "of what was sent before the first slot"
+    assert daemon.versions.swaps >= 2
+    assert daemon.loop.failures == {"retraining": 0, "probe": 0, "journal": 0, "validation": 0}
+    assert 0 < rows[-1].ratio <= 1
+    figures = daemon.figures()
+    assert figures["agreement"] == rows[-1].outcome.agreement
+    assert 0 < figures["retraining"] + figures["inference"] <= 1
+    # What trains is what serves: the store has both, and they agree.
+    _, files = daemon.versions.store.load(daemon.versions.current.serving)
+    assert files[MODEL]
+
+
+FAULTS = {
+    "worker.train:kill": ("retraining", "ended with status -9"),
+    "worker.trained:hang": ("retraining", "did not end within"),
+    "worker.train:nan": ("retraining", "no numbers"),
+    "worker.train:oom": ("retraining", "out of memory"),
+    "store.whole:full": ("validation", "No space left"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_retraining_do_not_touch_serving(
+    open_daemon, fog, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    from orric.edge import faults
+
+    images, _ = fog
+    told: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr("orric.edge.daemon.tell", lambda level, event, **values: told.append((event, values)))
+    monkeypatch.setattr(faults, "_counts", {})
+    # The second keeping: the first is that of the given student.
+    monkeypatch.setenv("ORRIC_FAULT", f"{fault}:2" if fault.startswith("store") else fault)
+    daemon = open_daemon(retrains=True, slot_s=12.0, retraining__deadline=0.5)
+    serving = daemon.versions.current.serving
+    slot(daemon, images)
+    answers = send(daemon, images[:20])
+    counter, said = FAULTS[fault]
+    row = slot(daemon, images)
+    assert row.outcome.version is None
+    assert daemon.loop.failures[counter] == 1
+    assert said in row.outcome.failed
+    assert any(said in str(values) for _, values in told), "the log names it"
+    assert daemon.versions.current.serving == serving
+    assert np.array_equal(send(daemon, images[:20]), answers)
+    if "kill" in fault:
+        monkeypatch.delenv("ORRIC_FAULT")
+        assert slot(daemon, images).outcome.version == serving + 1, "the next one begins anew"
+
+
+def test_a_probe_that_fails_leaves_the_last_budget(open_daemon, images: np.ndarray, tmp_path: Path) -> None:
+    script = tmp_path / "probe.sh"
+    script.write_text("#!/bin/sh\ncat part\n")
+    script.chmod(0o755)
+    (tmp_path / "part").write_text("0.5")
+    command = ["sh", "-c", f"cat {tmp_path / 'part'}"]
+    daemon = open_daemon(budget__probe="command", budget__command=command)
+    assert slot(daemon, images).decision.budget_macs == 0.5 * 1e9 * 5.0
+    (tmp_path / "part").unlink()
+    assert slot(daemon, images).decision.budget_macs == 0.5 * 1e9 * 5.0
+    assert daemon.loop.failures["probe"] == 1
+
+
+def test_a_full_disk_stops_decisions_and_not_serving(
+    open_daemon, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = open_daemon()
+    slot(daemon, images)
+    from orric.edge import faults
+
+    monkeypatch.setattr(faults, "_counts", {})
+    monkeypatch.setenv("ORRIC_FAULT", "journal.half:full")
+    assert daemon.loop.begin() is None
+    assert len(send(daemon, images)) == len(images)
+    assert daemon.loop.finish() is None
+    assert daemon.loop.failures["journal"] == 1
+    monkeypatch.delenv("ORRIC_FAULT")
+    assert slot(daemon, images).decision.slot == 2, "the next one is decided again"
+
+
+def test_a_slot_that_is_overloaded_sheds(open_daemon, images: np.ndarray) -> None:
+    daemon = open_daemon(budget__macs_per_s=2e7, slot_s=5.0)  # for some 80 images at the smallest input
+    daemon.loop.begin()
+    assert daemon.loop.rows[-1].decision.overloaded
+    from orric.edge.serving import OverloadedError
+
+    taken = 0
+    with suppress(OverloadedError):
+        while taken < 200:
+            send(daemon, images[:2])
+            taken += 2
+    assert 70 <= taken <= 90
+    assert daemon.batcher.resolution_px == 20
+
+
+@pytest.mark.parametrize("mode", ["live", "shadow"])
+def test_shadow_and_pause_change_nothing(open_daemon, images: np.ndarray, mode: str) -> None:
+    daemon = open_daemon(mode=mode, budget__macs_per_s=2e8)
+    daemon.loop.begin()
+    if mode == "live":
+        daemon.loop.control("pause")
+        daemon.loop.finish()
+        daemon.loop.begin()
+    decision = daemon.loop.rows[-1].decision
+    assert daemon.batcher.resolution_px == 32
+    assert decision.streams[0].inference
+    assert set(decision.beside) == {"inference-only", "inference-greedy"}
+    daemon.loop.finish()
+    if mode == "live":
+        daemon.loop.control("resume")
+        assert not daemon.loop.paused
+
+
+def test_episodes_begin_again(open_daemon, images: np.ndarray) -> None:
+    daemon = open_daemon(horizon_slots=3)
+    slots = [slot(daemon, images).decision.slot for _ in range(7)]
+    assert slots == [1, 2, 3, 1, 2, 3, 1]
+    assert daemon.loop.total == 7
+
+
+def test_what_clocks_do_does_not_matter(open_daemon, images: np.ndarray) -> None:
+    """Slots are kept by a clock that never goes back; a leap ahead makes one slot long."""
+    now = [1000.0]
+    daemon = open_daemon(now=lambda: now[0])
+    slot(daemon, images)
+    now[0] += 86_400
+    assert slot(daemon, images).decision.slot == 2
+    assert not daemon.alive
+    daemon.beat()
+    assert daemon.alive
+
+
+def test_after_a_restart_it_goes_on_where_it_was(open_daemon, write, onnx_student, images: np.ndarray) -> None:
+    daemon = open_daemon(allocator="orric-guided", shadow=["orric"])  # which learns from what it observes
+    for number in range(5):
+        slot(daemon, images[: 20 + 30 * number])
+    daemon.loop.begin()  # and in the middle of the sixth it is killed
+    path = daemon._path
+    again = Daemon(EdgeConfig.load(path, {}), path, TOKEN)
+    try:
+        assert again.loop.recovered == ["went on after slot 6 of episode 1"]
+        assert (again.loop.slot, again.loop.total) == (6, 6)
+        again.loop.begin()
+        daemon.loop.finish()
+        daemon.loop._forecast = again.loop._forecast
+        daemon.loop.begin()
+        ours, theirs = again.loop.rows[-1].decision, daemon.loop.rows[-1].decision
+        assert (ours.slot, ours.requests) == (theirs.slot, theirs.requests)
+    finally:
+        again.stop()
+    other = write(profile=onnx_student, retraining__enabled=False, allocator="focus-shift")
+    third = Daemon(EdgeConfig.load(other, {}), other, TOKEN)
+    try:
+        assert "began a new episode" in third.loop.recovered[-1]
+        assert third.loop.total >= 7
+    finally:
+        third.stop()
+
+
+def test_the_log_replays_to_the_same_decisions(open_daemon, orric_command, images: np.ndarray) -> None:
+    daemon = open_daemon()
+    rows = [slot(daemon, images[: 10 + 25 * number]) for number in range(6)]
+    journal = daemon.config.store_folder / "journal/000001.jsonl"
+    code, out, err = orric_command("evaluate", "--log", journal, "--profile", DIGITS, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["slots"] == 6
+    assert told["different"] == []
+    assert [one["inference"] for one in told["allocations"]] == [row.decision.streams[0].inference for row in rows]
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines[:-1], lines[-1][:-3]]))
+    assert orric_command("evaluate", "--log", journal, "--profile", DIGITS)[0] == 0, "its last line may be cut short"
+    code, _, err = orric_command("evaluate", "--log", DIGITS, "--profile", DIGITS)
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def test_versions_are_pinned_and_rolled_back(open_daemon, fog, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, _ = fog
+    daemon = open_daemon(retrains=True, slot_s=60.0, store__canary_slots=1)
+    for _ in range(3):
+        slot(daemon, images)
+    assert daemon.versions.current.serving == 3
+    assert "pinned" in daemon.loop.control("pin", 2)
+    assert daemon.versions.model.version == 2
+    row = slot(daemon, images)
+    assert row.outcome.version is None
+    assert daemon.versions.current.serving == 2
+    with pytest.raises(EdgeError, match="version 99: is not whole"):
+        daemon.loop.control("pin", 99)
+    daemon.loop.control("unpin")
+    assert slot(daemon, images).outcome.version == 4
+    assert daemon.loop.control("rollback") == "rolled back to version 2"
+    assert daemon.versions.rollbacks == 1
+    assert slot(daemon, images).outcome.version == 5, "and training goes on from there"
+
+
+def test_a_version_that_turns_out_worse_is_rolled_back(open_daemon) -> None:
+    daemon = open_daemon(store__canary_slots=3)
+    versions = daemon.versions
+    _, files = versions.store.load(1)
+    version = versions.store.keep(files, 5, 0.9)
+    versions.store.point_at(type(versions.current)(version.number, 1))
+    versions._probation[version.number] = (5, 0.9)
+    assert versions.judge(5, 0.1) is None, "that was its forerunner's"
+    assert versions.judge(6, 0.8) is None
+    assert versions.judge(7, 0.5) == (
+        "version 2 agrees with the teacher on 50.0%, its forerunner on 90.0%: rolled back to version 1"
+    )
+    assert versions.current.serving == 1
+    version = versions.store.keep(files, 8, 0.9)
+    versions.store.point_at(type(versions.current)(version.number, 1))
+    versions._probation[version.number] = (8, 0.9)
+    assert versions.judge(11, 0.85) == "version 3 has proved itself"
+    assert versions.current.good == 3
+
+
+def test_hashes_and_kinds_of_files_are_checked(write, onnx_student) -> None:
+    def refused(**changes: Any) -> str:
+        path = write(**changes)
+        with pytest.raises(orric.OrricError) as caught:
+            Daemon(EdgeConfig.load(path, {}), path)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "it is not the file that was meant" in refused(student_sha256="0" * 64)
+    assert "it is not the file that was meant" in refused(teacher_sha256="0" * 64)
+    assert "set retraining.enabled = true" in refused(retraining__enabled=False)
+    assert "store.folder" in refused(profile=onnx_student, retraining__enabled=False, store__folder="/proc/none")
+
+
+def test_the_floor_of_the_ratio_is_below_the_ratio() -> None:
+    """Against the offline optimum of the same slots, computed exactly."""
+    profile = orric.Profile.load(DIGITS)
+    rng = np.random.default_rng(3)
+    trace = orric.Trace(requests=rng.integers(100, 1000, 40), budget_macs=rng.uniform(1e9, 1e10, 40))
+    for name in ("orric", "inference-only", "retraining-greedy"):
+        result = orric.evaluate(profile, trace, orric.make_allocator(name))
+        rows = [
+            (float(d), float(c), step["retraining"], step["inference"])
+            for d, c, step in zip(trace.requests, trace.budget_macs, result.allocations, strict=True)
+        ]
+        floor = ratio_floor(profile, rows, dict.fromkeys(range(1, 41), 1.0))
+        exact = orric.competitive_ratio(result, orric.offline_optimum(profile, trace, gap=1e-4))
+        assert floor is not None
+        assert 0.5 * exact.low < floor <= exact.high
+
+
+def test_the_process_ends_with_the_daemon(open_daemon, fog) -> None:
+    daemon = open_daemon(retrains=True)
+    pid = daemon.process._process.pid
+    os.kill(pid, 0)
+    daemon.process.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,195 @@
+"""Store and journal: whole or not at all, whenever whoever writes them is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orric.edge.journal import Journal
+from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore
+from orric.exceptions import EdgeError
+
+KEEPER = Path(__file__).with_name("keeper.py")
+FILES = {MODEL: b"model", WEIGHTS: b"weights"}
+
+
+def keep(store: ModelStore, slot: int) -> int:
+    """Keep a version and let it serve, the one before being good."""
+    version = store.keep(FILES, slot, 0.5)
+    store.point_at(Current(version.number, store.current.serving if store.current else version.number))
+    return version.number
+
+
+def check(folder: Path, slots: int, version: int) -> None:
+    """Look at what a keeper left: no accepted record is lost, what serves is whole, nothing else counts."""
+    store, journal = ModelStore(folder, keep=3), Journal(folder / "journal")
+    found = [record["slot"] for record in journal.records if "slot" in record]
+    assert found == list(range(1, len(found) + 1))
+    assert slots <= len(found) <= slots + 1, "at most the record that was under way is there, too"
+    if version:
+        assert store.current is not None
+        store.load(store.current.serving)
+        store.load(store.current.good)
+    if store.current is not None:
+        assert max(store.versions()) <= max(store.current.serving, store.current.good)
+        assert len(store.versions()) <= 4
+    else:
+        assert store.versions() == []
+    left = {path.name for path in folder.iterdir()}
+    assert left <= {"versions", "current.json", "journal"}
+    journal.close()
+
+
+def run(folder: Path, rounds: int, fault: str | None) -> tuple[int, list[str]]:
+    """Run a keeper; return its status and what it said."""
+    environment = {**os.environ, **({"ORRIC_FAULT": fault} if fault else {})}
+    command = [sys.executable, str(KEEPER), str(folder), str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode in (0, -9), done.stderr
+    return done.returncode, done.stdout.split("\n")
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_two_hundred_kills_at_every_step_lose_nothing(tmp_path: Path, part: int) -> None:
+    """Every passing of a point is killed once, in one and the same folder, so that each goes on from what was left."""
+    slots = version = killed = 0
+    for number in range(1 + part, 10_000, 4):
+        status, said = run(tmp_path / "state", 3, f"*:kill:{number % 97 + 1}")
+        killed += status == -9
+        accepted = [int(line.split()[1]) for line in said if line.startswith("slot")]
+        served = [int(line.split()[1]) for line in said if line.startswith("version")]
+        slots = max([slots, *accepted])
+        version = served[-1] if served else version
+        journal = Journal(tmp_path / "state/journal")
+        on_disk = [record["slot"] for record in journal.records if "slot" in record]
+        journal.close()
+        check(tmp_path / "state", slots, version)
+        slots = len(on_disk)
+        if killed == 50:
+            break
+    assert killed == 50
+
+
+def test_versions_are_kept_and_the_oldest_go(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, keep=3)
+    assert store.current is None
+    for slot in range(1, 8):
+        assert keep(store, slot) == slot
+    assert store.versions() == [5, 6, 7]
+    version, files = store.load(7)
+    assert files == FILES
+    assert version.slot == 7
+    store.point_at(Current(6, 6))
+    again = ModelStore(tmp_path, keep=3)
+    assert again.current == Current(6, 6, False, 7)
+    assert again.versions() == [5, 6]
+    assert again.told == ["removed version 7, which does not count"]
+    assert keep(again, 8) == 8, "no number is given twice"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone", "about", "pointer"])
+def test_what_is_damaged_is_never_loaded(tmp_path: Path, damage: str) -> None:
+    store = ModelStore(tmp_path, keep=3)
+    keep(store, 1)
+    keep(store, 2)
+    folder = tmp_path / "versions/000002"
+    if damage == "cut":
+        (folder / MODEL).write_bytes(b"mod")
+    elif damage == "flip":
+        (folder / WEIGHTS).write_bytes(b"weighty")
+    elif damage == "gone":
+        (folder / MODEL).unlink()
+    elif damage == "about":
+        (folder / "version.json").write_text("{")
+    else:
+        (tmp_path / "current.json").write_text("{")
+    again = ModelStore(tmp_path, keep=3)
+    assert again.current is not None
+    assert again.current.serving == (2 if damage == "pointer" else 1)
+    assert again.told
+    again.load(again.current.serving)
+    if damage != "pointer":
+        with pytest.raises(EdgeError, match="version 2"):
+            store.load(2)
+
+
+def test_where_nothing_is_whole_it_begins_anew(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    keep(store, 1)
+    (tmp_path / "versions/000001" / MODEL).unlink()
+    again = ModelStore(tmp_path)
+    assert again.current is None
+    assert "beginning anew" in again.told[-2]
+    assert keep(again, 2) >= 1
+
+
+@pytest.mark.parametrize("where", ["store.staged", f"store.{MODEL}.written", "store.whole", "store.current.written"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    store = ModelStore(tmp_path)
+    keep(store, 1)
+    from orric.edge import faults
+
+    monkeypatch.setattr(faults, "_counts", {})
+    monkeypatch.setenv("ORRIC_FAULT", f"{where}:full")
+    with pytest.raises(OSError, match="No space left"):
+        keep(store, 2)
+    monkeypatch.delenv("ORRIC_FAULT")
+    assert store.current is not None
+    assert store.current.serving == 1
+    assert not list(tmp_path.glob("staging*"))
+    assert keep(store, 3) > 1
+    assert ModelStore(tmp_path).current == store.current
+
+
+def test_a_journal_forgets_what_was_not_written_to_its_end(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin({"kind": "episode"})
+    journal.append({"slot": 1})
+    journal.append({"slot": 2})
+    journal.close()
+    path = tmp_path / "000001.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.splitlines(keepends=True)[-1][:-5])
+    again = Journal(tmp_path)
+    assert again.records == journal.records
+    assert again.dropped == len(whole.splitlines(keepends=True)[-1]) - 5
+    assert path.read_bytes() == whole
+    again.append({"slot": 3})
+    again.close()
+    assert Journal(tmp_path).records[-1] == {"slot": 3}
+    path.write_bytes(whole.replace(b'"slot":1', b'"slot":9'))
+    with pytest.raises(EdgeError, match=r"000001\.jsonl: record 2 is damaged, and others follow it"):
+        Journal(tmp_path)
+
+
+def test_a_record_that_did_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path)
+    journal.begin({"kind": "episode"})
+    from orric.edge import faults
+
+    monkeypatch.setattr(faults, "_counts", {})
+    monkeypatch.setenv("ORRIC_FAULT", "journal.half:full")
+    with pytest.raises(OSError, match="No space left"):
+        journal.append({"slot": 1})
+    monkeypatch.delenv("ORRIC_FAULT")
+    journal.append({"slot": 2})
+    journal.close()
+    assert Journal(tmp_path).records == [{"kind": "episode"}, {"slot": 2}]
+
+
+def test_an_episode_that_was_not_begun_leaves_the_one_before(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin({"kind": "episode", "n": 1})
+    journal.close()
+    (tmp_path / "000002.jsonl").write_bytes(b"0123")
+    again = Journal(tmp_path)
+    assert (again.episode, again.records) == (1, [{"kind": "episode", "n": 1}])
+    for number in range(15):
+        again.begin({"kind": "episode", "n": number})
+    assert len(list(tmp_path.glob("*.jsonl"))) == 10
+    assert [record["n"] for record in again.earlier()] == list(range(5, 14))
+    again.close()
