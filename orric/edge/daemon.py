@@ -240,6 +240,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, note)
         server = start_server(self)
+        if self.process is not None:
+            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         slots = threading.Thread(target=self.run_slots, name="slots", daemon=True)
         if self.loop is not None:
             slots.start()
@@ -270,6 +272,13 @@ class Daemon:
             slots.join(10.0)
         self.stop()
         tell("info", "stopped")
+
+    def _warm_up(self) -> None:
+        assert self.process is not None, "the caller looked"
+        try:
+            self.process.warm_up()
+        except OrricError as error:
+            tell("error", "retraining process", error=str(error))
 
     def stop(self) -> None:
         """End the threads and the retraining process."""

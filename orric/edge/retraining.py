@@ -83,6 +83,16 @@ class RetrainingProcess:
         with self._lock:
             return self._start()
 
+    def warm_up(self) -> None:
+        """Start, so that the first retraining after a restart does not wait for it.
+
+        Raises:
+            EdgeError: The process cannot load the models.
+        """
+        with self._lock:
+            if self._process is None:
+                self._begin_again()
+
     def retrain(self, images: Pixels, seed: int, deadline_s: float) -> Candidate | float | None:
         """Label images and train on them.
 

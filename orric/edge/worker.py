@@ -6,7 +6,6 @@ standard input and output.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -21,7 +20,6 @@ from orric.exceptions import CalibrationError, OrricError
 from orric.profile import Profile
 from orric.vision.datasets import FULL_PX
 
-PR_SET_PDEATHSIG = 1
 PROBES = 4
 
 
@@ -31,9 +29,11 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon ends it
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    serve(sys.argv[1], sys.stdin.buffer, answers)
+    # A daemon that was killed is noticed by its pipes; Linux would tell of the end of the thread that started this.
+    try:
+        serve(sys.argv[1], sys.stdin.buffer, answers)
+    except BrokenPipeError:
+        os._exit(0)  # without another word, which nobody would hear
 
 
 def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
