@@ -2,6 +2,7 @@
 # make test   set up what tests need, run them all
 # make lint   check style and types
 # make docs   build the documentation into site/
+# make edge-demo    let the daemon learn on a drifting client, for two minutes
 # make bench  measure and report the figures that README and docs quote
 # make clean  remove everything that make made
 
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test lint docs bench clean
+.PHONY: run test lint docs bench edge-demo clean
 
 run: $(VENV)/.installed-all
 	@echo "Running the main job: real models on a drifting stream, six allocators, about a minute."
@@ -28,6 +29,9 @@ lint: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+edge-demo: $(VENV)/.installed-all
+	@$(BIN)/python simulations/edge_demo.py
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/start_up.py
 	$(BIN)/python tests/benchmarks/learning_gain.py
@@ -43,6 +47,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/sweeps.py
 	$(BIN)/python tests/benchmarks/behaviour.py
 	$(BIN)/python tests/benchmarks/headroom.py
+	$(BIN)/python tests/benchmarks/edge.py
 	$(BIN)/python tests/benchmarks/allocators.py --output $(VENV)/allocators.jsonl
 	$(BIN)/python tests/benchmarks/thief.py
 

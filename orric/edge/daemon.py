@@ -29,6 +29,8 @@ from orric.edge.uploads import Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
 
+# How often the slot loop says that it is well, in seconds at most.
+BEAT_S = 5.0
 LOGGER = logging.getLogger("orric.edge")
 # Keys that a reload cannot change while the daemon runs.
 FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget")
@@ -209,7 +211,7 @@ class Daemon:
             end_s = max(end_s + self.config.slot_s, self._now())
             while not self._stopping.is_set() and (left_s := end_s - self._now()) > 0:
                 self.beat()
-                self._stopping.wait(min(left_s, 5.0))
+                self._stopping.wait(min(left_s, BEAT_S))
             try:
                 loop.finish()
             except Exception as error:

@@ -40,6 +40,7 @@ import pytest
 import orric
 from orric.allocators.base import StreamTask
 from orric.allocators.orric import slot_weights, staircase
+from orric.edge.config import EdgeConfig
 from orric.objective import feasible
 from orric.sweep import Sweep
 
@@ -253,6 +254,10 @@ def _read_toml(block: Block, workspace: Path, where: str) -> None:
         shown = workspace / "simulations/sweeps/shown.toml"
         shown.write_text(block.text)
         Sweep.load(shown)
+        return
+    if "store" in table:
+        (workspace / "shown.toml").write_text(block.text)
+        EdgeConfig.load(workspace / "shown.toml", {})
         return
     kind = "simulations" if set(table) - {"format"} <= set(orric.Scenario.model_fields) else "traces/profiles"
     loader: Any = orric.Scenario if kind == "simulations" else orric.Profile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import os
@@ -17,11 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orric.edge.config import EdgeConfig
+from orric.edge.daemon import BEAT_S
 from orric.edge.journal import read_journal
 from orric.edge.store import ModelStore
 
+from ..builders import ROOT
 from .conftest import DIGITS, TOKEN
 from .test_http import HEADERS, ask, request_of
+
+EXAMPLES = ROOT / "docs/examples/edge"
 
 
 class Running:
@@ -210,3 +216,20 @@ def test_an_address_in_use_is_told(write, onnx_student) -> None:
         )
     assert done.returncode == 2
     assert "cannot be listened on (Address already in use); choose another port or host" in done.stderr
+
+
+def test_the_unit_and_the_container_start_what_there_is() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(EXAMPLES / "orric.service")
+    assert unit["Service"]["Type"] == "notify-reload"
+    assert float(unit["Service"]["WatchdogSec"]) > 2 * BEAT_S
+    assert unit["Service"]["ExecStart"].split()[-2] == "serve"
+    lines = (EXAMPLES / "Dockerfile").read_text()
+    assert 'CMD ["orric", "serve", "simulations/edge.toml"]' in lines
+    variables = {
+        word.partition("=")[0]: word.partition("=")[2] for word in lines.split() if word.startswith("ORRIC_EDGE")
+    }
+    config = EdgeConfig.load(ROOT / "simulations/edge.toml", variables)
+    assert (config.store.folder, config.server.host) == ("/state", "0.0.0.0")
+    for copied in (line.split()[1:-1] for line in lines.splitlines() if line.startswith("COPY")):
+        assert all((ROOT / name).exists() for name in copied)

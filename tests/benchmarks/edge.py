@@ -1,0 +1,313 @@
+"""Report what the daemon serves, beside a bare loop, while it retrains, over a thousand swaps, and under drift.
+
+usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift]      (all: some twelve minutes)
+
+throughput: images per second over loopback, from a process of its own, as a part of what the same ONNX Runtime session
+gives in a bare loop; the two take turns. retraining: the 99th percentile of latencies beside retraining and swaps, and
+idle. swaps: a thousand of them under load; every answer is compared with what its version gives. soak: memory and file
+handles over accelerated slots. drift: true accuracy with and without retraining, beside the simulator's own real loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from orric.edge.serving import Model
+from orric.edge.store import MODEL
+from orric.retraining.accuracy import drifted
+from orric.vision.datasets import digits, to_input
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "simulations"))
+from edge_demo import BUDGET_MACS, PER_SLOT, SEVERITIES, Client, daemon, drive  # noqa: E402
+
+PARTS = ("throughput", "retraining", "swaps", "soak", "drift")
+ROUNDS, SECONDS = 5, 3.0
+# Images of a request, connections, and the target: a part of the bare loop, or requests per second.
+LOADS = ((64, 4, 0.8), (32, 4, 0.6), (1, 32, 2000.0))
+CPU = "CPUExecutionProvider"
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request over and over, the next one when the last is answered.
+
+    Args:
+        load: What all connections share.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._load, self._buffer, self._wanted = load, b"", 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin."""
+        self._transport = transport
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        """Take an answer in."""
+        self._buffer += data
+        if not self._wanted:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = self._buffer[:end].lower()
+            if not head.startswith(b"http/1.1 200"):
+                self._load.failed += 1
+            length = head.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0]
+            self._wanted = end + 4 + int(length)
+        if len(self._buffer) < self._wanted:
+            return
+        self._load.latencies_s.append(time.perf_counter() - self._begun)
+        self._buffer, self._wanted = b"", 0
+        if time.perf_counter() < self._load.until:
+            self._send()
+        else:
+            self._transport.close()
+            self._load.left -= 1
+            if not self._load.left:
+                self._load.done.set_result(None)
+
+    def _send(self) -> None:
+        self._begun = time.perf_counter()
+        self._transport.write(self._load.request)
+
+
+class Load:
+    """A load on a daemon: connections that ask one after the other.
+
+    Args:
+        images: Of a request.
+        connections: How many.
+        seconds: How long.
+    """
+
+    def __init__(self, images: int, connections: int, seconds: float) -> None:
+        raw = np.random.default_rng(1).integers(0, 256, (images, 32, 32, 3), np.uint8).tobytes()
+        tensor = {
+            "name": "images", "datatype": "UINT8", "shape": [images, 32, 32, 3],
+            "parameters": {"binary_data_size": len(raw)},
+        }  # fmt: skip
+        head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+        lines = (
+            "POST /v2/models/digits/infer HTTP/1.1", "Host: localhost",
+            f"Inference-Header-Content-Length: {len(head)}", f"Content-Length: {len(head) + len(raw)}", "", "",
+        )  # fmt: skip
+        self.request = "\r\n".join(lines).encode() + head + raw
+        self.left, self.failed, self.latencies_s = connections, 0, list[float]()
+        self._seconds = seconds
+
+    async def run(self, address: str) -> float:
+        """Load a daemon; return the seconds that it took."""
+        loop = asyncio.get_running_loop()
+        self.done, begun = loop.create_future(), time.perf_counter()
+        self.until = begun + self._seconds
+        host, port = address.rsplit(":", 1)
+        for _ in range(self.left):
+            await loop.create_connection(lambda: Connection(self), host, int(port))
+        await self.done
+        return time.perf_counter() - begun
+
+
+def load_main(address: str, images: int, connections: int, seconds: float) -> None:
+    """Load a daemon in this process, and print requests per second, median, 99th percentile and failures."""
+    import uvloop
+
+    load = Load(images, connections, seconds)
+    took = uvloop.run(load.run(address))
+    p50, p99 = np.quantile(load.latencies_s, [0.5, 0.99])
+    print(json.dumps([len(load.latencies_s) / took, p50, p99, load.failed]))
+
+
+def loaded(address: str, images: int, connections: int, seconds: float = SECONDS) -> tuple[float, float, float]:
+    """Load a daemon from a process of its own; return requests per second, median and 99th percentile in seconds."""
+    command = [sys.executable, __file__, "--load", address, str(images), str(connections), str(seconds)]
+    rate, p50, p99, failed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert failed == 0, f"{failed} requests failed"
+    return rate, p50, p99
+
+
+@contextmanager
+def running(slot_s: float = 3600.0, **changes: str) -> Iterator[tuple[str, str, Path]]:
+    """Run a daemon on the digits; yield its address, token and state folder."""
+    with tempfile.TemporaryDirectory() as folder, daemon(Path(folder), slot_s, 1000, **changes) as (address, token):
+        yield address, token, Path(folder)
+
+
+def bare(content: bytes, images: int) -> float:
+    """Return images per second of a session in a loop, on the input of the network."""
+    model = Model.open(content, 1, CPU, 1, (32,))
+    inputs = to_input(np.random.default_rng(1).integers(0, 256, (images, 32, 32, 3), np.uint8), 32)
+    count, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < SECONDS:
+        model.session.run(None, {model.name: inputs})
+        count += images
+    return count / (time.perf_counter() - begun)
+
+
+def throughput() -> None:
+    """Compare the daemon with a bare loop."""
+    print("throughput over loopback, client in a process of its own, medians of five rounds that take turns")
+    print(
+        f"{'images':>7}{'requests/s':>12}{'images/s':>11}{'bare loop':>11}{'part':>7}{'p50 ms':>8}{'p99 ms':>8}  target"
+    )
+    with running() as (address, _, folder):
+        content = model_of(folder, 1)
+        for images, connections, target in LOADS:
+            rounds = [(bare(content, images), *loaded(address, images, connections)) for _ in range(ROUNDS)]
+            alone, rate, p50, p99 = (statistics.median(column) for column in zip(*rounds, strict=True))
+            wanted = f"{target:.0%} of the loop" if target < 1 else f"{target:,.0f} requests/s"
+            print(
+                f"{images:7d}{rate:12,.0f}{rate * images:11,.0f}{alone:11,.0f}{rate * images / alone:7.0%}"
+                f"{1e3 * p50:8.2f}{1e3 * p99:8.2f}  target {wanted}",
+                flush=True,
+            )
+
+
+def model_of(folder: Path, version: int) -> bytes:
+    """Return a version's model from the store that a daemon writes to."""
+    return (folder / f"versions/{version:06d}" / MODEL).read_bytes()
+
+
+def retraining() -> None:
+    """Compare latencies idle and beside retraining."""
+    with running() as (address, _, _folder):
+        idle = [loaded(address, 4, 2) for _ in range(3)]
+    with running(slot_s=1.0, BUDGET__MACS_PER_S="1e12") as (address, token, _folder):
+        busy = [loaded(address, 4, 2, 8.0) for _ in range(3)]
+        found = Client(address, token).status()
+    for name, rounds in (("idle", idle), ("retraining in every slot", busy)):
+        rate, p50, p99 = (statistics.median(column) for column in zip(*rounds, strict=True))
+        print(f"4 images a request, {name}: {rate:,.0f} requests/s, p50 {1e3 * p50:.2f} ms, p99 {1e3 * p99:.2f} ms")
+    print(f"  {found['swaps']} swaps and {sum(found['failures'].values())} failures meanwhile")
+
+
+def swaps(number: int = 1000) -> None:
+    """Swap between two versions under load, and compare every answer with what its version gives."""
+    images = drifted(digits(), 1, 1, 32, "fog", 4)[0]
+    with running(slot_s=2.0) as (address, token, folder):
+        client = Client(address, token)
+        while client.status()["serving"] < 2:
+            client.classify(images)
+        client.ask("POST", "/v1/pin", b"{}")
+        versions = sorted(int(path.name) for path in (folder / "versions").glob("[0-9]*"))[-2:]
+        expected = {}
+        for version in versions:
+            model = Model.open(model_of(folder, version), version, CPU, 1, (32,))
+            expected[version] = model.session.run(None, {model.name: to_input(images, 32)})[0]
+        apart = float(np.abs(expected[versions[0]] - expected[versions[1]]).max())
+        # The slot's resolution must stay, as the answers are compared: a paused daemon serves at the full one.
+        client.ask("POST", "/v1/pause")
+        done, wrong, answers = threading.Event(), [], []
+
+        def asks() -> None:
+            mine = Client(address)
+            while not done.is_set():
+                outputs, version = mine.classify(images)
+                answers.append(version)
+                if float(np.abs(outputs - expected[version]).max()) > 1e-4:
+                    wrong.append(version)
+
+        threads = [threading.Thread(target=asks) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        begun = time.perf_counter()
+        for count in range(number):
+            client.ask("POST", "/v1/pin", json.dumps({"version": versions[count % 2]}).encode())
+        took = time.perf_counter() - begun
+        done.set()
+        for thread in threads:
+            thread.join()
+    print(
+        f"{number:,} swaps in {took:.1f} s under load: {len(answers):,} answers of versions {sorted(set(answers))}, "
+        f"{len(wrong)} wrong, none failed (the two are up to {apart:.2g} apart)"
+    )
+
+
+def soak(seconds: float = 180.0) -> None:
+    """Watch memory and file handles of a daemon that retrains in every slot of a second."""
+    with running(slot_s=1.0, BUDGET__MACS_PER_S="2e10") as (address, token, _folder):
+        client, rows = Client(address, token), []
+        ours = {child.pid for child in psutil.Process().children()}
+        process = next(psutil.Process(pid) for pid in ours if "serve" in psutil.Process(pid).cmdline())
+        images = drifted(digits(), 1, 1, 20, "fog", 4)[0]
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            for _ in range(5):
+                client.classify(images)
+            children = process.children(recursive=True)
+            memory = process.memory_info().rss, sum(child.memory_info().rss for child in children)
+            rows.append((*memory, process.num_fds()))
+            time.sleep(0.05)
+        found = client.status()
+    third = len(rows) // 3
+    print(
+        f"{found['slot']} slots in {seconds:.0f} s, {found['swaps']} swaps, {sum(found['failures'].values())} failures"
+    )
+    for place, (name, unit, factor) in enumerate(
+        (("daemon", "MiB", 2**20), ("retraining process", "MiB", 2**20), ("file handles", "", 1))
+    ):
+        column = np.array([row[place] for row in rows], float) / factor
+        first, last = np.median(column[third : 2 * third]), np.median(column[2 * third :])
+        print(f"  {name}: {first:.0f} {unit} in the second third, {last:.0f} {unit} in the last".replace("  in", " in"))
+
+
+def drift(slots: int = 40, slot_s: float = 3.0) -> None:
+    """Compare true accuracies under fog that thickens: with and without retraining, and as the simulator has it."""
+    import orric
+    from orric.comparison import simulate_line
+
+    found = {}
+    for name in ("orric", "inference-only"):
+        with running(slot_s=slot_s, ALLOCATOR=f'"{name}"') as (address, token, _folder):
+            rows = drive(Client(address, token), slots)
+        found[name] = float(np.mean([accuracy for accuracy, _ in rows]))
+    scenario = orric.Scenario(
+        name="edge", slots=slots, slot_s=slot_s, allocators=("orric",), accuracy={"model": "onnx"},
+        gpu=({"macs_per_s": BUDGET_MACS / slot_s, "budget": {"kind": "constant", "fraction": 1.0}},),
+        stream=(
+            {
+                "name": "digits", "profile": str(ROOT / "traces/profiles/digits.toml"),
+                "requests": {"kind": "constant", "per_slot": PER_SLOT}, "arrivals": "deterministic",
+                "forecast": "last",
+                "drift": {"kind": "steps", "corruption": "fog", "severities": tuple(range(1, SEVERITIES + 1))},
+            },
+        ),
+    )  # fmt: skip
+    print(f"{slots} slots of {PER_SLOT} images under fog that thickens, true accuracy:")
+    for name in ("orric", "inference-only"):
+        told = float(simulate_line(scenario, "onnx", name, 1).summary()["mean_accuracy"])
+        apart = 100 * (found[name] - told)
+        print(f"  {name:15} daemon {found[name]:.2%}, simulator {told:.2%}, {apart:+.2f} points apart (target 2)")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)} [all]")
+    parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.load:
+        address, images, connections, seconds = asked.load
+        load_main(address, int(images), int(connections), float(seconds))
+        return
+    for part in asked.parts or PARTS:
+        globals()[part]()
+
+
+if __name__ == "__main__":
+    main()
