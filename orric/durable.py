@@ -1,12 +1,13 @@
-"""Files that are there whole or not at all, whatever happens in between."""
+"""Files that are there whole or not at all, whatever happens in between, and folders that one process writes to."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def write_whole(
@@ -50,3 +51,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def hold(path: Path) -> IO[str] | None:
+    """Lock a file, made if need be, until what is returned is closed or the process ends, however it does.
+
+    Returns:
+        The open file; None where another process holds it.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file

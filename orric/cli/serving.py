@@ -35,8 +35,11 @@ def serve(
         _print_check(file, config, token)
         return
     from orric.edge.daemon import Daemon, log_to_stderr
+    from orric.edge.http import listen
 
     log_to_stderr()
+    # Before anything is loaded or written: an address in use is the commonest mistake.
+    listening = listen(config.server)
 
     def opened(host: str, port: int) -> None:
         name = f"[{host}]" if ":" in host else host
@@ -45,7 +48,7 @@ def serve(
             json.dumps({"url": url, "model": config.stream[0].name}) if as_json else f"Status page: {url}", flush=True
         )
 
-    Daemon(config, file, token).run(opened)
+    Daemon(config, file, token).run(listening, opened)
 
 
 def _print_check(file: Path, config: EdgeConfig, token: str | None) -> None:

@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from orric.durable import hold
 from orric.edge.config import EdgeConfig
 from orric.edge.decisions import DecisionService
 from orric.edge.journal import Journal
@@ -97,12 +98,20 @@ class Daemon:
         self.loop: SlotLoop | None = None
         self.decisions: DecisionService | None = None
         self.process: RetrainingProcess | None = None
-        if config.mode == "decisions":
-            self.decisions = DecisionService(config, Journal(config.store_folder / "journal"), probe_of(config.budget))
-            for line in self.decisions.recovered:
-                tell("info", "recovered", what=line)
-            return
-        self._prepare()
+        self._held = hold_store(config.store_folder)
+        try:
+            if config.mode == "decisions":
+                journal = Journal(config.store_folder / "journal")
+                self.decisions = DecisionService(config, journal, probe_of(config.budget))
+                for line in self.decisions.recovered:
+                    tell("info", "recovered", what=line)
+            else:
+                self._prepare()
+        except BaseException:
+            if self.process is not None:
+                self.process.stop()
+            self._held.close()
+            raise
 
     def _prepare(self) -> None:
         """Load the models and what the journal holds."""
@@ -222,11 +231,16 @@ class Daemon:
         self._beat_s = self._now()
         notify("WATCHDOG=1")
 
-    def run(self, opened: Callable[[str, int], None] = lambda host, port: None) -> None:
+    def run(
+        self,
+        listening: socket.socket | None = None,
+        opened: Callable[[str, int], None] = lambda host, port: None,
+    ) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again. Call it in the main thread.
 
         Args:
-            opened: Called with the address once it listens.
+            listening: From `orric.edge.http.listen`.
+            opened: Called with the address once it serves.
         """
         from orric.edge.http import start_server
 
@@ -241,7 +255,7 @@ class Daemon:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, note)
-        server = start_server(self)
+        server = start_server(self, listening)
         if self.process is not None:
             threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         slots = threading.Thread(target=self.run_slots, name="slots", daemon=True)
@@ -292,6 +306,7 @@ class Daemon:
             self.loop.close()
         if self.decisions is not None:
             self.decisions.close()
+        self._held.close()
 
     def reload(self) -> None:
         """Read the configuration again; one that is bad, or changes what cannot change, is refused, and told."""
@@ -313,6 +328,22 @@ class Daemon:
                 self.versions.configure(new)
             tell("info", "reloaded")
         notify("READY=1")
+
+
+def hold_store(folder: Path) -> IO[str]:
+    """Keep other daemons from a store.
+
+    Raises:
+        EdgeError: One has it already, or the folder cannot be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = hold(folder / ".lock")
+    except OSError as error:
+        raise EdgeError("store.folder", f"cannot be used ({error.strerror})", "choose another") from None
+    if held is None:
+        raise EdgeError("store.folder", "another daemon uses it", "stop that one, or choose another folder")
+    return held
 
 
 def check_hash(role: str, path: Path, wanted: str | None) -> None:

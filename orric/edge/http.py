@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orric import __version__
 from orric.edge.bodies import INFERENCE, Decide, Pin, Problem, Truth
+from orric.edge.config import Server
 from orric.edge.metrics import CONTENT_TYPE
 from orric.edge.page import page, status
 from orric.edge.protocol import EXTENSIONS, HEADER_LENGTH, BadRequestError, answered, decompressed, metadata, parsed
@@ -392,26 +393,35 @@ class RunningServer:
         self._socket.close()
 
 
-def start_server(daemon: Daemon) -> RunningServer:
-    """Listen, and answer in a thread.
+def listen(server: Server) -> socket.socket:
+    """Listen on the configured address; whoever comes before there is somebody to answer waits.
 
     Raises:
         EdgeError: The address cannot be listened on.
     """
-    server = daemon.config.server
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((server.host, server.port))
-        listening.listen(BACKLOG)  # whoever comes before the thread is ready waits
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         where = f"server: {server.host}:{server.port}"
-        raise EdgeError(where, f"cannot be listened on ({error.strerror})", "choose another port or host") from None
+        why = error.strerror or str(error)
+        raise EdgeError(where, f"cannot be listened on ({why})", "choose another port or host") from None
+    return listening
+
+
+def start_server(daemon: Daemon, listening: socket.socket | None = None) -> RunningServer:
+    """Answer requests in a thread.
+
+    Args:
+        daemon: Answers.
+        listening: From `listen`; left out, the configured address is listened on now.
+    """
     config = uvicorn.Config(
         Front(daemon, application(daemon)), http="httptools", loop="uvloop", lifespan="off", access_log=False,
-        log_config=None, server_header=False, date_header=False, ws="none", timeout_keep_alive=75,
-        backlog=BACKLOG,
+        log_config=None, server_header=False, date_header=False, ws="none", timeout_keep_alive=75, backlog=BACKLOG,
     )  # fmt: skip
-    return RunningServer(uvicorn.Server(config), listening)
+    return RunningServer(uvicorn.Server(config), listening or listen(daemon.config.server))

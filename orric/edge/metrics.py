@@ -74,6 +74,8 @@ class Metrics:
             "rollbacks": gauge("rollbacks", "How often an older version took over, since the start."),
             "ratio": gauge("ratio_floor", "Lower bound on the episode's ratio to the offline optimum so far."),
         }
+        for one in self._gauges.values():
+            one.set(float("nan"))  # until it is known
         self._failures = gauge("failures", "Failures since the start.", ("of",))
 
     def text(self, daemon: Daemon) -> bytes:

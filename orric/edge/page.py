@@ -6,8 +6,6 @@ import html
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from orric import __version__
 
 if TYPE_CHECKING:
@@ -55,11 +53,10 @@ def _row(daemon: Daemon, row: SlotRow) -> dict[str, Any]:
         "beside": {name: [one[0].retraining, one[0].inference] for name, one in decision.beside.items()},
     }  # fmt: skip
     if counts is not None:
-        latencies = counts.latencies_s
-        p50, p99 = np.quantile(latencies, [0.5, 0.99]).tolist() if len(latencies) else (None, None)
         shown |= {
             "arrived": counts.arrived, "served": counts.served, "late": counts.late, "shed": counts.shed,
-            "p50_s": p50, "p99_s": p99, "labelled": counts.right / counts.labelled if counts.labelled else None,
+            "p50_s": counts.p50_s, "p99_s": counts.p99_s,
+            "labelled": counts.right / counts.labelled if counts.labelled else None,
         }  # fmt: skip
     return shown
 

@@ -187,12 +187,12 @@ class SlotLoop:
             try:
                 decision = self._decider.decide(self.slot + 1, budget_macs, (float(expected),))
                 self._journal.append(decision.record())
-            except OrricError as error:
-                self._tell("error", "decision failed", error=str(error))
-                return None
-            except OSError as error:
-                self._not_written(error)
-                # The allocator has decided a slot that is not written down: it begins again with those that are.
+            except (OrricError, OSError) as error:
+                if isinstance(error, OSError):
+                    self._not_written(error)
+                else:
+                    self._tell("error", "decision failed", error=str(error))
+                # The allocator may have decided a slot that is not written down: it begins again with those that are.
                 self._decider = self._new_decider()
                 replayed(self._decider, self._journal.records)
                 return None
@@ -283,7 +283,15 @@ class SlotLoop:
         self._job.start()
 
     def _retrain(self, images: Pixels, row: SlotRow) -> None:
-        """Retrain and, where the new student is fit, let it serve."""
+        """Retrain and, where the new student is fit, let it serve; whatever goes wrong is told."""
+        try:
+            self._try_to_retrain(images, row)
+        except Exception as error:
+            self.failures["retraining"] += 1
+            row.outcome.failed = f"{type(error).__name__}: {error}"
+            self._tell("error", "retraining failed", slot=row.decision.slot, error=row.outcome.failed)
+
+    def _try_to_retrain(self, images: Pixels, row: SlotRow) -> None:
         assert self._process is not None, "the caller looked"
         ruled = self._ruled
         outcome, deadline_s = row.outcome, self.config.retraining.deadline * self.config.slot_s

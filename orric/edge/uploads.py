@@ -28,7 +28,8 @@ class Counts:
         served: Images that were answered.
         late: Those of them answered after the deadline.
         shed: Images turned away.
-        latencies_s: Of requests, shape (n,).
+        p50_s: Median latency of the requests in seconds, None without any.
+        p99_s: Their 99th percentile.
         labelled: Answers that a true label came for.
         right: Those of them that were right.
     """
@@ -37,7 +38,8 @@ class Counts:
     served: int
     late: int
     shed: int
-    latencies_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    p50_s: float | None
+    p99_s: float | None
     labelled: int
     right: int
 
@@ -133,9 +135,12 @@ class Uploads:
             self._thin()
             images = np.concatenate(self._images) if self._images else self._collected[1][:0]
             self._collected = self._now(), images
+            p50_s = p99_s = None
+            if self._latencies:
+                p50_s, p99_s = np.quantile(np.array(self._latencies), [0.5, 0.99]).tolist()
             found = Counts(
-                self.arrived, self.served, self.late, self.shed, np.array(self._latencies), self.labelled, self.right
-            )
+                self.arrived, self.served, self.late, self.shed, p50_s, p99_s, self.labelled, self.right
+            )  # fmt: skip
             self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
             self._latencies.clear()
             self._images, self._keys, self._held, self._largest = [], [], 0, 1.0

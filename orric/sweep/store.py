@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orric.durable import write_whole
+from orric.durable import hold, write_whole
 from orric.exceptions import ScenarioError, SimulationError, extra
 from orric.sweep.measures import MEASURES
 from orric.sweep.plan import Chunk, Sweep
@@ -49,17 +48,14 @@ class Store:
             raise ScenarioError(where, "exists and holds something else", "choose another with --output")
         try:
             (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / OWN).open("w")
+            held = hold(folder / OWN)
         except OSError as error:
             found = f"cannot be written ({error.strerror})"
             raise ScenarioError(where, found, "choose another with --output") from None
-        try:
-            # Held until the process ends, however it does.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
+        if held is None:
             found = "another sweep is writing to it"
-            raise ScenarioError(where, found, "wait for it, or choose another with --output") from None
+            raise ScenarioError(where, found, "wait for it, or choose another with --output")
+        self._lock = held
         for partial in folder.rglob(".*.partial"):
             partial.unlink(missing_ok=True)  # of a call that was killed
         # What was said of earlier runs would be mixed with new ones, if this call did not come to its end.

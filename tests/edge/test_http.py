@@ -212,7 +212,7 @@ def test_decisions_for_those_who_serve_otherwise(listening, allocator: str) -> N
     assert ask(address, "POST", "/v1/pause", None, HEADERS)[0] == 409
     assert ask(address, "POST", "/v2/models/gate/infer", {})[0] == 404
     assert ask(address, "GET", "/v1/status")[2]["slot"] == 4
-    daemon.decisions.close()
+    daemon.stop()
     from orric.edge.daemon import Daemon
 
     again = Daemon(daemon.config, daemon._path, TOKEN)

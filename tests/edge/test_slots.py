@@ -199,6 +199,9 @@ def test_after_a_restart_it_goes_on_where_it_was(open_daemon, write, onnx_studen
         slot(daemon, images[: 20 + 30 * number])
     daemon.loop.begin()  # and in the middle of the sixth it is killed
     path = daemon._path
+    with pytest.raises(EdgeError, match="another daemon uses it"):
+        Daemon(EdgeConfig.load(path, {}), path, TOKEN)
+    daemon._held.close()  # as when it is killed
     again = Daemon(EdgeConfig.load(path, {}), path, TOKEN)
     try:
         assert again.loop.recovered == ["went on after slot 6 of episode 1"]
