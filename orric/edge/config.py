@@ -117,16 +117,16 @@ class StoreKeys(Section):
     Attributes:
         folder: Relative to the configuration's file.
         versions: How many versions are kept.
-        canary_slots: Slots that a new version serves on probation.
-        canary_margin: By how much its agreement with the teacher may be lower than its forerunner's was, before it is
-            rolled back.
+        canary_slots: Slots that a new version serves on probation at least.
+        canary_margin: By which part of the samples labelled meanwhile it may agree less with the teacher than the last
+            version that proved itself, beyond chance, before it is rolled back.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
     folder: Name
     versions: Annotated[int, Field(strict=True, ge=2, le=1000)] = 5
     canary_slots: Annotated[int, Field(strict=True, ge=0, le=1000)] = 2
-    canary_margin: Part = 0.2
+    canary_margin: Part = 0.05
 
 
 class Samples(Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -19,19 +21,18 @@ import numpy as np
 from orric.durable import hold
 from orric.edge.config import EdgeConfig
 from orric.edge.decisions import DecisionService
+from orric.edge.episode import profile_hash
 from orric.edge.journal import Journal
 from orric.edge.metrics import Metrics
 from orric.edge.probes import probe_of
 from orric.edge.retraining import Candidate, RetrainingProcess
 from orric.edge.serving import Batcher, available
-from orric.edge.slots import SlotLoop
+from orric.edge.slots import BEAT_S, SlotLoop
 from orric.edge.store import ModelStore
 from orric.edge.uploads import Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
 
-# How often the slot loop says that it is well, in seconds at most.
-BEAT_S = 5.0
 LOGGER = logging.getLogger("orric.edge")
 # Keys that a reload cannot change while the daemon runs.
 FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget")
@@ -94,7 +95,7 @@ class Daemon:
         self.metrics = Metrics()
         self.ready = False
         self._stopping = threading.Event()
-        self._beat_s = now()
+        self._beat_s = self._slot_end_s = now()
         self.loop: SlotLoop | None = None
         self.decisions: DecisionService | None = None
         self.process: RetrainingProcess | None = None
@@ -117,10 +118,10 @@ class Daemon:
         """Load the models and what the journal holds."""
         config, profile = self.config, self.config.profiles[0]
         assert profile.models is not None, "the configuration checks this"
-        student = profile.beside(profile.models.student)
+        student, teacher = profile.beside(profile.models.student), profile.beside(profile.models.teacher)
         for role, path, wanted in (
             ("student", student, config.student_sha256),
-            ("teacher", profile.beside(profile.models.teacher), config.teacher_sha256),
+            ("teacher", teacher, config.teacher_sha256),
         ):
             check_hash(role, path, wanted)
         probe = probe_of(config.budget)
@@ -137,7 +138,8 @@ class Daemon:
             first = self.process.first
         else:
             first = lambda: read_model(student)  # noqa: E731
-        for line in self.versions.begin(first):
+        identity = " ".join([profile_hash(profile), file_hash(student), file_hash(teacher)])
+        for line in self.versions.begin(first, identity):
             tell("info", "recovered", what=line)
         rng = np.random.default_rng(config.seed)
         self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now)
@@ -149,6 +151,7 @@ class Daemon:
         self.loop = SlotLoop(
             config, journal, self.versions, self.uploads, self.batcher, self.process, probe, tell
         )  # fmt: skip
+        self.loop.beat = self.beat
         for line in self.loop.recovered:
             tell("info", "recovered", what=line)
 
@@ -161,6 +164,12 @@ class Daemon:
     def alive(self) -> bool:
         """Whether the slot loop still beats."""
         return self.loop is None or self._now() - self._beat_s < 3 * self.config.slot_s + 30
+
+    @property
+    def retry_after_s(self) -> int:
+        """When those who were turned away may come again: soon, or where the slot's budget is spent in the next one."""
+        spent = self.loop is not None and self.batcher.limit is not None
+        return max(math.ceil(self._slot_end_s - self._now()), 1) if spent else 1
 
     def figures(self) -> dict[str, float | None]:
         """Return the figures that go up and down."""
@@ -217,9 +226,10 @@ class Daemon:
                 loop.begin()
             except Exception as error:  # whatever it is, serving goes on
                 tell("error", "slot", error=f"{type(error).__name__}: {error}")
-            end_s = max(end_s + self.config.slot_s, self._now())
+            end_s = self._slot_end_s = max(end_s + self.config.slot_s, self._now())
             while not self._stopping.is_set() and (left_s := end_s - self._now()) > 0:
                 self.beat()
+                self.uploads.expire()
                 self._stopping.wait(min(left_s, BEAT_S))
             try:
                 loop.finish()
@@ -319,6 +329,12 @@ class Daemon:
             for key in FIXED:
                 if getattr(new, key) != getattr(self.config, key):
                     raise EdgeError(f"{self._path}: {key}", "cannot change while the daemon runs", "restart it")
+            for key in ("enabled", "memory_bytes", "nice"):
+                if getattr(new.retraining, key) != getattr(self.config.retraining, key):
+                    where = f"{self._path}: retraining.{key}"
+                    raise EdgeError(where, "cannot change while the daemon runs", "restart it")
+            if list(map(profile_hash, new.profiles)) != list(map(profile_hash, self.config.profiles)):
+                raise EdgeError(f"{self._path}: profile", "cannot change while the daemon runs", "restart it")
         except OrricError as error:
             tell("error", "reload refused", error=str(error), kept="the configuration before")
         else:
@@ -326,6 +342,9 @@ class Daemon:
             if self.loop is not None:
                 self.loop.config = new
                 self.versions.configure(new)
+                self.uploads.configure(new.samples)
+                if self.process is not None:
+                    self.process.configure(new.retraining)
             tell("info", "reloaded")
         notify("READY=1")
 
@@ -352,16 +371,21 @@ def check_hash(role: str, path: Path, wanted: str | None) -> None:
     Raises:
         EdgeError: It is, or cannot be read.
     """
-    import hashlib
-
     if wanted is None:
         return
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise EdgeError(str(path), f"cannot be read ({error.strerror})", f"it should be the {role}") from None
+    found = file_hash(path)
+    if not found:
+        raise EdgeError(str(path), "cannot be read", f"it should be the {role}")
     if found != wanted:
         raise EdgeError(f"{role}_sha256", f"{path} has {found}", "it is not the file that was meant")
+
+
+def file_hash(path: Path) -> str:
+    """Return the hash of a file, "" where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def read_model(path: Path) -> bytes:

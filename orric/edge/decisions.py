@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from orric.edge.config import EdgeConfig
-from orric.edge.episode import Decider, replayed, task_of
+from orric.edge.episode import Decider, profile_hash, replayed, task_of
 from orric.edge.journal import Journal, Record
 from orric.edge.probes import Probe
 from orric.exceptions import EdgeError, OrricError
@@ -26,6 +27,7 @@ class DecisionService:
     def __init__(self, config: EdgeConfig, journal: Journal, probe: Probe) -> None:
         self._config, self._journal, self._probe = config, journal, probe
         self._lock = threading.Lock()
+        self._free = config.budget.fraction
         self.recovered: list[str] = []
         self.slot = self.total = 0
         records = journal.records
@@ -59,17 +61,17 @@ class DecisionService:
             for given in observed:
                 if given["stream"] not in names:
                     raise EdgeError("observed", f"stream {given['stream']!r} is unknown", f"known: {', '.join(names)}")
+            if self.slot >= self._config.horizon_slots:
+                self._new_episode()
+            if budget_macs is None:
+                budget_macs = self._budget_macs()
+            seen = [Observation(slot=max(self.slot, 1), **given) for given in observed]
             try:
-                for given in observed:
-                    seen = Observation(slot=max(self.slot, 1), **given)
-                    self._journal.append({"kind": "observation", "seen": asdict(seen), "forecast": None})
-                    self._decider.observe(seen)
-                if self.slot >= self._config.horizon_slots:
-                    self._new_episode()
-                if budget_macs is None:
-                    budget_macs = self._probe() * self._config.budget.macs_per_s * self._config.slot_s
+                for one in seen:
+                    self._decider.observe(one)
                 decision = self._decider.decide(self.slot + 1, budget_macs, tuple(requests[name] for name in names))
-                self._journal.append(decision.record())
+                # In one record with what was observed, so that whoever asks again after an error repeats nothing.
+                self._journal.append({**decision.record(), "observed": [asdict(one) for one in seen]})
             except (OSError, OrricError) as error:
                 self._decider = self._new_decider()
                 replayed(self._decider, self._journal.records)
@@ -79,26 +81,32 @@ class DecisionService:
             self.slot, self.total = self.slot + 1, self.total + 1
             whole = self._config.budget.macs_per_s * self._config.slot_s
             streams = []
-            for one, profile, allocation in zip(
+            for named, profile, allocation in zip(
                 self._config.stream, self._config.profiles, decision.streams, strict=True
             ):
                 retraining = next(it for it in profile.retraining if it.name == allocation.retraining)
                 inference = next(it for it in profile.inference if it.name == allocation.inference)
-                count = requests[one.name]
+                count = requests[named.name]
                 shares = allocation.retraining_share, allocation.inference_share
                 streams.append(
                     {
-                        "stream": one.name,
+                        "stream": named.name,
                         "retraining": allocation.retraining,
                         "inference": allocation.inference,
-                        "retraining_share": count * retraining.cost_macs / whole if shares[0] is None else shares[0],
-                        "inference_share": count * inference.cost_macs / whole if shares[1] is None else shares[1],
+                        "retraining_share": _share(shares[0], count * retraining.cost_macs, whole),
+                        "inference_share": _share(shares[1], count * inference.cost_macs, whole),
                     }
                 )
             return {
                 "episode": self._journal.episode, "slot": self.slot, "budget_macs": budget_macs,
                 "overloaded": decision.overloaded, "reason": decision.reason, "streams": streams,
             }  # fmt: skip
+
+    def _budget_macs(self) -> float:
+        """Ask the probe; where it fails, the last budget holds."""
+        with suppress(OrricError, OSError):
+            self._free = self._probe()
+        return self._free * self._config.budget.macs_per_s * self._config.slot_s
 
     def close(self) -> None:
         """Close the journal."""
@@ -109,7 +117,7 @@ class DecisionService:
         return {
             "allocator": config.allocator, "horizon_slots": config.horizon_slots, "seed": config.seed,
             "streams": [[one.name, list(one.requests)] for one in config.stream],
-            "profiles": [profile.name for profile in config.profiles],
+            "profiles": [profile_hash(profile) for profile in config.profiles],
         }  # fmt: skip
 
     def _new_episode(self) -> None:
@@ -122,3 +130,8 @@ class DecisionService:
     def _new_decider(self) -> Decider:
         config = self._config
         return Decider(task_of(config), config.profiles, config.allocator, (), config.seed, self._journal.episode)
+
+
+def _share(given: float | None, macs: float, whole_macs: float) -> float:
+    """Return a share of the device: the given one, or what the work costs of it, all of it at most."""
+    return min(macs / whole_macs, 1.0) if given is None else given

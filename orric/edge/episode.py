@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +54,11 @@ class Decision:
         return {"kind": "decision", **asdict(self)}
 
 
+def profile_hash(profile: Profile) -> str:
+    """Return the hash of what a profile says."""
+    return hashlib.sha256(profile.model_dump_json().encode()).hexdigest()
+
+
 def task_of(config: EdgeConfig) -> Task:
     """Return what an allocator is told first."""
     streams = tuple(
@@ -81,6 +87,7 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
         spans, horizon = of["requests"], of["horizon_slots"]
         ((least, most),) = spans
         capacity = of["macs_per_s"] * of["slot_s"]
+        (name,) = of["names"]
         recorded = of["profile"]
     except (IndexError, KeyError, TypeError, ValueError):
         raise EdgeError(
@@ -88,7 +95,7 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
         ) from None
     if recorded != profile.name:
         raise EdgeError(str(path), f"was recorded with profile {recorded!r}", f"not with {profile.name!r}")
-    task = Task(horizon, (StreamTask.of(profile, least, most, name="stream-1"),), capacities_macs=(capacity,))
+    task = Task(horizon, (StreamTask.of(profile, least, most, name=name),), capacities_macs=(capacity,))
     episode = int(path.stem) if path.stem.isdigit() else 1
     decider = Decider(task, (profile,), of["allocator"], (), of["seed"], episode)
     last, different = replayed(decider, records)
@@ -193,6 +200,8 @@ def replayed(decider: Decider, records: Sequence[Record]) -> tuple[int, list[int
     last, other = 0, []
     for record in records:
         if record["kind"] == "decision":
+            for seen in record.get("observed", ()):
+                decider.observe(Observation(**seen))
             requests = tuple(record["requests"])
             again = decider.decide(record["slot"], record["budget_macs"], requests)
             if [asdict(one) for one in again.streams] != record["streams"]:

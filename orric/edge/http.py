@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-RETRY_AFTER_S = 1
+# Bodies that take longer are given up on, and so are connections beyond so many.
+BODY_S, CONNECTIONS = 30.0, 1000
 BACKLOG = 2048
 PLAIN = [(b"content-type", b"application/json")]
 OCTETS = b"application/octet-stream"
@@ -115,14 +116,18 @@ def application(daemon: Daemon) -> FastAPI:
         assert daemon.versions.model is not None, "it serves"
         return metadata(daemon.name, daemon.versions.store.versions(), daemon.versions.model.classes)
 
-    @app.get(f"{models}/ready", tags=["inference"], responses=absent)
-    @app.get(f"{versions}/ready", tags=["inference"], responses=absent)
+    not_yet = {**absent, **known(503, "It does not serve yet, or no more.")}
+
+    @app.get(f"{models}/ready", tags=["inference"], responses=not_yet)
+    @app.get(f"{versions}/ready", tags=["inference"], responses=not_yet)
     async def model_ready(model_name: str, model_version: str | None = None) -> dict[str, Any]:
         of_this_model(model_name)
         assert daemon.versions.model is not None, "it serves"
         if model_version not in (None, str(daemon.versions.model.version)):
             raise HTTPException(404, "this version does not serve")
-        return {"name": daemon.name, "ready": daemon.ready}
+        if not daemon.ready:
+            raise HTTPException(503, "not ready")
+        return {"name": daemon.name, "ready": True}
 
     @app.get("/healthz", tags=["operation"], responses=known(503, "The slot loop stands still."))
     async def healthz() -> dict[str, bool]:
@@ -264,9 +269,18 @@ class Front:
                     raise BadRequestError(404, "there is no such model, or this version does not serve")
                 await self._infer(headers, receive, send)
                 return
+            if scope["method"] == "POST":
+                # Before a body is read: whoever has no token fills no memory.
+                refusal = refused(self._daemon.token, headers.get(b"authorization"))
+                if refusal is not None:
+                    raise BadRequestError(*refusal)
             body = await self._body(headers, receive)
         except BadRequestError as error:
-            await _respond(send, error.status, json.dumps({"error": error.message}).encode(), _retry(error.status))
+            more = _retry(error.status, self._daemon.retry_after_s)
+            await _respond(send, error.status, json.dumps({"error": error.message}).encode(), more)
+            return
+        except TimeoutError:
+            await _respond(send, 408, b'{"error": "the body did not come in time"}')
             return
         await self._app(scope, _again(body), _with_security(send))
 
@@ -276,7 +290,11 @@ class Front:
         return model is not None and path == f"{self._versions}{model.version}/infer"
 
     async def _body(self, headers: Mapping[bytes, str], receive: Receive) -> bytes:
-        """Read a body of no more than the allowed size."""
+        """Read a body of no more than the allowed size, in no more than the allowed time."""
+        async with asyncio.timeout(BODY_S):
+            return await self._whole_body(headers, receive)
+
+    async def _whole_body(self, headers: Mapping[bytes, str], receive: Receive) -> bytes:
         most = self._server.body_bytes
         announced = headers.get(b"content-length", "0")
         if announced.isdigit() and int(announced) > most:
@@ -338,9 +356,9 @@ class Front:
         await send({"type": "http.response.body", "body": content})
 
 
-def _retry(status: int) -> list[tuple[bytes, bytes]]:
+def _retry(status: int, after_s: int) -> list[tuple[bytes, bytes]]:
     if status == 503:
-        return [(b"retry-after", b"%d" % RETRY_AFTER_S)]
+        return [(b"retry-after", b"%d" % after_s)]
     return [(b"www-authenticate", b"Bearer")] if status == 401 else []
 
 
@@ -423,5 +441,6 @@ def start_server(daemon: Daemon, listening: socket.socket | None = None) -> Runn
     config = uvicorn.Config(
         Front(daemon, application(daemon)), http="httptools", loop="uvloop", lifespan="off", access_log=False,
         log_config=None, server_header=False, date_header=False, ws="none", timeout_keep_alive=75, backlog=BACKLOG,
+        limit_concurrency=CONNECTIONS,
     )  # fmt: skip
     return RunningServer(uvicorn.Server(config), listening or listen(daemon.config.server))

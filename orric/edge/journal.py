@@ -7,9 +7,9 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from orric.durable import sync_folder
+from orric.durable import write_whole
 from orric.edge.faults import point
 from orric.exceptions import EdgeError
 from orric.section import readable
@@ -42,34 +42,30 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EdgeError("store.folder", f"cannot be used ({error.strerror})", "choose another") from None
-        numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.jsonl"))
-        self.episode = numbers[-1] if numbers else 0
+        self._descriptor: int | None = None
         self.records: list[Record] = []
-        self.dropped = 0
-        if numbers:
-            self.records, whole = self._read(self.episode)
-            size = self._path(self.episode).stat().st_size
-            self.dropped = size - whole
-            if self.dropped:
-                with self._path(self.episode).open("r+b") as file:
-                    file.truncate(whole)
-                    os.fsync(file.fileno())
-            if not self.records:
-                # Killed before the first record of a new episode was there: the one before it is the present one.
-                self._path(self.episode).unlink()
-                self.__init__(folder)  # type: ignore[misc]
-                return
-        self._file: IO[bytes] | None = None
+        self.episode = self.dropped = self._end = 0
+        for number in sorted((int(path.stem) for path in folder.glob("[0-9]*.jsonl")), reverse=True):
+            records, whole = read_journal(self._path(number))
+            if not records:  # nothing of it was ever accepted
+                self._path(number).unlink()
+                continue
+            self.episode, self.records, self._end = number, records, whole
+            self.dropped = self._path(number).stat().st_size - whole
+            break
 
     def begin(self, record: Record) -> None:
-        """Begin an episode with its first record."""
+        """Begin an episode with its first record; the file appears with it, or not at all.
+
+        Raises:
+            OSError: It could not be written; the episode before is still the present one.
+        """
+        line = _line(record)
+        write_whole(
+            self._path(self.episode + 1), line, lasting=True, passing=lambda step: point(f"journal.begin.{step}")
+        )  # fmt: skip
         self.close()
-        self.episode += 1
-        point("journal.begin")
-        self._file = self._path(self.episode).open("ab")
-        sync_folder(self._folder)
-        self.records = []
-        self.append(record)
+        self.episode, self.records, self._end, self.dropped = self.episode + 1, [record], len(line), 0
         for old in sorted(self._folder.glob("[0-9]*.jsonl"))[:-KEPT]:
             old.unlink(missing_ok=True)
 
@@ -81,51 +77,49 @@ class Journal:
         """
         assert self.episode, "an episode was begun"
         line = _line(record)
-        if self._file is None:
-            self._file = self._path(self.episode).open("ab")
-        end = self._file.tell()
         try:
+            descriptor = self._opened()
             point("journal.before")
             # In two parts, so that a kill between them leaves what a kill in the middle of one would.
             half = len(line) // 2
-            self._file.write(line[:half])
-            self._file.flush()
+            _write(descriptor, line[:half])
             point("journal.half")
-            self._file.write(line[half:])
-            self._file.flush()
+            _write(descriptor, line[half:])
             point("journal.written")
-            os.fsync(self._file.fileno())
+            os.fsync(descriptor)
             point("journal.synced")
         except OSError:
-            self._cut(end)
+            self.close()  # whatever was written of it is cut off when the file is opened again
             raise
         self.records.append(record)
+        self._end += len(line)
 
-    def _cut(self, end: int) -> None:
-        """Take a line back that did not fit."""
-        path = self._path(self.episode)
-        assert self._file is not None, "the caller has it open"
-        os.ftruncate(self._file.fileno(), end)
-        self._file.close()
-        self._file = path.open("ab")
+    def _opened(self) -> int:
+        """Return the file, cut off behind the last whole record, to write on."""
+        if self._descriptor is None:
+            descriptor = os.open(self._path(self.episode), os.O_WRONLY | os.O_APPEND)
+            try:
+                os.ftruncate(descriptor, self._end)
+            except OSError:
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
+        return self._descriptor
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def earlier(self) -> Iterator[Record]:
         """Yield the records of the episodes before the present one, as far as they are kept."""
         for number in sorted(int(path.stem) for path in self._folder.glob("[0-9]*.jsonl")):
             if number < self.episode:
-                yield from self._read(number)[0]
+                yield from read_journal(self._path(number))[0]
 
     def _path(self, episode: int) -> Path:
         return self._folder / f"{episode:06d}.jsonl"
-
-    def _read(self, episode: int) -> tuple[list[Record], int]:
-        return read_journal(self._path(episode))
 
 
 def read_journal(path: Path) -> tuple[list[Record], int]:
@@ -149,6 +143,12 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
         records.append(record)
         at = end + 1
     return records, at
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    """Write all of it, without a buffer that could be written later."""
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 def _line(record: Record) -> bytes:

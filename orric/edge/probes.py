@@ -12,7 +12,8 @@ from orric.exceptions import EdgeError, extra
 
 # Each call returns the part of the device that others left since the call before, in [0, 1].
 Probe = Callable[[], float]
-CGROUP = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def probe_of(budget: Budget) -> Probe:
@@ -28,11 +29,22 @@ def probe_of(budget: Budget) -> Probe:
     return processor() if budget.probe == "processor" else nvidia(budget.gpu)
 
 
-def processor(cgroup: Path = CGROUP) -> Probe:
+def own_cgroup(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> Path:
+    """Return the folder of this process's cgroup (version 2), the root where it is not known."""
+    try:
+        for line in own.read_text().splitlines():
+            if line.startswith("0::/"):
+                return groups / line.removeprefix("0::/")
+    except OSError:
+        pass
+    return groups
+
+
+def processor(cgroup: Path | None = None) -> Probe:
     """Probe the cores: what other processes left of them, and no more than the cgroup's quota.
 
     Args:
-        cgroup: The folder of this process's cgroup (version 2).
+        cgroup: The folder of this process's cgroup.
     """
     with extra("edge"):
         import psutil
@@ -43,8 +55,10 @@ def processor(cgroup: Path = CGROUP) -> Probe:
         """Return seconds of all cores: worked, worked by this process and its children, and passed."""
         whole = psutil.cpu_times()
         passed = float(sum(whole))
-        mine = 0.0
-        for one in (own, *own.children(recursive=True)):
+        used = own.cpu_times()
+        # Children that have ended count, too: what they worked was ours.
+        mine = used.user + used.system + used.children_user + used.children_system
+        for one in own.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 used = one.cpu_times()
                 mine += used.user + used.system
@@ -58,18 +72,22 @@ def processor(cgroup: Path = CGROUP) -> Probe:
         worked, mine, passed = (now - then for now, then in zip(after, before, strict=True))
         before = after
         left = 1.0 - max(worked - mine, 0.0) / passed if passed > 0 else 1.0
-        return min(max(left, 0.0), quota_cores(cgroup, cores) / cores)
+        return min(max(left, 0.0), quota_cores(cgroup or own_cgroup(), cores) / cores)
 
     return free
 
 
 def quota_cores(cgroup: Path, cores: int) -> float:
-    """Return how many cores' time the cgroup may use, all of them where it has no quota."""
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return cores if quota == "max" else min(float(quota) / float(period), float(cores))
-    except (OSError, ValueError):
-        return float(cores)
+    """Return how many cores' time a cgroup and those around it may use, all of them where there is no quota."""
+    least = float(cores)
+    for folder in (cgroup, *cgroup.parents):
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()
+            if quota != "max":
+                least = min(least, float(quota) / float(period))
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    return least
 
 
 def nvidia(index: int) -> Probe:
@@ -81,6 +99,7 @@ def nvidia(index: int) -> Probe:
     import os
 
     with extra("edge"):
+        import psutil
         import pynvml
     try:
         pynvml.nvmlInit()
@@ -101,7 +120,8 @@ def nvidia(index: int) -> Probe:
         by_process: dict[int, list[int]] = {}
         for one in samples:
             by_process.setdefault(one.pid, []).append(one.smUtil)
-        others = sum(sum(used) / len(used) for pid, used in by_process.items() if pid != os.getpid())
+        ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+        others = sum(sum(used) / len(used) for pid, used in by_process.items() if pid not in ours)
         return min(max(1.0 - others / 100, 0.0), 1.0)
 
     return free

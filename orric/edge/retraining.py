@@ -6,7 +6,8 @@ import math
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,26 @@ from orric.edge.config import Retraining
 from orric.edge.frames import Header, receive, send
 from orric.edge.store import MODEL, WEIGHTS
 from orric.exceptions import EdgeError
+from orric.vision.arrays import Labels
 from orric.vision.datasets import Pixels
 
 START_S = 120.0
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples that the teacher labelled.
+
+    Attributes:
+        labels: Shape (n,).
+        agreement: Of the student that the process trains, before it was trained on them.
+    """
+
+    labels: Labels
+    agreement: float | None
+
+
+NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,7 @@ class Candidate:
     """A student as the retraining process made it.
 
     Attributes:
+        labels: The teacher's, of the samples that it was made from.
         files: For the store.
         inputs: Probes, shape (n, 3, height, width).
         expected: What torch gives for them, shape (n, classes).
@@ -39,6 +58,7 @@ class Candidate:
     files: dict[str, bytes]
     inputs: np.ndarray[Any, Any]
     expected: np.ndarray[Any, Any]
+    labels: Labels = field(default_factory=lambda: NONE)
     agreement: float | None = None
     labelled: int = 0
     held_out: int = 0
@@ -51,9 +71,18 @@ class Candidate:
 
         That is the lower end of an interval of two standard errors of the paired difference.
         """
-        if not self.held_out:
-            return 0.0
-        return (self.lost - self.gained - 2.0 * math.sqrt(self.lost + self.gained)) / self.held_out
+        return beyond_chance(self.lost, self.gained, self.held_out)
+
+
+def beyond_chance(lost: int, gained: int, count: int) -> float:
+    """Return by which part of samples one student is worse than another, less two standard errors.
+
+    Args:
+        lost: Samples on which the other alone agrees with the teacher.
+        gained: Samples on which this one alone does.
+        count: All of them.
+    """
+    return (lost - gained - 2.0 * math.sqrt(lost + gained)) / count if count else 0.0
 
 
 class RetrainingProcess:
@@ -83,6 +112,10 @@ class RetrainingProcess:
         with self._lock:
             return self._start()
 
+    def configure(self, limits: Retraining) -> None:
+        """Take over other parts and deadlines."""
+        self._limits = limits
+
     def warm_up(self) -> None:
         """Start, so that the first retraining after a restart does not wait for it.
 
@@ -93,7 +126,7 @@ class RetrainingProcess:
             if self._process is None:
                 self._begin_again()
 
-    def retrain(self, images: Pixels, seed: int, deadline_s: float) -> Candidate | float | None:
+    def retrain(self, images: Pixels, seed: int, deadline_s: float) -> Candidate | Labelled:
         """Label images and train on them.
 
         Args:
@@ -102,22 +135,26 @@ class RetrainingProcess:
             deadline_s: Seconds after which the process is killed.
 
         Returns:
-            The new student, which is to be accepted or refused; where the images were too few to train on, the
-            agreement of the student that serves with the teacher.
+            The new student, which is to be accepted or refused; where the images were too few to train on, their
+            labels alone.
 
         Raises:
             EdgeError: It failed, ran out of memory, was killed or took too long; the student is as it was.
         """
         with self._lock:
+            until_s = time.monotonic() + deadline_s
             if self._process is None:
                 self._begin_again()
+                deadline_s = until_s - time.monotonic()
+                if deadline_s <= 0:
+                    raise EdgeError("retraining process", "took the slot to start", "the next slot retrains")
             asked = {"do": "retrain", "seed": seed, "held_out": self._limits.held_out}
             header, parts = self._ask(asked, deadline_s, images)
             if not header["staged"]:
-                return float(header["agreement"])
-            model, weights, inputs, expected = parts
+                return Labelled(parts[0], header["agreement"])
+            labels, model, weights, inputs, expected = parts
             return Candidate(
-                {MODEL: model, WEIGHTS: weights}, inputs, expected,
+                {MODEL: model, WEIGHTS: weights}, inputs, expected, labels,
                 **{name: header[name] for name in ("agreement", "labelled", "held_out", "lost", "gained")},
             )  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from orric.edge.config import EdgeConfig
-from orric.edge.episode import Decider, Decision, ratio_floor, replayed, task_of
+from orric.edge.episode import Decider, Decision, profile_hash, ratio_floor, replayed, task_of
 from orric.edge.journal import Journal, Record
 from orric.edge.probes import Probe
 from orric.edge.retraining import Candidate, RetrainingProcess
@@ -25,6 +25,8 @@ from orric.vision.datasets import Pixels
 
 EWMA_WEIGHT = 0.3
 SHOWN_SLOTS = 240
+# How often the loop says that it is well, in seconds at most.
+BEAT_S = 5.0
 Tell = Callable[..., None]
 
 
@@ -35,6 +37,8 @@ class Outcome:
     agreement: float | None = None
     retrained: float = 0.0
     version: int | None = None
+    # By how much the version that served is worse than the last one that proved itself, beyond chance; None unknown.
+    worse_by: float | None = None
     failed: str | None = None
 
 
@@ -95,6 +99,9 @@ class SlotLoop:
         self._job: threading.Thread | None = None
         # How often the operator chose a version: one that was begun before does not take over.
         self._ruled = 0
+        self._limit: int | None = None
+        # Told while the loop waits for a retraining.
+        self.beat: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
         self.recovered = self._recover()
 
@@ -106,7 +113,8 @@ class SlotLoop:
         return {
             "allocator": config.allocator, "horizon_slots": config.horizon_slots, "slot_s": config.slot_s,
             "seed": config.seed, "requests": [list(one.requests) for one in config.stream],
-            "profile": self._profile.name, "macs_per_s": config.budget.macs_per_s,
+            "names": [one.name for one in config.stream], "profile": self._profile.name,
+            "profile_sha256": profile_hash(self._profile), "macs_per_s": config.budget.macs_per_s,
         }  # fmt: skip
 
     def _recover(self) -> list[str]:
@@ -119,6 +127,8 @@ class SlotLoop:
             self._new_episode()
             return [*told, "began with the first episode"]
         head = records[0]
+        if head.get("kind") != "episode":
+            raise EdgeError("journal", "does not begin with an episode", "move the folder away to begin anew")
         self._set(head)
         for record in records:
             self._set(record)
@@ -151,12 +161,12 @@ class SlotLoop:
             self._forecast = record["forecast"]
 
     def _new_episode(self) -> None:
-        self.slot, self._taken, self._finished = 0, [], {}
         record = {
             "kind": "episode", "total": self.total, "of": self._head(), "paused": self.paused,
             "forecast": self._forecast,
         }  # fmt: skip
         self._journal.begin(record)
+        self.slot, self._taken, self._finished = 0, [], {}
         self._decider = self._new_decider()
 
     def _new_decider(self) -> Decider:
@@ -174,6 +184,7 @@ class SlotLoop:
             The decision; None where it could not be made or written down: everything stays as it is then.
         """
         with self._lock:
+            self._batcher.limit = self._limit  # of a new slot, whether it is decided or not
             if self.slot >= self.config.horizon_slots:
                 try:
                     self._new_episode()
@@ -235,7 +246,7 @@ class SlotLoop:
             row.ratio = ratio_floor(self._profile, self._taken, self._finished)
             told = None
             try:
-                told = self.versions.judge(self.total, outcome.agreement)
+                told = self.versions.judge(self.total, row.version, outcome.worse_by)
             except (OSError, EdgeError) as error:
                 self._tell("error", "versions", error=str(error))
             if told:
@@ -269,7 +280,7 @@ class SlotLoop:
         if decision.overloaded and not idle:
             cheapest = task_of(self.config).streams[0].inference[0].cost_macs
             limit = int(servable(max(decision.requests[0], 1.0), cheapest, decision.budget_macs))
-        self._batcher.limit = limit
+        self._limit = self._batcher.limit = limit
         ratio = self._models.sampling_ratio[stream.retraining]
         if idle or not ratio or self._process is None or self.versions.current.pinned:
             return
@@ -302,10 +313,10 @@ class SlotLoop:
             outcome.failed = str(error)
             self._tell("error", "retraining failed", slot=row.decision.slot, error=str(error))
             return
-        if not isinstance(found, Candidate):
-            outcome.agreement = found
-            return
         outcome.agreement = found.agreement
+        outcome.worse_by = self.versions.compare(row.version, images, found.labels)
+        if not isinstance(found, Candidate):
+            return
         accepted = False
         with self._lock:
             overruled = self._ruled != ruled
@@ -324,14 +335,18 @@ class SlotLoop:
             self._process.settle(accepted)
         except OrricError as error:
             self._tell("error", "retraining process", error=str(error))
+        with self._lock:
+            overruled = overruled or self._ruled != ruled
         if overruled:
             self._restore_training()
 
     def _join(self) -> None:
         """Wait for the slot's retraining, which has a deadline of its own."""
-        if self._job is not None:
-            self._job.join()
-            self._job = None
+        while self._job is not None:
+            self._job.join(BEAT_S)
+            self.beat()
+            if not self._job.is_alive():
+                self._job = None
 
     def _not_written(self, error: OSError) -> None:
         self.failures["journal"] += 1
@@ -365,6 +380,7 @@ class SlotLoop:
                     self._not_written(error)
                     raise EdgeError(what, "the journal cannot be written", "make room on the disk") from None
                 self.paused = paused
+                self._ruled += paused  # what is under way changes nothing any more
                 done = "paused: decisions are written down and change nothing" if paused else "resumed"
             elif what == "unpin":
                 self.versions.unpin()
@@ -378,6 +394,7 @@ class SlotLoop:
                     done = f"rolled back to version {self.versions.roll_back()}"
                 self._ruled += 1
                 if self._job is None or not self._job.is_alive():
-                    self._restore_training()
+                    # Which may have to wait for the process, and nobody waits for that.
+                    threading.Thread(target=self._restore_training, name="restore", daemon=True).start()
             self._tell("warning", "operator", what=done)
             return done

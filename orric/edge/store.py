@@ -15,7 +15,7 @@ from orric.durable import sync_folder, write_whole
 from orric.edge.faults import point
 from orric.exceptions import EdgeError
 
-ABOUT, CURRENT, STAGING = "version.json", "current.json", "staging"
+ABOUT, CURRENT, GIVEN, STAGING = "version.json", "current.json", "given", "staging"
 MODEL, WEIGHTS = "model.onnx", "weights.safetensors"
 
 
@@ -159,9 +159,27 @@ class ModelStore:
             numbers = self.versions()
             return Current(numbers[-1], numbers[-1]) if numbers else None
 
+    @property
+    def identity(self) -> str | None:
+        """What the store was begun with, None where that is not known."""
+        try:
+            return (self._folder / GIVEN).read_text(encoding="utf-8").strip() or None
+        except (OSError, ValueError):
+            return None
+
+    def begun_with(self, identity: str) -> None:
+        """Write down what the store was begun with."""
+        write_whole(self._folder / GIVEN, identity.encode(), lasting=True, passing=_points("store.given"))
+
+    def forget_after(self, number: int) -> None:
+        """Remove the versions after one: they were rolled back, and must not serve again."""
+        for newer in self.versions():
+            if newer > number:
+                self._remove(newer)
+
     def _settle(self, current: Current) -> None:
-        """Let the newest whole version that proved itself serve where the one that served does not load."""
-        older = [number for number in reversed(self.versions()) if number not in (current.serving, current.good)]
+        """Let the last version that proved itself serve, or one before it, where the one that served does not load."""
+        older = [number for number in reversed(self.versions()) if number < min(current.good, current.serving)]
         for number in dict.fromkeys([current.serving, current.good, *older]):
             try:
                 self.load(number)
@@ -176,10 +194,15 @@ class ModelStore:
         self.current = None
 
     def _forget_others(self) -> None:
-        """Remove versions newer than the one that serves: their making was not finished, or they were rolled back."""
-        newest = self.current.serving if self.current else 0
+        """Remove versions that never came to serve: their making was not finished."""
+        if self.current is None:
+            last = 0
+        elif self.current.pinned:
+            last = self.current.last  # the operator chose an older one, and may choose a newer one yet
+        else:
+            last = max(self.current.serving, self.current.good)
         for number in self.versions():
-            if number > newest and not (self.current and number == self.current.good):
+            if number > last:
                 self._remove(number)
                 self.told.append(f"removed version {number}, which does not count")
 

@@ -68,9 +68,10 @@ class Uploads:
         self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
         self._latencies: deque[float] = deque(maxlen=MOST_LATENCIES)
         self._images: list[Pixels] = []
+        self._came_s: list[float] = []
         self._keys: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
         self._held, self._largest = 0, 1.0
-        self._collected: tuple[float, Pixels] = (0.0, np.empty((0, FULL_PX, FULL_PX, 3), np.uint8))
+        self._collected: list[tuple[float, Pixels]] = []
         self._answers: OrderedDict[str, tuple[float, Labels]] = OrderedDict()
 
     def arrive(self, images: Pixels) -> None:
@@ -83,6 +84,7 @@ class Uploads:
                 images, keys = images[chosen], keys[chosen]
             if len(images):
                 self._images.append(images)
+                self._came_s.append(self._now())
                 self._keys.append(keys)
                 self._held += len(images)
             if self._held > 2 * self._samples.most:
@@ -109,6 +111,7 @@ class Uploads:
         now = self._now()
         with self._lock:
             self._answers[identity] = (now, classes)
+            self._answers.move_to_end(identity)
             while len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
 
@@ -132,9 +135,9 @@ class Uploads:
     def close_slot(self) -> Counts:
         """End the slot: its images become those to retrain on, and all counts begin anew."""
         with self._lock:
+            self._expire()
             self._thin()
-            images = np.concatenate(self._images) if self._images else self._collected[1][:0]
-            self._collected = self._now(), images
+            self._collected = list(zip(self._came_s, self._images, strict=True))
             p50_s = p99_s = None
             if self._latencies:
                 p50_s, p99_s = np.quantile(np.array(self._latencies), [0.5, 0.99]).tolist()
@@ -143,15 +146,16 @@ class Uploads:
             )  # fmt: skip
             self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
             self._latencies.clear()
-            self._images, self._keys, self._held, self._largest = [], [], 0, 1.0
+            self._images, self._keys, self._came_s, self._held, self._largest = [], [], [], 0, 1.0
             self._expire()
             return found
 
     def collected(self) -> Pixels:
-        """Return the images of the slot before, shape (n, 32, 32, 3), none where they are older than they may be."""
+        """Return the images of the slot before, shape (n, 32, 32, 3), but for those older than they may be."""
         with self._lock:
             self._expire()
-            return self._collected[1]
+            parts = [images for _, images in self._collected]
+        return np.concatenate(parts) if parts else np.empty((0, FULL_PX, FULL_PX, 3), np.uint8)
 
     def _thin(self) -> None:
         """Keep as many images as may be kept, in the order in which they came."""
@@ -159,14 +163,31 @@ class Uploads:
         if self._held <= most:
             return
         keys = np.concatenate(self._keys)
-        kept = np.sort(np.argpartition(keys, most)[:most])
         # Whatever comes with a larger key would not stay.
-        self._largest = float(keys[kept].max())
-        self._images, self._keys, self._held = [np.concatenate(self._images)[kept]], [keys[kept]], most
+        self._largest = float(np.partition(keys, most)[most])
+        kept = [part < self._largest for part in self._keys]
+        chosen = [number for number, part in enumerate(kept) if part.any()]
+        self._images = [self._images[number][kept[number]] for number in chosen]
+        self._keys = [self._keys[number][kept[number]] for number in chosen]
+        self._came_s = [self._came_s[number] for number in chosen]
+        self._held = sum(map(len, self._keys))
 
     def _expire(self) -> None:
         oldest = self._now() - self._samples.retention_s
-        if self._collected[0] < oldest and len(self._collected[1]):
-            self._collected = self._collected[0], self._collected[1][:0].copy()
+        self._collected = [(came_s, images) for came_s, images in self._collected if came_s >= oldest]
+        gone = next((number for number, came_s in enumerate(self._came_s) if came_s >= oldest), len(self._came_s))
+        self._held -= sum(map(len, self._keys[:gone]))
+        del self._images[:gone], self._keys[:gone], self._came_s[:gone]
         while self._answers and next(iter(self._answers.values()))[0] < oldest:
             self._answers.popitem(last=False)
+
+    def configure(self, samples: Samples) -> None:
+        """Take over other limits."""
+        with self._lock:
+            self._samples = samples
+            self._expire()
+
+    def expire(self) -> None:
+        """Forget what is older than it may be."""
+        with self._lock:
+            self._expire()

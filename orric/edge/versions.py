@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from orric.edge.config import EdgeConfig
-from orric.edge.retraining import Candidate
+from orric.edge.retraining import Candidate, beyond_chance
 from orric.edge.serving import Batcher, Model
 from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore, Version
 from orric.exceptions import EdgeError
+from orric.vision.arrays import Labels
+from orric.vision.datasets import Pixels, to_input
 
 # As in `orric.vision.onnx_export.check_outputs`, which needs torch.
 TOLERANCE = 1e-4
@@ -39,8 +41,9 @@ class Versions:
         self.swaps = self.rollbacks = 0
         self.model: Model | None = None
         self._batcher: Batcher | None = None
-        # Slot (counted over all episodes) in which each version on probation began to serve, and what it is held to.
-        self._probation: dict[int, tuple[int, float | None]] = {}
+        # Of each version on probation: since which slot (counted over all episodes), and whether it stood a comparison.
+        self._probation: dict[int, tuple[int, bool]] = {}
+        self._good: Model | None = None
 
     @property
     def current(self) -> Current:
@@ -48,17 +51,20 @@ class Versions:
         assert self.store.current is not None, "the daemon begins with a version"
         return self.store.current
 
-    def begin(self, first: Callable[[], Candidate | bytes]) -> list[str]:
+    def begin(self, first: Callable[[], Candidate | bytes], identity: str) -> list[str]:
         """Load the version that counts, or keep and load the given student.
 
         Args:
             first: Returns the given student: as the retraining process has it, or the file of one that only serves.
+            identity: Of the given student; where the store was begun with another one, this one takes over.
 
         Returns:
             What to tell of it.
         """
         told = [*self.store.told]
-        if self.store.current is None:
+        if self.store.current is not None and self.store.identity not in (None, identity):
+            told.append("the given student is another than the store was begun with")
+        if self.store.current is None or self.store.identity != identity:
             given = first()
             files = {MODEL: given} if isinstance(given, bytes) else given.files
             model = self._open(files[MODEL], 1)
@@ -66,11 +72,12 @@ class Versions:
                 self._compare(model, given)
             version = self.store.keep(files, 0, None)
             self.store.point_at(Current(version.number, version.number))
+            self.store.begun_with(identity)
             told.append(f"began with the given student as version {version.number}")
-        _, files = self.store.load(self.current.serving)
+        version, files = self.store.load(self.current.serving)
         self.model = self._open(files[MODEL], self.current.serving)
         if self.current.good != self.current.serving:
-            self._probation[self.current.serving] = (0, None)
+            self._probation[self.current.serving] = (version.slot, False)
         told.append(f"serving version {self.current.serving}")
         return told
 
@@ -111,53 +118,79 @@ class Versions:
         version = self.store.keep(candidate.files, slot, candidate.agreement)
         good = self.current.good if self._config.store.canary_slots else version.number
         self.store.point_at(Current(version.number, good))
-        self._probation[version.number] = (slot, candidate.agreement)
+        self._probation[version.number] = (slot, False)
         self._swap(replace(model, version=version.number))
         return version
 
-    def judge(self, slot: int, agreement: float | None) -> str | None:
-        """Look at the version that serves after a slot; roll back, or let those that have proved themselves count.
+    def compare(self, number: int, images: Pixels, labels: Labels) -> float | None:
+        """Compare a version on probation with the last one that proved itself, on the same labelled samples.
+
+        On the same samples, because a drift makes both of them worse.
+
+        Args:
+            number: The version that served when the samples were labelled.
+            images: Shape (n, height, width, 3).
+            labels: The teacher's.
+
+        Returns:
+            By which part of the samples it is worse, beyond chance; None where it is not on probation, or not loaded.
+        """
+        model, good = self.model, self.current.good
+        if number not in self._probation or model is None or model.version != number or number == good:
+            return None
+        if self._good is None or self._good.version != good:
+            try:
+                self._good = self._open(self.store.load(good)[1][MODEL], good)
+            except EdgeError:
+                return None
+        inputs = to_input(images, self._resolutions_px[-1])
+        ours = model.logits(inputs).argmax(axis=1) == labels
+        theirs = self._good.logits(inputs).argmax(axis=1) == labels
+        return beyond_chance(int((theirs & ~ours).sum()), int((ours & ~theirs).sum()), len(labels))
+
+    def judge(self, slot: int, number: int, worse_by: float | None) -> str | None:
+        """Look at the version that served in a slot; roll back, or let those that have proved themselves count.
 
         Args:
             slot: Counted over all episodes.
-            agreement: Of the version that served with the teacher in that slot, None where nothing was labelled.
+            number: The version that served at its begin.
+            worse_by: From `compare`.
 
         Returns:
             What to tell of it, None for nothing.
         """
-        serving = self.current.serving
-        asked = self._probation.get(serving)
-        since, held_to = asked if asked is not None else (slot, None)
-        worse = agreement is not None and held_to is not None and agreement < held_to - self._config.store.canary_margin
-        if worse and since < slot:
-            version = self.roll_back()
-            return (
-                f"version {serving} agrees with the teacher on {agreement:.1%}, its forerunner on {held_to:.1%}: "
-                f"rolled back to version {version}"
-            )
+        if number in self._probation and worse_by is not None:
+            if worse_by > self._config.store.canary_margin:
+                version = self.roll_back()
+                return (
+                    f"version {number} agrees less with the teacher than version {version}, by {worse_by:.1%} or more: "
+                    "rolled back"
+                )
+            self._probation[number] = (self._probation[number][0], True)
         proved = [
-            number for number, (since, _) in self._probation.items() if since + self._config.store.canary_slots <= slot
-        ]
+            one for one, (since, stood) in self._probation.items()
+            if stood and since + self._config.store.canary_slots <= slot and one in self.store.versions()
+        ]  # fmt: skip
         if not proved:
             return None
-        for number in proved:
-            del self._probation[number]
-        if max(proved) in self.store.versions():
-            self.store.point_at(Current(serving, max(proved), self.current.pinned))
-        return f"version {max(proved)} has proved itself"
+        best = max(proved)
+        self._probation = {one: value for one, value in self._probation.items() if one > best}
+        self.store.point_at(replace(self.current, good=best))
+        return f"version {best} has proved itself"
 
     def roll_back(self) -> int:
-        """Let the last version that proved itself serve; where that one serves, the one before it.
+        """Let the last version that proved itself serve; where that one serves, the one before it. Newer ones go.
 
         Raises:
             EdgeError: There is no earlier one.
         """
         current = self.current
         older = [number for number in self.store.versions() if number < current.serving]
-        target = current.good if current.good != current.serving else max(older, default=0)
+        target = current.good if current.good < current.serving else max(older, default=0)
         if not target:
             raise EdgeError("roll back", "there is no earlier version")
         self.take(target)
+        self.store.forget_after(target)
         self.rollbacks += 1
         return target
 
@@ -175,7 +208,7 @@ class Versions:
 
     def unpin(self) -> None:
         """Let retraining take over again."""
-        self.store.point_at(Current(self.current.serving, self.current.good))
+        self.store.point_at(replace(self.current, pinned=False))
 
     def _swap(self, model: Model) -> None:
         self.model = model

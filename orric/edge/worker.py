@@ -109,10 +109,10 @@ def _retrained(student: Any, asked: Header, images: np.ndarray[Any, Any]) -> tup
     student.retrain(images[held:], rng, labels[held:])
     point("worker.trained")
     if not student.has_staged:
-        return ({**answer, "staged": False},)
+        return {**answer, "staged": False}, labels
     after = student.classify_staged(images[:held]) == labels[:held]
     answer |= {"lost": int((before & ~after).sum()), "gained": int((after & ~before).sum())}
-    return ({**answer, "staged": True}, *student.served())
+    return {**answer, "staged": True}, labels, *student.served()
 
 
 if __name__ == "__main__":

@@ -141,20 +141,19 @@ def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> It
 
 def disk_bytes(sweep: Sweep, runs: int) -> int:
     """Estimate what the results of so many runs take on the disk."""
-    slots = _size_of_a_run(sweep) if sweep.per_slot else 0
+    slots = float(_sizes(sweep).mean()) if sweep.per_slot else 0.0
     return int(runs * (2 * BYTES_PER_RUN + slots * BYTES_PER_SLOT))
 
 
-def _size_of_a_run(sweep: Sweep, first: bool = False) -> float:
-    """Return the slots of a run times its streams, as a mean over the points, or those of the first."""
+def _sizes(sweep: Sweep) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the slots of a run times its streams at every point."""
     points, base = sweep.points, sweep.base
-    sizes = {"slots": float(base.slots), "streams": float(len(base.stream))}
+    sizes = {"slots": np.full(len(points), float(base.slots)), "streams": np.full(len(points), float(len(base.stream)))}
     for axis, levels, which in zip(points.axes, points.levels, points.which.T, strict=True):
-        if axis.key in sizes and len(which):
+        if axis.key in sizes:
             values = np.array(levels, float)[which]
-            mean = float(values[0] if first else np.mean(values))
-            sizes[axis.key] = sizes[axis.key] * mean if axis.times is not None else mean
-    return sizes["slots"] * sizes["streams"]
+            sizes[axis.key] = sizes[axis.key] * values if axis.times is not None else values
+    return np.asarray(sizes["slots"] * sizes["streams"])
 
 
 def run_sweep(
@@ -271,7 +270,7 @@ class Estimate:
 
 
 def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
-    """Say what a sweep still takes: by the time of its first point, in proportion to slots and streams.
+    """Say what a sweep still takes, by the time of a point of middling size.
 
     Args:
         sweep: Checked.
@@ -287,9 +286,7 @@ def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
         return key in kept and (not sweep.per_slot or chunk.slots_key(key) in kept)
 
     left = sum(_runs(chunk) for chunk in chunks if not kept or not finished(chunk))
-    each = 0.0
-    if left:
-        each = _seconds_of_a_run(sweep) * max(_size_of_a_run(sweep) / _size_of_a_run(sweep, first=True), 0.1)
+    each = _seconds_of_a_run(sweep) if left else 0.0
     there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     seconds = left * each / (jobs or os.cpu_count() or 1)
     most = 0 if sweep.precision is None else runs // sweep.precision.pilot * sweep.precision.most
@@ -298,10 +295,11 @@ def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
 
 
 def _seconds_of_a_run(sweep: Sweep) -> float:
-    """Run the first point twice under each allocator: the first time loads and compiles what others find there."""
-    found = []
+    """Run a point of middling size twice under each allocator: the first time loads and compiles what others find."""
+    found, sizes = [], _sizes(sweep)
+    typical = int(np.abs(sizes - sizes.mean()).argmin())
     for line in sweep.lines:
-        one = Chunk(line, range(1), sweep.first_seeds[:1])
+        one = Chunk(line, range(typical, typical + 1), sweep.first_seeds[:1])
         seconds = []
         for _ in range(2):
             begun = time.perf_counter()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import orric
 from orric.edge.config import EdgeConfig
-from orric.edge.probes import probe_of, processor, quota_cores
+from orric.edge.probes import own_cgroup, probe_of, processor, quota_cores
 from orric.exceptions import EdgeError
 
 
@@ -108,7 +110,20 @@ def test_probes(write, tmp_path: Path) -> None:
     assert quota_cores(tmp_path, 4) == 4
     assert quota_cores(tmp_path / "absent", 4) == 4
     (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert quota_cores(tmp_path / "within", 4) == 0.5, "that of the group around it"
     assert processor(tmp_path)() <= 0.5
+    (tmp_path / "own").write_text("0::/a/b\n")
+    assert own_cgroup(tmp_path, tmp_path / "own") == tmp_path / "a/b"
+
+
+def test_what_a_child_worked_that_was_killed_was_ours(tmp_path: Path) -> None:
+    free = processor(tmp_path)
+    code = "import time; end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    free()
+    with subprocess.Popen([sys.executable, "-c", code]) as child:
+        child.wait()
+    assert free() > 0.2
 
 
 def test_a_gpu_that_is_not_there(write) -> None:

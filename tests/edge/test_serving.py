@@ -183,3 +183,9 @@ def test_images_and_answers_go_after_their_retention() -> None:
     now[0] = 10.1
     assert len(uploads.collected()) == 0
     assert uploads.label("b", [1]) is None
+    uploads.arrive(np.zeros((5, 32, 32, 3), np.uint8))
+    now[0] = 18.0
+    uploads.arrive(np.ones((3, 32, 32, 3), np.uint8))
+    now[0] = 21.0  # in one long slot
+    uploads.close_slot()
+    assert len(uploads.collected()) == 3

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import orric
 from orric.edge.config import EdgeConfig
 from orric.edge.daemon import Daemon
 from orric.edge.episode import ratio_floor
-from orric.edge.store import MODEL
+from orric.edge.retraining import Candidate
+from orric.edge.store import MODEL, ModelStore
+from orric.edge.versions import Versions
 from orric.exceptions import EdgeError
+from orric.vision.datasets import to_input
 
 from .conftest import DIGITS, TOKEN
 
@@ -261,24 +265,106 @@ def test_versions_are_pinned_and_rolled_back(open_daemon, fog, monkeypatch: pyte
     assert slot(daemon, images).outcome.version == 5, "and training goes on from there"
 
 
-def test_a_version_that_turns_out_worse_is_rolled_back(open_daemon) -> None:
-    daemon = open_daemon(store__canary_slots=3)
+def test_versions_are_compared_with_the_last_good_one_and_rolled_back(open_daemon, fog) -> None:
+    """On the same samples: one that answers anything else is rolled back, with all that came of it."""
+    images, _ = fog
+    daemon = open_daemon(store__canary_slots=2)
     versions = daemon.versions
-    _, files = versions.store.load(1)
-    version = versions.store.keep(files, 5, 0.9)
-    versions.store.point_at(type(versions.current)(version.number, 1))
-    versions._probation[version.number] = (5, 0.9)
-    assert versions.judge(5, 0.1) is None, "that was its forerunner's"
-    assert versions.judge(6, 0.8) is None
-    assert versions.judge(7, 0.5) == (
-        "version 2 agrees with the teacher on 50.0%, its forerunner on 90.0%: rolled back to version 1"
-    )
-    assert versions.current.serving == 1
-    version = versions.store.keep(files, 8, 0.9)
-    versions.store.point_at(type(versions.current)(version.number, 1))
-    versions._probation[version.number] = (8, 0.9)
-    assert versions.judge(11, 0.85) == "version 3 has proved itself"
-    assert versions.current.good == 3
+    labels = versions.model.logits(to_input(images, 32)).argmax(axis=1)
+    model = onnx.load_from_string(versions.store.load(1)[1][MODEL])
+    for one in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(one)
+        if values.dtype == np.float32:
+            one.CopyFrom(onnx.numpy_helper.from_array(-values, one.name))
+
+    def adopt(content: bytes, slot: int) -> int:
+        probe = versions._open(content, 0)
+        expected = probe.session.run(None, {probe.name: to_input(images[:4], 32)})[0]
+        return versions.adopt(Candidate({MODEL: content}, to_input(images[:4], 32), expected), slot).number
+
+    same, broken = versions.store.load(1)[1][MODEL], model.SerializeToString()
+    assert adopt(same, 1) == 2
+    assert versions.judge(1, 1, None) is None
+    assert versions.judge(9, 2, None) is None, "time alone proves nothing"
+    worse_by = versions.compare(2, images, labels)
+    assert worse_by == 0
+    assert versions.judge(10, 2, worse_by) == "version 2 has proved itself"
+    assert versions.current.good == 2
+    assert adopt(broken, 11) == 3
+    assert versions.compare(2, images, labels) is None, "it is not on probation any more"
+    worse_by = versions.compare(3, images, labels)
+    assert worse_by > 0.3
+    daemon._held.close()
+    versions.store.point_at(versions.current)
+    again = Versions(daemon.config, ModelStore(daemon.config.store_folder), versions._provider, (20, 32))
+    again.begin(lambda: b"", versions.store.identity)
+    assert "rolled back" in again.judge(12, 3, worse_by), "a restart does not end the probation"
+    assert again.current.serving == again.current.good == 2
+    assert 3 not in again.store.versions(), "what was rolled back does not serve again"
+    assert again.roll_back() == 1
+    with pytest.raises(EdgeError, match="there is no earlier version"):
+        again.roll_back()
+
+
+def test_another_student_takes_over_an_old_store(open_daemon, onnx_student, tmp_path: Path) -> None:
+    daemon = open_daemon()
+    served = daemon.versions.store.load(1)[0].hashes[MODEL]
+    daemon.stop()
+    profile = orric.Profile.load(onnx_student)
+    model = onnx.load(onnx_student.with_name("student.onnx"))
+    model.producer_name = "somebody else"
+    (tmp_path / "student.onnx").write_bytes(model.SerializeToString())
+    profile.moved(tmp_path).model_copy(
+        update={"models": profile.models.model_copy(update={"student": "student.onnx"})}
+    ).save(tmp_path / "other.toml")
+    again = open_daemon(profile=tmp_path / "other.toml")
+    assert again.versions.store.load(2)[0].hashes[MODEL] != served
+    assert again.versions.current.serving == 2
+
+
+def test_a_pause_holds_for_what_is_under_way(open_daemon, fog) -> None:
+    images, _ = fog
+    daemon = open_daemon(retrains=True, slot_s=60.0)
+    slot(daemon, images)
+    daemon.loop.begin()
+    daemon.loop.control("pause")
+    daemon.loop.finish()
+    assert daemon.versions.swaps == 0
+    assert "operator" in daemon.loop.rows[-1].outcome.failed
+
+
+def test_a_full_disk_at_the_end_of_an_episode(open_daemon, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = open_daemon(horizon_slots=2)
+    slot(daemon, images)
+    slot(daemon, images)
+    from orric.edge import faults
+
+    monkeypatch.setattr(faults, "_counts", {})
+    monkeypatch.setenv("ORRIC_FAULT", "journal.begin.written:full")
+    assert daemon.loop.begin() is None
+    monkeypatch.delenv("ORRIC_FAULT")
+    assert slot(daemon, images).decision.slot == 1
+    daemon.stop()
+    again = Daemon(EdgeConfig.load(daemon._path, {}), daemon._path, TOKEN)
+    assert again.loop.recovered == ["went on after slot 1 of episode 2"]
+    again.stop()
+
+
+def test_where_a_slot_is_not_decided_the_last_ones_budget_holds(
+    open_daemon, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = open_daemon(budget__macs_per_s=2e7)
+    daemon.loop.begin()
+    limit = daemon.batcher.limit
+    send(daemon, images[:limit])
+    assert daemon.batcher.limit == 0
+    daemon.loop.finish()
+    from orric.edge import faults
+
+    monkeypatch.setattr(faults, "_counts", {})
+    monkeypatch.setenv("ORRIC_FAULT", "journal.before:full")
+    assert daemon.loop.begin() is None
+    assert daemon.batcher.limit == limit
 
 
 def test_hashes_and_kinds_of_files_are_checked(write, onnx_student) -> None:
