@@ -49,7 +49,8 @@ class Client:
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
         """Ask, and return the body of the answer."""
         given = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        self._connection.request(method, path, body, {**given, **(headers or {})})
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        self._connection.request(method, path, body, {**kind, **given, **(headers or {})})
         answer = self._connection.getresponse()
         content = answer.read()
         if answer.status != 200:

@@ -1,6 +1,6 @@
 """Report what the daemon serves, beside a bare loop, while it retrains, over a thousand swaps, and under drift.
 
-usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift]      (all: some twelve minutes)
+usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift]      (all: some six minutes)
 
 throughput: images per second over loopback, from a process of its own, as a part of what the same ONNX Runtime session
 gives in a bare loop; the two take turns. retraining: the 99th percentile of latencies beside retraining and swaps, and
@@ -187,8 +187,8 @@ def retraining() -> None:
     """Compare latencies idle and beside retraining."""
     with running() as (address, _, _folder):
         idle = [loaded(address, 4, 2) for _ in range(3)]
-    with running(slot_s=1.0, BUDGET__MACS_PER_S="1e12") as (address, token, _folder):
-        busy = [loaded(address, 4, 2, 8.0) for _ in range(3)]
+    with running(slot_s=2.0, BUDGET__MACS_PER_S="1e12", SAMPLES__MOST="400") as (address, token, _folder):
+        busy = [loaded(address, 4, 2, 12.0) for _ in range(3)]
         found = Client(address, token).status()
     for name, rounds in (("idle", idle), ("retraining in every slot", busy)):
         rate, p50, p99 = (statistics.median(column) for column in zip(*rounds, strict=True))
@@ -199,7 +199,7 @@ def retraining() -> None:
 def swaps(number: int = 1000) -> None:
     """Swap between two versions under load, and compare every answer with what its version gives."""
     images = drifted(digits(), 1, 1, 32, "fog", 4)[0]
-    with running(slot_s=2.0) as (address, token, folder):
+    with running(slot_s=1.0, BUDGET__MACS_PER_S="2e10", SAMPLES__MOST="200") as (address, token, folder):
         client = Client(address, token)
         while client.status()["serving"] < 2:
             client.classify(images)
@@ -238,9 +238,9 @@ def swaps(number: int = 1000) -> None:
     )
 
 
-def soak(seconds: float = 180.0) -> None:
+def soak(seconds: float = 60.0) -> None:
     """Watch memory and file handles of a daemon that retrains in every slot of a second."""
-    with running(slot_s=1.0, BUDGET__MACS_PER_S="2e10") as (address, token, _folder):
+    with running(slot_s=1.0, BUDGET__MACS_PER_S="2e10", SAMPLES__MOST="200") as (address, token, _folder):
         client, rows = Client(address, token), []
         ours = {child.pid for child in psutil.Process().children()}
         process = next(psutil.Process(pid) for pid in ours if "serve" in psutil.Process(pid).cmdline())
@@ -266,7 +266,7 @@ def soak(seconds: float = 180.0) -> None:
         print(f"  {name}: {first:.0f} {unit} in the second third, {last:.0f} {unit} in the last".replace("  in", " in"))
 
 
-def drift(slots: int = 40, slot_s: float = 3.0) -> None:
+def drift(slots: int = 25, slot_s: float = 2.0) -> None:
     """Compare true accuracies under fog that thickens: with and without retraining, and as the simulator has it."""
     import orric
     from orric.comparison import simulate_line
