@@ -1,4 +1,4 @@
-"""Simulate and evaluate the split of an edge server's compute between retraining and inference.
+"""Simulate, evaluate and deploy the split of an edge server's compute between retraining and inference.
 
 Names are imported when they are first used, so `import orric` costs nothing that is not needed.
 """

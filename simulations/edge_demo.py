@@ -92,7 +92,7 @@ def daemon(folder: Path, slot_s: float, slots: int, **changes: str) -> Iterator[
         "BUDGET__MACS_PER_S": f"{BUDGET_MACS / slot_s:.6e}", "BUDGET__FRACTION": "1.0", **changes,
     }  # fmt: skip
     environment = {**os.environ, "ORRIC_TOKEN": token, **{f"ORRIC_EDGE_{key}": value for key, value in given.items()}}
-    command = [sys.executable, "-m", "orric", "serve", str(ROOT / "simulations/edge.toml"), "--json"]
+    command = [sys.executable, "-m", "orric", "serve", str(ROOT / "simulations/edge/digits.toml"), "--json"]
     with (folder / "log.jsonl").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         try:

@@ -225,11 +225,11 @@ def test_the_unit_and_the_container_start_what_there_is() -> None:
     assert float(unit["Service"]["WatchdogSec"]) > 2 * BEAT_S
     assert unit["Service"]["ExecStart"].split()[-2] == "serve"
     lines = (EXAMPLES / "Dockerfile").read_text()
-    assert 'CMD ["orric", "serve", "simulations/edge.toml"]' in lines
+    assert 'CMD ["orric", "serve", "simulations/edge/digits.toml"]' in lines
     variables = {
         word.partition("=")[0]: word.partition("=")[2] for word in lines.split() if word.startswith("ORRIC_EDGE")
     }
-    config = EdgeConfig.load(ROOT / "simulations/edge.toml", variables)
+    config = EdgeConfig.load(ROOT / "simulations/edge/digits.toml", variables)
     assert (config.store.folder, config.server.host) == ("/state", "0.0.0.0")
     for copied in (line.split()[1:-1] for line in lines.splitlines() if line.startswith("COPY")):
         assert all((ROOT / name).exists() for name in copied)
