@@ -11,6 +11,8 @@
     |- SimulationError                  a simulation that stands still or contradicts itself
     |- CalibrationError                 a measurement that cannot be trusted
     |- CertificateError (ValueError)    a certificate that does not prove what it claims
+    |- SelectionError (ValueError)      samples that cannot be valued or selected as asked
+    |- ExplanationError (ValueError)    a network or images that cannot be explained as asked
     |- EdgeError (ValueError)           a daemon's configuration, store or budget probe
     |- MissingExtraError (ImportError)  an optional dependency that is not installed
 
@@ -107,6 +109,14 @@ class CalibrationError(OrricError):
 
 class CertificateError(OrricError, ValueError):
     """A certificate does not prove what it claims, or is none."""
+
+
+class SelectionError(OrricError, ValueError):
+    """Samples cannot be valued or selected as asked."""
+
+
+class ExplanationError(OrricError, ValueError):
+    """A network cannot be explained on images as asked."""
 
 
 class EdgeError(OrricError, ValueError):

@@ -35,7 +35,7 @@ MAIN = [
     ["report"],
 ]
 # Beside it, from what lies left of `scenario`.
-REAL = [["vision"], ["retraining"], ["calibration"]]
+REAL = [["vision"], ["selection"], ["retraining"], ["calibration", "explanation"]]
 RANK = {part: rank for rank, parts in enumerate(MAIN) for part in parts}
 REAL_RANK = {part: rank for rank, parts in enumerate(REAL) for part in parts}
 
@@ -116,6 +116,9 @@ def test_the_rule_refuses_what_it_should() -> None:
     assert not allowed("report", "cli")
     assert allowed("comparison", "retraining")
     assert allowed("calibration", "retraining")
+    assert allowed("retraining", "selection")
+    assert not allowed("selection", "retraining")
+    assert not allowed("explanation", "calibration")
     assert allowed("report", "records")
 
 
