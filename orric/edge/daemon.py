@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,7 +92,6 @@ class Daemon:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.token, self._path, self._now = config, token, path, now
-        self.started_s = now()
         self.metrics = Metrics()
         self.ready = False
         self._stopping = threading.Event()
@@ -137,7 +137,7 @@ class Daemon:
             self.process = RetrainingProcess(path, config.retraining, self.versions.weights)
             first = self.process.first
         else:
-            first = lambda: read_model(student)  # noqa: E731
+            first = partial(read_model, student)
         identity = " ".join([profile_hash(profile), file_hash(student), file_hash(teacher)])
         for line in self.versions.begin(first, identity):
             tell("info", "recovered", what=line)

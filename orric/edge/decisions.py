@@ -76,7 +76,7 @@ class DecisionService:
                 self._decider = self._new_decider()
                 replayed(self._decider, self._journal.records)
                 if isinstance(error, OSError):
-                    raise EdgeError("journal", f"cannot be written ({error.strerror})", "make room") from None
+                    raise _not_written(error) from None
                 raise
             self.slot, self.total = self.slot + 1, self.total + 1
             whole = self._config.budget.macs_per_s * self._config.slot_s
@@ -121,15 +121,21 @@ class DecisionService:
         }  # fmt: skip
 
     def _new_episode(self) -> None:
+        head = {"kind": "episode", "total": self.total, "of": self._head(), "paused": False, "forecast": None}
+        try:
+            self._journal.begin(head)
+        except OSError as error:
+            raise _not_written(error) from None
         self.slot = 0
-        self._journal.begin(
-            {"kind": "episode", "total": self.total, "of": self._head(), "paused": False, "forecast": None}
-        )
         self._decider = self._new_decider()
 
     def _new_decider(self) -> Decider:
         config = self._config
         return Decider(task_of(config), config.profiles, config.allocator, (), config.seed, self._journal.episode)
+
+
+def _not_written(error: OSError) -> EdgeError:
+    return EdgeError("journal", f"cannot be written ({error.strerror})", "make room")
 
 
 def _share(given: float | None, macs: float, whole_macs: float) -> float:

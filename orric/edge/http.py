@@ -7,7 +7,7 @@ import hmac
 import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orric import __version__
@@ -362,7 +362,7 @@ def _retry(status: int, after_s: int) -> list[tuple[bytes, bytes]]:
     return [(b"www-authenticate", b"Bearer")] if status == 401 else []
 
 
-async def _respond(send: Send, status: int, content: bytes, more: list[tuple[bytes, bytes]] = []) -> None:  # noqa: B006
+async def _respond(send: Send, status: int, content: bytes, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
     headers = [*PLAIN, (b"content-length", b"%d" % len(content)), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +110,6 @@ class Journal:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
-
-    def earlier(self) -> Iterator[Record]:
-        """Yield the records of the episodes before the present one, as far as they are kept."""
-        for number in sorted(int(path.stem) for path in self._folder.glob("[0-9]*.jsonl")):
-            if number < self.episode:
-                yield from read_journal(self._path(number))[0]
 
     def _path(self, episode: int) -> Path:
         return self._folder / f"{episode:06d}.jsonl"

@@ -76,7 +76,7 @@ class Metrics:
         }
         for one in self._gauges.values():
             one.set(float("nan"))  # until it is known
-        self._failures = gauge("failures", "Failures since the start.", ("of",))
+        self._failures = gauge("failures", "Failures since the start, by what failed.", ("of",))
 
     def text(self, daemon: Daemon) -> bytes:
         """Return all metrics as Prometheus reads them."""

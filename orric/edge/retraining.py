@@ -36,21 +36,17 @@ class Labelled:
     agreement: float | None
 
 
-NONE = np.empty(0, np.int64)
-
-
 @dataclass(frozen=True)
 class Candidate:
     """A student as the retraining process made it.
 
     Attributes:
-        labels: The teacher's, of the samples that it was made from.
         files: For the store.
         inputs: Probes, shape (n, 3, height, width).
         expected: What torch gives for them, shape (n, classes).
+        labels: The teacher's, of the samples that it was made from.
         agreement: Of the student that served with the teacher on all labelled samples, None without.
-        labelled: How many samples were labelled.
-        held_out: How many of them were kept from training.
+        held_out: How many of the samples were kept from training.
         lost: On how many of those the student that served agreed with the teacher and this one does not.
         gained: The reverse.
     """
@@ -58,9 +54,8 @@ class Candidate:
     files: dict[str, bytes]
     inputs: np.ndarray[Any, Any]
     expected: np.ndarray[Any, Any]
-    labels: Labels = field(default_factory=lambda: NONE)
+    labels: Labels = field(default_factory=lambda: np.empty(0, np.int64))
     agreement: float | None = None
-    labelled: int = 0
     held_out: int = 0
     lost: int = 0
     gained: int = 0
@@ -101,7 +96,6 @@ class RetrainingProcess:
         self._profile, self._limits, self._stored = profile, limits, stored
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        self.classes = 0
 
     def first(self) -> Candidate:
         """Return the profile's own student.
@@ -155,7 +149,7 @@ class RetrainingProcess:
             labels, model, weights, inputs, expected = parts
             return Candidate(
                 {MODEL: model, WEIGHTS: weights}, inputs, expected, labels,
-                **{name: header[name] for name in ("agreement", "labelled", "held_out", "lost", "gained")},
+                **{name: header[name] for name in ("agreement", "held_out", "lost", "gained")},
             )  # fmt: skip
 
     def settle(self, accepted: bool) -> None:
@@ -196,8 +190,7 @@ class RetrainingProcess:
         command = [sys.executable, "-m", "orric.edge.worker", str(self._profile)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         limits = {"memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice}
-        header, (model, weights, inputs, expected) = self._ask(limits, START_S)
-        self.classes = header["classes"]
+        _, (model, weights, inputs, expected) = self._ask(limits, START_S)
         return Candidate({MODEL: model, WEIGHTS: weights}, inputs, expected)
 
     def _ask(self, header: Header, deadline_s: float, *parts: Any) -> tuple[Header, list[Any]]:

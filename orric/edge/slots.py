@@ -91,7 +91,7 @@ class SlotLoop:
         self.paused = False
         self.slot = self.total = 0
         self.rows: deque[SlotRow] = deque(maxlen=SHOWN_SLOTS)
-        self.failures = {"retraining": 0, "probe": 0, "journal": 0, "validation": 0}
+        self.failures = dict.fromkeys(("decision", "retraining", "validation", "probe", "journal"), 0)
         self._forecast: float | None = None
         self._free = config.budget.fraction
         self._taken: list[tuple[float, float, str, str]] = []
@@ -202,6 +202,7 @@ class SlotLoop:
                 if isinstance(error, OSError):
                     self._not_written(error)
                 else:
+                    self.failures["decision"] += 1
                     self._tell("error", "decision failed", error=str(error))
                 # The allocator may have decided a slot that is not written down: it begins again with those that are.
                 self._decider = self._new_decider()
@@ -242,17 +243,19 @@ class SlotLoop:
             except OSError as error:
                 self._not_written(error)
             except OrricError as error:
+                self.failures["decision"] += 1
                 self._tell("error", "observation failed", error=str(error))
             row.ratio = ratio_floor(self._profile, self._taken, self._finished)
-            told = None
+            told, before = None, self.versions.rollbacks
             try:
                 told = self.versions.judge(self.total, row.version, outcome.worse_by)
             except (OSError, EdgeError) as error:
                 self._tell("error", "versions", error=str(error))
+            rolled_back = self.versions.rollbacks > before
             if told:
-                self._tell("warning" if "rolled back" in told else "info", "versions", what=told)
-                if "rolled back" in told:
-                    self._restore_training()
+                self._tell("warning" if rolled_back else "info", "versions", what=told)
+            if rolled_back:
+                self._restore_training()
             return observation
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from orric.durable import sync_folder, write_whole
 from orric.edge.faults import point
@@ -226,8 +225,3 @@ class ModelStore:
 
 def _points(name: str) -> Callable[[str], str | None]:
     return lambda step: point(f"{name}.{step}")
-
-
-def about(version: Version) -> dict[str, Any]:
-    """Return a version as plain values, for pages and logs."""
-    return {"number": version.number, "slot": version.slot, "agreement": version.agreement, "sha256": version.hashes}

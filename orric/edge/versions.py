@@ -190,8 +190,8 @@ class Versions:
         if not target:
             raise EdgeError("roll back", "there is no earlier version")
         self.take(target)
+        self.rollbacks += 1  # it serves from here on, even where the newer ones cannot be removed
         self.store.forget_after(target)
-        self.rollbacks += 1
         return target
 
     def take(self, number: int, pinned: bool = False) -> None:

@@ -54,7 +54,7 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
         os.nice(limits["nice"])
         # Beyond what is taken already, an allocation fails instead of the machine running out.
         resource.setrlimit(resource.RLIMIT_DATA, (limits["memory_bytes"], limits["memory_bytes"]))
-        send(answers, {"classes": student.classes}, model, weights, inputs, expected)
+        send(answers, {}, model, weights, inputs, expected)
     except EOFError:
         return
     except OrricError as error:
@@ -95,7 +95,7 @@ def _retrained(student: Any, asked: Header, images: np.ndarray[Any, Any]) -> tup
     point("worker.label")
     labels = student.label(images)
     held = round(asked["held_out"] * len(images))
-    answer: Header = {"agreement": student.agreement(images, labels), "labelled": len(images), "held_out": held}
+    answer: Header = {"agreement": student.agreement(images, labels), "held_out": held}
     before = student.classify(images[:held], FULL_PX) == labels[:held]
     asked_for = point("worker.train")
     if asked_for == "nan":

@@ -17,11 +17,12 @@ import pytest
 import orric
 from orric.edge.config import EdgeConfig
 from orric.edge.daemon import Daemon
-from orric.edge.episode import ratio_floor
+from orric.edge.episode import Decider, ratio_floor
+from orric.edge.page import status
 from orric.edge.retraining import Candidate
 from orric.edge.store import MODEL, ModelStore
 from orric.edge.versions import Versions
-from orric.exceptions import EdgeError
+from orric.exceptions import AllocatorError, EdgeError
 from orric.vision.datasets import to_input
 
 from .conftest import DIGITS, TOKEN
@@ -67,7 +68,7 @@ def test_it_learns_to_see_through_fog(open_daemon, fog) -> None:
     assert rows[-1].outcome.version == daemon.versions.current.serving > 2
     assert rows[0].outcome.agreement == pytest.approx(before, abs=0.15), "of what was sent before the first slot"
     assert daemon.versions.swaps >= 2
-    assert daemon.loop.failures == {"retraining": 0, "probe": 0, "journal": 0, "validation": 0}
+    assert set(daemon.loop.failures.values()) == {0}
     assert 0 < rows[-1].ratio <= 1
     figures = daemon.figures()
     assert figures["agreement"] == rows[-1].outcome.agreement
@@ -126,6 +127,38 @@ def test_a_probe_that_fails_leaves_the_last_budget(open_daemon, images: np.ndarr
     (tmp_path / "part").unlink()
     assert slot(daemon, images).decision.budget_macs == 0.5 * 1e9 * 5.0
     assert daemon.loop.failures["probe"] == 1
+
+
+@pytest.mark.parametrize("when", ["decide", "observe"])
+def test_an_allocator_that_fails_is_counted_and_does_not_touch_serving(
+    open_daemon, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    decide = Decider.decide
+
+    def decides(self: Decider, slot: int, *given: Any) -> Any:
+        if slot == 2:  # what it decided before it decides again, when it begins anew from the journal
+            raise AllocatorError("orric", "raised ValueError", "mend it")
+        return decide(self, slot, *given)
+
+    def observes(self: Decider, seen: Any) -> None:
+        raise AllocatorError("orric", "raised ValueError", "mend it")
+
+    told: list[str] = []
+    monkeypatch.setattr("orric.edge.daemon.tell", lambda level, event, **values: told.append(event))
+    daemon = open_daemon()
+    slot(daemon, images)
+    with monkeypatch.context() as patch:
+        patch.setattr(Decider, when, {"decide": decides, "observe": observes}[when])
+        decision = daemon.loop.begin()
+        assert (decision is None) == (when == "decide")
+        assert len(send(daemon, images)) == len(images)
+        daemon.loop.finish()
+    assert daemon.failures() == {"decision": 1, "retraining": 0, "validation": 0, "probe": 0, "journal": 0}
+    assert told[-1] == {"decide": "decision failed", "observe": "observation failed"}[when]
+    assert 'orric_failures{of="decision"} 1.0' in daemon.metrics.text(daemon).decode()
+    assert status(daemon)["failures"]["decision"] == 1
+    assert slot(daemon, images).decision.slot == (2 if when == "decide" else 3), "the next one is decided again"
+    assert daemon.failures()["decision"] == 1
 
 
 def test_a_full_disk_stops_decisions_and_not_serving(
