@@ -183,7 +183,9 @@ def test_the_published_student_runs_the_loop(tmp_path, monkeypatch):
         network(torch.rand(8, 3, 32, 32))
     save_network(network, tmp_path / "student.safetensors", "mobilenetv2")
     student = Student(profile_with(student=tmp_path / "student.safetensors"))
-    student.retrain(images_of(1, 16), np.random.default_rng(1))
+    # Statistics of a handful of images would leave a network of random weights so ill-conditioned that rounding alone,
+    # which differs from processor to processor, comes near the tolerance.
+    student.retrain(images_of(1, 64), np.random.default_rng(1))
     student.swap()
     assert student.swaps == 1
     assert max(difference(student, images_of(2, 8), px) for px in RESOLUTIONS) <= TOLERANCE
