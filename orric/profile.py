@@ -159,6 +159,24 @@ class Colocation(Section):
     switch_s: Amount = 0.0
 
 
+class SelectorFigures(Section):
+    """How a selector works on a slot's samples, and what the student learns from what it selects.
+
+    Attributes:
+        method: Name of the selector in `orric.selection.SELECTORS`.
+        pool: Samples that are looked at for each one that the student is trained on, as far as there are any.
+        labels: Whose labels it judges by: the "student"'s own guesses, so that only what is selected is labelled by the
+            teacher, or the "teacher"'s, which are paid for all that is looked at.
+        curve: Accuracy by the part of the samples that the student is trained on; None where it was not measured.
+    """
+
+    error: ClassVar[type[OrricError]] = ProfileError
+    method: Name
+    pool: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)] = 1.0
+    labels: Literal["student", "teacher"] = "student"
+    curve: AnyCurve | None = None
+
+
 class Models(Section):
     """The real models and data behind a profile, so that `accuracy = "onnx"` can run them.
 
@@ -169,7 +187,9 @@ class Models(Section):
         student: Weights of the student, relative to the profile's file.
         teacher: Weights of the teacher, relative to the profile's file.
         resolution_px: Side of the input in pixels for every inference configuration.
-        sampling_ratio: Part of the uploaded samples that every retraining configuration labels and trains on.
+        sampling_ratio: Part of the uploaded samples that every retraining configuration trains on.
+        selector: Key in `Profile.selector` of what selects them, for retraining configurations that do not draw
+            uniformly.
     """
 
     error: ClassVar[type[OrricError]] = ProfileError
@@ -179,6 +199,7 @@ class Models(Section):
     teacher: Name
     resolution_px: dict[str, Count]
     sampling_ratio: dict[str, Annotated[float, Field(strict=True, ge=0, le=1)]]
+    selector: dict[str, Name] = Field(default_factory=dict)
 
 
 class Profile(Section):
@@ -202,6 +223,7 @@ class Profile(Section):
         colocation: What serving suffers from retraining beside it, optional.
         models: The real models, optional.
         training: How they are retrained.
+        selector: What selects the samples of retraining, by a name of one's own.
         provenance: How all this was measured; free keys.
 
     Raises:
@@ -225,6 +247,7 @@ class Profile(Section):
     colocation: Colocation | None = None
     models: Models | None = None
     training: Training = Training()
+    selector: dict[str, SelectorFigures] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
     _folder: Path = PrivateAttr(default=Path())
 
@@ -275,6 +298,14 @@ class Profile(Section):
                 if set(mapping) != known:
                     odd = min(set(mapping) ^ known)
                     raise ValueError(f"models.{kind} and the configurations differ in {odd!r}; name the same ones")
+            for retraining, name in self.models.selector.items():
+                if retraining not in {one.name for one in self.retraining}:
+                    names = [one.name for one in self.retraining]
+                    found = f"models.selector names the retraining configuration {retraining!r}"
+                    raise ValueError(f"{found}; {nearest(retraining, names)}")
+                if name not in self.selector:
+                    remedy = nearest(name, self.selector) if self.selector else f"add a table [selector.{name}]"
+                    raise ValueError(f"models.selector of {retraining!r} is {name!r}, which no table names; {remedy}")
         return self
 
     @model_validator(mode="after")
@@ -301,13 +332,22 @@ class Profile(Section):
         """A^T_max, after dominated configurations are removed."""
         return undominated(self.retraining)[-1].profit
 
+    @property
+    def uniform_ratios(self) -> list[float]:
+        """Sampling ratios of the retraining configurations that draw uniformly, in their order."""
+        assert self.models is not None, "the scenario or the calibration checks this"
+        return [ratio for name, ratio in self.models.sampling_ratio.items() if name not in self.models.selector]
+
     def sampling_ratio(self, retraining: str) -> float:
         """Return the part of a slot's samples that a retraining configuration labels.
 
         Where no [models] say it, its profit stands for it, as in the ORRIC paper.
         """
         if self.models is not None:
-            return self.models.sampling_ratio[retraining]
+            ratio, name = self.models.sampling_ratio[retraining], self.models.selector.get(retraining)
+            if name is not None and self.selector[name].labels == "teacher":
+                return min(ratio * self.selector[name].pool, 1.0)
+            return ratio
         return min(next(one.profit for one in self.retraining if one.name == retraining), 1.0)
 
     def teacher_accuracy(self, corruption: str | None, severity: int | None) -> float:
@@ -408,7 +448,9 @@ class Profile(Section):
         for entry in table.get("table", ()):
             if not entry["between"]:
                 del entry["between"]
-        for name, default in (("swap", Swap()), ("training", Training())):
+        if table.get("models", {}).get("selector") == {}:
+            del table["models"]["selector"]
+        for name, default in (("swap", Swap()), ("training", Training()), ("selector", {})):
             if getattr(self, name) == default:
                 del table[name]
         partial = target.with_name(f".{target.name}.partial")

@@ -348,3 +348,65 @@ def test_placing_a_profile_moves_what_lies_beside_it_and_leaves_the_original(tmp
     profile = build_profile()
     assert profile.placed_in(tmp_path).beside("student") == tmp_path.resolve() / "student"
     assert profile.beside("student") == Path("student")
+
+
+SELECTING = """
+[selector.picky]
+method = "chg-shapley"
+pool = 2.0
+labels = "teacher"
+curve = { form = "exponential", c = 0.8, a = 0.1, k = 4.0 }
+
+[models]
+dataset = "digits"
+student = "s.safetensors"
+teacher = "t.safetensors"
+resolution_px = { "32px" = 32 }
+sampling_ratio = { none = 0.0, "30%" = 0.3, "30% picky" = 0.3 }
+selector = { "30% picky" = "picky" }
+"""
+HEAD = """
+format = 1
+name = "p"
+best_accuracy = 0.9
+slope_floor = 0.01
+retraining = [
+  { name = "none", profit = 0.0, cost_macs = 0.0 },
+  { name = "30%", profit = 0.3, cost_macs = 3.0 },
+  { name = "30% picky", profit = 0.4, cost_macs = 3.5 },
+]
+inference = [{ name = "32px", profit = 1.0, cost_macs = 1.0 }]
+curve = { form = "exponential", c = 0.8, a = 0.2, k = 3.0 }
+"""
+
+
+def test_selectors_of_retraining_configurations(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(HEAD + SELECTING)
+    profile = orric.Profile.load(path)
+    assert profile.sampling_ratio("30%") == 0.3
+    assert profile.sampling_ratio("30% picky") == 0.6, "the teacher labels all that is looked at"
+    assert profile.uniform_ratios == [0.0, 0.3]
+    profile.save(tmp_path / "again.toml")
+    assert orric.Profile.load(tmp_path / "again.toml") == profile
+    path.write_text(HEAD + SELECTING.replace('labels = "teacher"\n', ""))
+    assert orric.Profile.load(path).sampling_ratio("30% picky") == 0.3, "and only what is chosen by the student's guess"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('= "picky" }', '= "piky" }', "'30% picky' is 'piky', which no table names; did you mean 'picky'"),
+        ('{ "30% picky" = "', '{ "30% pick" = "', "configuration '30% pick'; did you mean '30% picky'"),
+        ("pool = 2.0", "pool = 0.5", "pool"),
+        ("pool = 2.0", "pool = nan", "pool"),
+        ('labels = "teacher"', 'labels = "nobody"', "labels"),
+        ("[selector.picky]", "[selector.picky]\nmetod = 1", "metod"),
+    ],
+)  # fmt: skip
+def test_unusable_selectors_are_told(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text((HEAD + SELECTING).replace(old, new))
+    with pytest.raises(orric.ProfileError) as caught:
+        orric.Profile.load(path)
+    assert words in str(caught.value)

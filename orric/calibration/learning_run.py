@@ -12,6 +12,7 @@ from orric.drift import SEVERITIES, Steps
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student
+from orric.retraining.sampling import Sampling, sampled
 from orric.vision.arrays import Labels
 from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import Dataset, Pixels
@@ -33,10 +34,12 @@ class Plan:
     Attributes:
         ratio: Sampling ratio of every slot, or a name of `VARIED`.
         everywhere: Measure the accuracy in every inference configuration, not only in the fullest.
+        selector: Key in the profile's table of selectors; None draws uniformly.
     """
 
     ratio: float | str
     everywhere: bool = False
+    selector: str | None = None
 
     def ratios(self, known: list[float], slots: int, seed: int, corruption: str) -> Array:
         """Return the sampling ratio of each slot, shape (slots,)."""
@@ -112,6 +115,7 @@ class LearningRun:
             "seed": self.seed,
             "ratio": self.plan.ratio,
             "everywhere": self.plan.everywhere,
+            "selector": self.plan.selector,
             "ratios": self.ratios.tolist(),
             "severities": self.severities.tolist(),
             "accuracies": {name: values.tolist() for name, values in self.accuracies.items()},
@@ -125,7 +129,7 @@ class LearningRun:
         return cls(
             table["corruption"],
             table["seed"],
-            Plan(table["ratio"], table["everywhere"]),
+            Plan(table["ratio"], table["everywhere"], table["selector"]),
             np.array(table["ratios"]),
             np.array(table["severities"], np.int64),
             {name: np.array(values) for name, values in table["accuracies"].items()},
@@ -180,8 +184,9 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
         slots //= len(SEVERITIES)
     drift = Steps(corruption=corruption).by_slot(slots, seed)
     fullest = max(models.resolution_px, key=models.resolution_px.__getitem__)
-    known = list(models.sampling_ratio.values())
-    students = [Student(profile) for _ in assignment.plans]
+    known = profile.uniform_ratios
+    plans = assignment.plans
+    students = [Student(profile) for _ in plans]
     runs = [
         LearningRun(
             corruption,
@@ -193,23 +198,27 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
             fullest,
             np.full(slots, np.nan),
         )
-        for plan in assignment.plans
+        for plan in plans
     ]
     for slot in range(1, slots + 1):
         severity = int(drift.severities[slot - 1])
         images, truth = arriving(students[0].dataset, corruption, seed, slot, per_slot, severity)
         order = generator(seed, "retraining", 0, slot).permutation(per_slot)
-        most = round(max(float(run.ratios[slot - 1]) for run in runs) * per_slot)
-        # Every student samples the first of the same order, so what the fullest plan labels is enough for all.
-        labels = students[0].label(images[order[:most]])
+        # Those that draw uniformly take the first of the same order, so what the fullest of them labels is enough for
+        # all; a selector may choose any.
+        selecting = any(plan.selector and run.ratios[slot - 1] > 0 for plan, run in zip(plans, runs, strict=True))
+        most = per_slot if selecting else round(max(float(run.ratios[slot - 1]) for run in runs) * per_slot)
+        labels = np.full(per_slot, -1)
+        labels[order[:most]] = students[0].label(images[order[:most]])
         for student, run in zip(students, runs, strict=True):
             for name, found in run.accuracies.items():
                 found[slot - 1] = (student.classify(images, models.resolution_px[name]) == truth).mean()
-            count = round(float(run.ratios[slot - 1]) * per_slot)
-            if count:
-                run.taught[slot - 1] = (labels[:count] == truth[order[:count]]).mean()
-                rng = generator(seed, "retraining", 0, slot)
-                chosen = images[rng.permutation(per_slot)[:count]]
-                student.retrain(chosen, rng, labels[:count])
+            ratio, rng = float(run.ratios[slot - 1]), generator(seed, "retraining", 0, slot)
+            named = run.plan.selector
+            sampling = Sampling(ratio) if named is None else Sampling.by(ratio, profile.selector[named])
+            chosen = sampled(student, images, sampling, rng, labels).chosen
+            if len(chosen):
+                run.taught[slot - 1] = (labels[chosen] == truth[chosen]).mean()
+                student.retrain(images[chosen], rng, labels[chosen])
                 student.swap()
     return runs

@@ -139,7 +139,7 @@ def with_table(
     if profile.models.dataset != "images":
         moved["data"] = None
     fullest = fullest_ratio(profile)
-    plans = tuple(Plan(ratio, everywhere=True) for ratio in sorted(set(profile.models.sampling_ratio.values())))
+    plans = tuple(Plan(ratio, everywhere=True) for ratio in sorted(set(profile.uniform_ratios)))
     corruptions = list(dict.fromkeys(entry.corruption for entry in profile.drift_curve))
     work = [Assignment(corruption, seed, plans) for corruption in [CLEAN, *corruptions] for seed in seeds]
     versions = package_versions()

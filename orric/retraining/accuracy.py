@@ -10,6 +10,7 @@ from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student, Update
+from orric.retraining.sampling import Sampling, sampled
 from orric.vision.arrays import Labels
 from orric.vision.datasets import Dataset, Pixels
 
@@ -96,6 +97,7 @@ class OnnxAccuracy:
     ) -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         self.student = Student(profile, update)
+        self._profile = profile
         self._models = profile.models
         self._drift, self._seed, self._stream, self._shown = drift, seed, stream, shown
         self._teacher = str(profile.beside(profile.models.teacher))
@@ -166,13 +168,11 @@ class OnnxAccuracy:
         # Whoever trains at once need not have had the samples kept.
         (images, taught), self._kept = self._collected[collected] if self._kept is None else self._kept, None
         rng = generator(self._seed, "retraining", self._stream, collected)
-        chosen = rng.permutation(len(images))[: round(self._models.sampling_ratio[retraining] * len(images))]
-        if not len(chosen):
+        found = sampled(self.student, images, Sampling.of(self._profile, retraining), rng, taught)
+        if not len(found.chosen):
             return None
-        sampled = images[chosen]
-        labels = self.student.label(sampled) if taught is None else taught[chosen]
-        agreement = self.student.agreement(sampled, labels)
-        self.student.retrain(sampled, rng, labels)
+        agreement = self.student.agreement(images[found.labelled], found.taught)
+        self.student.retrain(images[found.chosen], rng, found.labels)
         return agreement
 
     def swap(self) -> None:

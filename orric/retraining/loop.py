@@ -17,6 +17,8 @@ from orric.exceptions import CalibrationError, ProfileError
 from orric.profile import Profile
 from orric.retraining.models import ServedNetwork, classes_of, exported
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
+from orric.selection.candidates import Candidates
+from orric.selection.network_gradients import last_layer
 from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX as FULL_PX
 from orric.vision.datasets import Dataset, Pixels, load_dataset, to_input
@@ -96,6 +98,20 @@ class Student:
     def agreement(self, images: Pixels, labels: Labels) -> float:
         """Return the part of images on which the weights that serve now agree with the teacher's labels."""
         return float((self.classify(images, FULL_PX) == labels).mean())
+
+    def candidates(self, images: Pixels, labels: Labels | None = None) -> Candidates:
+        """Return what the weights in training make of images, for a selector.
+
+        Args:
+            images: Shape (n, height, width, 3), n at least 1.
+            labels: The teacher's, shape (n,); left out, the student's own predictions.
+
+        Raises:
+            SelectionError: The student does not end in a linear layer, or gives what is not finite.
+        """
+        inputs = torch.from_numpy(to_input(images, FULL_PX)).to(self._training.device)
+        with single_threaded():
+            return Candidates(*last_layer(self.network, inputs), labels)
 
     @property
     def has_staged(self) -> bool:

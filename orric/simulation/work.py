@@ -40,8 +40,7 @@ def stages(profile: Profile, retraining: RetrainingConfiguration, requests: floa
     rest = 1 - profile.swap.sampling_part - profile.swap.swapping_part
     label = 0.0
     if profile.teacher and profile.models and retraining.cost_macs:
-        label = min(
-            profile.models.sampling_ratio[retraining.name] * profile.teacher.cost_macs / retraining.cost_macs, 1
-        )
+        labelled = profile.sampling_ratio(retraining.name)
+        label = min(labelled * profile.teacher.cost_macs / retraining.cost_macs, 1)
     parts = (profile.swap.sampling_part, rest * label, rest * (1 - label), profile.swap.swapping_part)
     return {stage: whole * part for stage, part in zip(STAGES, parts, strict=True)}
