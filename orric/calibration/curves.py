@@ -85,12 +85,7 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
         for severity in SEVERITIES:
             accuracies = np.array([run.at(severity).mean() for run in mine])
             by_drift[corruption, severity] = fit_curve(extents, accuracies)
-    # Points are averaged over drifts: their differences are not noise about one curve.
-    keys = sorted({(float(run.plan.ratio), run.seed) for run in chosen})
-    extents = np.array([ratio for ratio, _ in keys])
-    groups = [[run for run in chosen if (float(run.plan.ratio), run.seed) == key] for key in keys]
-    halves = [_halves(group) for group in groups]
-    overall = fit_curve(np.repeat(extents, [len(half) for half in halves]), np.concatenate(halves))
+    overall, extents, groups = _overall(chosen)
     rng = np.random.default_rng(seed)
     # All students of a stream see the same images, so a slot is drawn for all of them or for none.
     draws: dict[tuple[str, int, int], np.ndarray[Any, np.dtype[np.int64]]] = {}
@@ -111,6 +106,25 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     low, high = np.quantile(values, INTERVAL, axis=0)
     slope = float(np.quantile([float(curve.slope(most)) for curve in curves], SLOPE_QUANTILE))
     return Curves(overall, by_drift, grid, low, high, max(slope, LEAST_SLOPE), slope < LEAST_SLOPE)
+
+
+def overall_fit(runs: Sequence[LearningRun]) -> Fit:
+    """Fit one curve over all drifts to runs at fixed ratios, as `fitted_curves` does for [curve].
+
+    Raises:
+        CalibrationError: There are too few ratios and seeds to fit.
+    """
+    return _overall(fixed(runs))[0]
+
+
+def _overall(chosen: Sequence[LearningRun]) -> tuple[Fit, Array, list[list[LearningRun]]]:
+    """Return the curve over all drifts, the ratios, and the runs it is fitted to, grouped by ratio and seed."""
+    # Points are averaged over drifts: their differences are not noise about one curve.
+    keys = sorted({(float(run.plan.ratio), run.seed) for run in chosen})
+    extents = np.array([ratio for ratio, _ in keys])
+    groups = [[run for run in chosen if (float(run.plan.ratio), run.seed) == key] for key in keys]
+    halves = [_halves(group) for group in groups]
+    return fit_curve(np.repeat(extents, [len(half) for half in halves]), np.concatenate(halves)), extents, groups
 
 
 def _halves(runs: Sequence[LearningRun]) -> list[float]:

@@ -139,6 +139,7 @@ def conditions(profile: Profile, slots: int, per_slot: int, hashes: dict[str, st
     return {
         "models": profile.models.model_dump(exclude={"student", "teacher", "data"}),
         "training": profile.training.model_dump(),
+        "selector": {name: one.model_dump(exclude={"curve"}) for name, one in profile.selector.items()},
         "slots": slots,
         "per_slot": per_slot,
         "hashes": hashes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -99,6 +98,20 @@ def checked_hashes(profile: Profile, where: str) -> dict[str, str]:
     return found
 
 
+def moved_to(profile: Profile, output: Path) -> Profile:
+    """Return a profile as it is to be saved: models named relative to the file; of a published data set, no place.
+
+    Args:
+        profile: With [models].
+        output: Where it will lie.
+    """
+    models = profile.models
+    assert models is not None, "the caller looked"
+    if models.dataset != "images":
+        profile = profile.model_copy(update={"models": models.model_copy(update={"data": None})})
+    return profile.moved(output.parent)
+
+
 def with_table(
     profile: Profile,
     where: str,
@@ -129,15 +142,6 @@ def with_table(
     """
     hashes = checked_hashes(profile, where)
     assert profile.models is not None
-    named = [*hashes, *(["data"] if profile.models.data is not None else [])]
-    moved: dict[str, str | None] = {
-        name: Path(
-            os.path.relpath(profile.beside(getattr(profile.models, name)).resolve(), output.resolve().parent)
-        ).as_posix()
-        for name in named
-    }
-    if profile.models.dataset != "images":
-        moved["data"] = None
     fullest = fullest_ratio(profile)
     plans = tuple(Plan(ratio, everywhere=True) for ratio in sorted(set(profile.uniform_ratios)))
     corruptions = list(dict.fromkeys(entry.corruption for entry in profile.drift_curve))
@@ -153,10 +157,8 @@ def with_table(
         **table_provenance(seeds, slots, per_slot),
         "versions": versions,
     }
-    return profile.model_copy(
-        update={
-            "table": table_of(runs, [one.name for one in profile.inference], corruptions, fullest),
-            "models": profile.models.model_copy(update=moved),
-            "provenance": {**profile.provenance, "table": provenance},
-        }
-    ).placed_in(output.parent)
+    changed = {
+        "table": table_of(runs, [one.name for one in profile.inference], corruptions, fullest),
+        "provenance": {**profile.provenance, "table": provenance},
+    }
+    return moved_to(profile.model_copy(update=changed), output)

@@ -54,6 +54,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Judge(StrEnum):
+    """Whose labels a selector judges by."""
+
+    student = "student"
+    teacher = "teacher"
+
+
 @app.command()
 def calibrate(
     dataset: Annotated[
@@ -69,7 +76,11 @@ def calibrate(
     teacher: Annotated[Path | None, typer.Option("--teacher", help="The teacher, likewise.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Profile to write. [default: NAME.toml; with --table-of NAME-table.toml]"),
+        typer.Option(
+            "--output",
+            help="Profile to write. [default: NAME.toml; with --table-of NAME-table.toml, with --selectors-of "
+            "NAME-selectors.toml]",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the profile. [default: the data set's]")] = None,
     corruptions: Annotated[
@@ -113,6 +124,28 @@ def calibrate(
             help="Measure only the accuracy table of this profile's models and add it; all other figures stay.",
         ),
     ] = None,
+    selectors_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--selectors-of",
+            help="Measure what selectors are worth on this profile's models and add them; all other figures stay.",
+        ),
+    ] = None,
+    selectors: Annotated[
+        str,
+        typer.Option("--selectors", help="With --selectors-of: by commas."),
+    ] = "chg-shapley",
+    pool: Annotated[
+        float,
+        typer.Option("--pool", min=1.0, help="With --selectors-of: samples looked at for each one chosen."),
+    ] = 2.0,
+    judge: Annotated[
+        Judge,
+        typer.Option(
+            "--judge",
+            help="With --selectors-of: whose labels selectors judge by; the teacher's cost a label for all looked at.",
+        ),
+    ] = Judge.student,
     check: Annotated[
         Path | None,
         typer.Option("--check", help="Measure a part of this profile anew, and say whether it still holds."),
@@ -133,7 +166,12 @@ def calibrate(
 
     Interrupted, the same command goes on from where it was.
     """
-    tasks = {"--table-of": table_of, "--check": check, "--compare-corruptions": compare_corruptions}
+    tasks = {
+        "--table-of": table_of,
+        "--selectors-of": selectors_of,
+        "--check": check,
+        "--compare-corruptions": compare_corruptions,
+    }
     asked = [option for option, value in tasks.items() if value is not None] + ["--pretrain"] * pretrain
     if len(asked) > 1:
         raise ScenarioError(f"options {' and '.join(asked)}", "are jobs of their own", "give one of them")
@@ -150,6 +188,19 @@ def calibrate(
         return
     if table_of is not None:
         _table(table_of, data, output, seeds, slots, per_slot, workers, as_json)
+        return
+    if selectors_of is not None:
+        from orric.cli.selectors import measure_selectors
+
+        target = output or Path(f"{selectors_of.stem}-selectors.toml")
+        drifts = corruptions.split(",") if corruptions else []
+        names, profile = selectors.split(","), _with_data(selectors_of, data)
+        demand_writable(target, "--output")
+        remains = f"no profile was written{_kept(target)}; {RESUMES}"
+        measure_selectors(
+            profile, str(selectors_of), target, names, pool, judge.value, seeds, slots, per_slot, workers, drifts,
+            remains, as_json,
+        )  # fmt: skip
         return
     from orric.calibration.calibrate import calibrate as measure
     from orric.calibration.calibrate import finished

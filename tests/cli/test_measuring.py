@@ -195,3 +195,17 @@ def test_unusable_options_get_one_line_and_status_2(orric, tmp_path, monkeypatch
     assert expected in err
     assert len([line for line in err.splitlines() if line.strip()]) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_selectors_are_added_to_a_profile(orric, tmp_path):
+    target = tmp_path / "found.toml"
+    asked = ["calibrate", "--selectors-of", DIGITS, "--selectors", "loss", "--corruptions", "fog", "--slots", "10"]
+    status, out, err = orric(*asked, "--per-slot", "20", "--judge", "teacher", "--output", target, "--json")
+    assert status == 0, err
+    assert json.loads(out)["configurations"][0]["retraining"] == "5% loss-by-teacher"
+    assert Profile.load(target).selector["loss-by-teacher"].method == "loss"
+    status, out, err = orric("calibrate", "--selectors-of", DIGITS, "--selectors", "los")
+    assert (status, err.strip()) == (2, "orric: selector: 'los' is unknown; did you mean 'loss'?")
+    status, out, err = orric("calibrate", "--selectors-of", DIGITS, "--table-of", DIGITS)
+    assert status == 2
+    assert "options --table-of and --selectors-of: are jobs of their own" in err
