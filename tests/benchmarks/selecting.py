@@ -1,6 +1,6 @@
 """Compare selectors in the real loop under drift at equal total budget, what selecting costs included.
 
-usage: python tests/benchmarks/selectors.py [--data FOLDER] [--seeds N] [--corruptions NAME,...] [--output FILE]
+usage: python tests/benchmarks/selecting.py [--data FOLDER] [--seeds N] [--corruptions NAME,...] [--output FILE]
 
 At each sampling ratio uniform drawing sets the budget: its labels and its training. Every selector gets as many MACs
 and pays from them the student's pass over all that it looks at and, where it judges by the teacher's labels, all of
