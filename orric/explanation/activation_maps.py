@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from orric.exceptions import ExplanationError
 from orric.explanation.probe import Probe
 from orric.explanation.utility import Utility
 
@@ -62,21 +63,45 @@ def expand(probe: Probe, images: Tensor, classes: Tensor, utility: Utility, curv
         classes: Shape (n,).
         utility: Of the class.
         curved: Whether H A is wanted; it is zero otherwise.
+
+    Raises:
+        ExplanationError: See `Probe.opened`; or something behind the layer cannot be differentiated.
     """
     with torch.enable_grad():
         activation, logits = probe.opened(images)
         total = utility(logits, classes).sum()
-        [gradient] = torch.autograd.grad(total, activation, create_graph=curved, materialize_grads=True)
+        gradient = _gradient(total, activation, curved)
         curvature = torch.zeros_like(activation)
         # Behind the layer a linear network leaves a gradient that depends on nothing.
         if curved and gradient.requires_grad:
             players = probe.layout.kept(activation.detach(), activation.new_ones(1, probe.layout.positions))
             if probe.layout.class_token:
                 players[:, 0] = 0
-            directed = (gradient * players).sum()
-            [curvature] = torch.autograd.grad(directed, activation, materialize_grads=True)
+            curvature = _gradient((gradient * players).sum(), activation)
     parts = (activation, gradient, curvature)
     return Expansion(*[probe.layout.over_image(part.detach()) for part in parts])
+
+
+def _gradient(value: Tensor, activation: Tensor, again: bool = False) -> Tensor:
+    """Return a gradient, zero where nothing depends on the activation.
+
+    Args:
+        value: A number.
+        activation: A leaf.
+        again: Whether the gradient is to be differentiated in its turn.
+
+    Raises:
+        ExplanationError: Something behind the layer has no derivative, or none of the gradient.
+    """
+    if not value.requires_grad:
+        return torch.zeros_like(activation)
+    try:
+        [found] = torch.autograd.grad(value, activation, create_graph=again, materialize_grads=True)
+    except RuntimeError as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = "choose hires-cam, which needs one derivative alone, or moxi, which needs none"
+        raise ExplanationError("network", f"cannot be differentiated behind the layer ({line})", remedy) from error
+    return found
 
 
 def grad_cam(found: Expansion) -> Tensor:

@@ -132,7 +132,8 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
             finite.
     """
     try:
-        outputs = network(images)
+        # A copy, since a network may change its input in place.
+        outputs = network(images.clone())
     except ExplanationError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:

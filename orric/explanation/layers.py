@@ -160,8 +160,7 @@ def default_layer(network: nn.Module, images: Array | Tensor) -> str:
     """
     inputs = fitted_to(network, checked_images(images)[:TRIED])
     with evaluating(network), torch.enable_grad():
-        # A copy, since a network may change its input in place.
-        outputs, logits = _outputs(network, inputs.requires_grad_().clone())
+        outputs, logits = _outputs(network, inputs.requires_grad_())
         if not outputs:
             found = "has no layer with a map of positions, (n, channels, height, width) or square tokens"
             raise ExplanationError("network", found, "explain it by patches of the image: moxi")

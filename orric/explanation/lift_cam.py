@@ -52,7 +52,7 @@ class Continuation(nn.Module):
         probe, images, classes, utility = self._rest
         times = len(activation) // len(images)
         # A module behind the layer may also run in front of it, where hooks want something that has a gradient.
-        repeated = images.repeat(times, 1, 1, 1).requires_grad_().clone()
+        repeated = images.repeat(times, 1, 1, 1).requires_grad_()
         return utility(probe.continued(repeated, activation), classes.repeat(times))
 
 
