@@ -12,6 +12,7 @@ import numpy as np
 
 from orric.edge.config import EdgeConfig
 from orric.edge.episode import Decider, Decision, profile_hash, ratio_floor, replayed, task_of
+from orric.edge.heap import give_back
 from orric.edge.journal import Journal, Record
 from orric.edge.probes import Probe
 from orric.edge.retraining import Candidate, RetrainingProcess
@@ -256,7 +257,8 @@ class SlotLoop:
                 self._tell("warning" if rolled_back else "info", "versions", what=told)
             if rolled_back:
                 self._restore_training()
-            return observation
+        give_back()  # what the slot's retraining and its model left, at one moment of a slot and in no request
+        return observation
 
     def close(self) -> None:
         """Close the journal."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from orric.edge.faults import point
 from orric.edge.frames import Header, receive, send
+from orric.edge.heap import give_back
 from orric.exceptions import CalibrationError, OrricError
 from orric.profile import Profile
 from orric.vision.datasets import FULL_PX
@@ -87,6 +88,8 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
             # torch's own word for want of memory is a RuntimeError.
             student.restore(before)
             send(answers, {"error": (str(error).strip() or type(error).__name__).splitlines()[0]})
+        if header["do"] != "retrain":  # the end of one, and nobody waits now
+            give_back()
 
 
 def _retrained(student: Any, asked: Header, images: np.ndarray[Any, Any]) -> tuple[Any, ...]:
