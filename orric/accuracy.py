@@ -59,6 +59,14 @@ class AccuracyModel(Protocol):
         """Keep the samples that arrived in a slot until the retraining on them, which begins now, is over."""
         ...
 
+    def attention(self) -> float | None:
+        """Return how alike the places were that student and teacher looked at on the samples labelled last.
+
+        Returns:
+            Within 0 and 1, before the training on them; None where nobody watches, or nothing was labelled.
+        """
+        ...
+
     def discard(self) -> None:
         """Forget the retraining that has begun: it was lost, or its weights were refused."""
         ...
@@ -127,6 +135,10 @@ class _Unsampled(ABC):
             return chance
         drawn = generator(self._seed, "agreement", self._stream, collected).binomial(labelled, chance)
         return float(drawn / labelled)
+
+    def attention(self) -> float | None:
+        """There are no images to look at."""
+        return None
 
     def discard(self) -> None:
         """Forget the samples; there are no weights."""

@@ -72,7 +72,7 @@ def simulate(
     ('simulator', 50)
     """
     seed = scenario.seed if seed is None else seed
-    accuracies = _accuracies(scenario, scenario.accuracy.model, seed)
+    accuracies = _accuracies(scenario, scenario.accuracy.model, seed, attentive=_goes_by_attention(allocator))
     kept = Path(record) if isinstance(record, str) else record
     return engine.simulate(scenario, _profiled(scenario, allocator, seed), accuracies, seed, record=kept)
 
@@ -140,13 +140,14 @@ def paired_line(
     if line in REFERENCES:
         found = [model for model in models if line in lines(scenario, model)]
         return [attempt_line(scenario, model, line, seed, requests) for model in found]
-    recorded = Recorded(_profiled(scenario, make_allocator(line), seed))
+    deciding = make_allocator(line)
+    recorded = Recorded(_profiled(scenario, deciding, seed))
     results: list[Result | Failure] = []
     for model in models:
         allocator = recorded if not results else Replayed(recorded.name, recorded.taken)
         record = False if requests is None else requests / f"{line}-{model}.parquet"
         try:
-            accuracies = _accuracies(scenario, model, seed)
+            accuracies = _accuracies(scenario, model, seed, attentive=_goes_by_attention(deciding))
             result = engine.simulate(scenario, allocator, accuracies, seed, record=record)
         except AllocatorError as error:
             return [*results, Failure(line, model, error.renamed(line))]
@@ -198,7 +199,7 @@ def simulate_line(
         )
     try:
         allocator = _profiled(scenario, make_allocator(line), seed)
-        accuracies = _accuracies(scenario, model, seed, shown=shown)
+        accuracies = _accuracies(scenario, model, seed, shown=shown, attentive=_goes_by_attention(allocator))
         result = engine.simulate(scenario, allocator, accuracies, seed, record=record)
     except AllocatorError as error:
         raise error.renamed(line) from error
@@ -233,8 +234,12 @@ def _accuracies(
     update: Literal["weights", "statistics"] = "weights",
     teachers: Sequence[Profile] | None = None,
     shown: Shown | None = None,
+    attentive: bool = False,
 ) -> list[AccuracyModel]:
-    """Make the accuracy model of every stream's student, or of the teachers, where their figures are given."""
+    """Make the accuracy model of every stream's student, or of the teachers, where their figures are given.
+
+    Where somebody goes by it, real models are watched for where they look.
+    """
     found: list[AccuracyModel] = []
     for k, (stream, profile) in enumerate(zip(scenario.stream, scenario.profiles, strict=True)):
         drift = stream.drift.by_slot(scenario.slots, seed, k)
@@ -245,9 +250,19 @@ def _accuracies(
             continue
         from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 
+        watch = None
+        if attentive:
+            from orric.explanation.attention import Attention
+
+            watch = Attention(profile)
         kind = OnnxAccuracy if teachers is None else TeacherAccuracy
-        found.append(kind(profile, drift, seed, update, k, shown))
+        found.append(kind(profile, drift, seed, update, k, shown, watch))
     return found
+
+
+def _goes_by_attention(allocator: Allocator) -> bool:
+    """Say whether an allocator, or one inside it, goes by where students look."""
+    return isinstance(allocator, Trigger) and (allocator.signal == "attention" or _goes_by_attention(allocator.inner))
 
 
 def _teacher_only(

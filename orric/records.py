@@ -30,6 +30,8 @@ class Observation:
         shed: Requests turned away.
         retrained: Part of the allocated retraining work that finished, in [0, 1].
         agreement: Part of the labelled samples on which student and teacher agreed, or None without labels.
+        attention: How alike the places are that student and teacher look at, on labelled samples, within 0 and 1; None
+            where nobody watches.
     """
 
     slot: int
@@ -40,6 +42,7 @@ class Observation:
     shed: float
     retrained: float
     agreement: float | None
+    attention: float | None = None
 
 
 @dataclass(frozen=True)

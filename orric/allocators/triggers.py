@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -37,6 +37,9 @@ class Trigger(Allocator):
     gives one of the two, inference stays as it is. A stream for which the inner allocator chooses no retraining is left
     as decided. Budgets hold wherever they held for the inner allocator. O(K N) per slot beside the inner allocator.
 
+    A trigger that goes by attention in place of agreement (`signal`) is told of it by real models alone; where it is
+    not, the inner allocator decides.
+
     Args:
         inner: Any allocator, a trigger included; one that knows a single stream is given each stream's part.
         probe_slots: At least 1. The default 3 finds a drift three slots late at the worst, at a third of what
@@ -45,10 +48,13 @@ class Trigger(Allocator):
     Attributes:
         inner: The allocator that it was made with.
         key: What stands before the "+" of the name.
+        signal: What it goes by: "agreement" with the teacher's labels, or "attention", how alike the places are that
+            student and teacher look at.
     """
 
     name = "trigger"
     key: str = "trigger"
+    signal: Literal["agreement", "attention"] = "agreement"
 
     def __init__(self, inner: Allocator, probe_slots: int = 3) -> None:
         _check_count(f"trigger {self.key!r}", "probe_slots", probe_slots)
@@ -92,10 +98,11 @@ class Trigger(Allocator):
 
     def observe(self, record: Observation) -> None:
         self._asked.observe(record)
-        if record.agreement is not None:
+        told = record.agreement if self.signal == "agreement" else record.attention
+        if told is not None:
             k = self._numbers[record.stream]
-            self._labelled[k], self._agreements[k] = record.slot, record.agreement
-            self.learn(k, record.slot, record.agreement)
+            self._labelled[k], self._agreements[k] = record.slot, told
+            self.learn(k, record.slot, told)
 
     def learn(self, k: int, slot: int, agreement: float) -> None:
         """Take note of a stream's agreement in a slot."""
@@ -160,6 +167,7 @@ class DriftTriggered(Trigger):
         inner: Any allocator.
         detector: Made anew for every stream and episode.
         probe_slots: At least 1.
+        signal: See `Trigger`.
         hold_slots: At least 1. The default 5 retrains on at least four slots of samples that are all of the new kind.
 
     Attributes:
@@ -172,9 +180,15 @@ class DriftTriggered(Trigger):
     doubt: ClassVar[float] = 0.05
 
     def __init__(
-        self, inner: Allocator, detector: Callable[[], Detector] = Adwin, probe_slots: int = 3, hold_slots: int = 5
+        self,
+        inner: Allocator,
+        detector: Callable[[], Detector] = Adwin,
+        probe_slots: int = 3,
+        hold_slots: int = 5,
+        signal: Literal["agreement", "attention"] = "agreement",
     ) -> None:
-        self.key = str(getattr(detector, "name", "drift"))
+        self.key = str(getattr(detector, "name", "drift")) if signal == "agreement" else signal
+        self.signal = signal
         super().__init__(inner, probe_slots)
         _check_count(f"trigger {self.key!r}", "hold_slots", hold_slots)
         self.detector, self.hold_slots = detector, hold_slots
@@ -260,5 +274,6 @@ def _check_count(where: str, name: str, value: Any) -> None:
 
 TRIGGERS: dict[str, Callable[[Allocator], Trigger]] = {
     **{detector.name: partial(DriftTriggered, detector=detector) for detector in (Adwin, PageHinkley, Kswin)},
+    "attention": partial(DriftTriggered, signal="attention"),
     GainTriggered.key: GainTriggered,
 }

@@ -3,12 +3,13 @@
 Nothing heavy is imported before a command needs it, so that `orric --help` is quick.
 """
 
-from orric.cli import competition, experiments, measuring, reporting, serving, sweeping, traces, worst_case
+from orric.cli import competition, experiments, explaining, measuring, reporting, serving, sweeping, traces, worst_case
 from orric.cli.frame import main
 
 __all__ = [
     "competition",
     "experiments",
+    "explaining",
     "main",
     "measuring",
     "reporting",

@@ -89,6 +89,17 @@ class Maps:
         )
 
 
+def known_method(name: str) -> Method:
+    """Return a method by its name.
+
+    Raises:
+        ExplanationError: The name is unknown.
+    """
+    if name not in METHODS:
+        raise ExplanationError("method", f"{name!r} is unknown", nearest(name, METHODS))
+    return METHODS[name]
+
+
 def explain(
     network: nn.Module | BlackBox,
     images: Array | Tensor,
@@ -132,8 +143,7 @@ def explain(
     >>> maps.layer, maps.values.shape, maps.upsampled.shape
     ('features', (2, 4, 4), (2, 32, 32))
     """
-    if method not in METHODS:
-        raise ExplanationError("method", f"{method!r} is unknown", nearest(method, METHODS))
+    known_method(method)
     if incomplete not in get_args(Incomplete):
         raise ExplanationError("incomplete", f"{incomplete!r}", "choose 'refuse' or 'warn'")
     if batch < 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 
+from torch import nn
+
 from orric.drift import Array, DriftBySlot
 from orric.exceptions import ScenarioError
 from orric.profile import Profile
@@ -46,6 +48,10 @@ def drifted(
     return dataset.draw(count, rng, part, label_mix, corruption, severity)
 
 
+# From a student's network, images and the teacher's labels to how alike the two look at them.
+Watch = Callable[[nn.Module, Pixels, Labels], float | None]
+
+
 class Shown:
     """What streams have shown so far, with the teachers' labels: for simulations of one process that see the same.
 
@@ -79,6 +85,8 @@ class OnnxAccuracy:
         update: See `Student`.
         stream: Number of the stream, from 0.
         shown: What was shown before by other simulations of the same streams; left out, nothing was.
+        watch: Compares where student and teacher look: called with the student's network before it is trained,
+            labelled images and the teacher's labels. Left out, nobody watches.
 
     Raises:
         ScenarioError: The drift shifts the labels of another number of classes than the data set has.
@@ -94,10 +102,12 @@ class OnnxAccuracy:
         update: Update = "weights",
         stream: int = 0,
         shown: Shown | None = None,
+        watch: Watch | None = None,
     ) -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         self.student = Student(profile, update)
-        self._profile = profile
+        self._profile, self._watch = profile, watch
+        self._attention: float | None = None
         self._models = profile.models
         self._drift, self._seed, self._stream, self._shown = drift, seed, stream, shown
         self._teacher = str(profile.beside(profile.models.teacher))
@@ -169,11 +179,17 @@ class OnnxAccuracy:
         (images, taught), self._kept = self._collected[collected] if self._kept is None else self._kept, None
         rng = generator(self._seed, "retraining", self._stream, collected)
         found = sampled(self.student, images, Sampling.of(self._profile, retraining), rng, taught)
+        self._attention = None
         if not len(found.chosen):
             return None
+        if self._watch is not None:
+            self._attention = self._watch(self.student.network, images[found.labelled], found.taught)
         agreement = self.student.agreement(images[found.labelled], found.taught)
         self.student.retrain(images[found.chosen], rng, found.labels)
         return agreement
+
+    def attention(self) -> float | None:
+        return self._attention
 
     def swap(self) -> None:
         self.student.swap()

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from orric.exceptions import SelectionError
 from orric.selection.gradients import DenseGradients
-from orric.vision.blocks import MatrixProduct, evaluating
+from orric.vision.blocks import MatrixProduct
+from orric.vision.evaluation import evaluating
 from orric.vision.onnx_operators import Product
 
 # Images of a pass: what fits into a processor's cache.

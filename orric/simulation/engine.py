@@ -142,7 +142,7 @@ class _Run:
         self.link = Link(self.environment)
         self.jobs: dict[str, AnyJob] = {}
         self.decisions = Decisions(scenario, self.guard, self.task, self.streams, self.gpus, self.jobs, self._tell)
-        self.finished: dict[str, tuple[float, float | None]] = {}
+        self.finished: dict[str, tuple[float, float | None, float | None]] = {}
         self.swaps: dict[str, AnyJob] = {}
         self.worked_macs: dict[str, float] = {}
         self.refusing: set[tuple[str, int]] = set()
@@ -209,7 +209,7 @@ class _Run:
             elif not retraining.cost_macs:
                 # What costs nothing is done at once.
                 stream.gained[slot - 1] = retraining.profit
-                self.finished[stream.name] = (1.0, None)
+                self.finished[stream.name] = (1.0, None, None)
             elif stream.has_samples and allocation.cloud:
                 assert scenario.cloud is not None, "the guard checks this"
                 forecast = float(stream.forecasts[slot - 1])
@@ -245,7 +245,7 @@ class _Run:
         agreement = stream.accuracy.retrain(job.collected, job.retraining.name, stream.extent)
         stream.change(now_s, phase=AFTER)
         gpu.set_paces(now_s, self.jobs)
-        self.finished[stream.name] = (1.0, agreement)
+        self.finished[stream.name] = (1.0, agreement, stream.accuracy.attention())
         if job.slot < self.slot:
             self._tell(stream.name, f"retraining of slot {job.slot} done in slot {self.slot}")
         if stream.spec.retraining.takeover == "completion" and now_s < (self.slot - ROUNDING) * self.scenario.slot_s:
@@ -261,7 +261,7 @@ class _Run:
         if (stream.name, job.slot) in self.refusing:
             stream.accuracy.discard()
             self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap")
-            self.finished[stream.name] = (0.0, self.finished[stream.name][1])
+            self.finished[stream.name] = (0.0, *self.finished[stream.name][1:])
             return False
         stream.gained[job.slot - 1] = job.retraining.profit
         stream.accuracy.swap()
@@ -290,17 +290,14 @@ class _Run:
             swap = self.swaps.pop(stream.name, None)
             if swap is not None and self._takes_over(stream, swap) and stream.profile.swap.pause_s:
                 stream.paused_until_s = end_s + stream.profile.swap.pause_s
-            part, agreement = self.finished.get(stream.name, (0.0, None))
+            part, agreement, attention = self.finished.get(stream.name, (0.0, None, None))
             record = self._record(slot, stream, allocation, reason, part, agreement)
             self.records.append(record)
             for phase, histogram in enumerate(self.latencies[stream.name]):
                 histogram.counts += stream.now.counts[phase]
                 histogram.total_s += float(stream.now.latencies_s[phase])
-            observations.append(
-                Observation(
-                    slot, stream.name, record.requests, record.served, record.late, record.shed, part, agreement
-                )
-            )
+            counts = record.requests, record.served, record.late, record.shed
+            observations.append(Observation(slot, stream.name, *counts, part, agreement, attention))
         for gpu in self.gpus:
             self.gpu_records.append(gpu.record(slot, end_s, self.jobs))
         for observation in observations:

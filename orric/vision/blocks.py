@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -40,18 +39,6 @@ class MatrixProduct(nn.Module):
 def centred(images: Tensor) -> Tensor:
     """Move values from [0, 1] to [-2, 2], what the networks' first convolution sees."""
     return (images - 0.5) * 4.0
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Have a network in evaluation mode inside the block, and every module in its own mode again afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _folding(network: nn.Module) -> Iterator[tuple[str, nn.Sequential, int]]:

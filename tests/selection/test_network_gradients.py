@@ -9,11 +9,12 @@ pytest.importorskip("torch", reason="needs orric[models]")
 pytest.importorskip("onnx", reason="needs orric[models]")
 pytest.importorskip("sklearn", reason="needs orric[models]")
 
+import onnx
 import torch
 from torch import nn
 
 import orric
-from orric.retraining.models import ServedNetwork, load_network
+from orric.retraining.models import ServedNetwork, exported, load_network
 from orric.selection.candidates import Candidates
 from orric.selection.network_gradients import last_layer, per_sample_gradients
 from orric.vision.datasets import digits, to_input
@@ -70,17 +71,20 @@ def test_the_network_is_left_as_it_was(student, images) -> None:
 
 
 def test_a_users_onnx_student_gives_the_same(tmp_path) -> None:
-    from orric.retraining.models import exported
-
     weights = ROOT / "traces/models/digits-student.safetensors"
-    path = tmp_path / "own.onnx"
-    path.write_bytes(exported(weights, "student", 10))
-    own = ServedNetwork.load(path, "student", 10).network
+    plain = onnx.load_from_string(exported(weights, "student", 10))
+    ended = onnx.ModelProto.FromString(plain.SerializeToString())
+    # The same with a softmax at its end: candidates are judged by logits, whatever is served.
+    ended.graph.node.append(onnx.helper.make_node("Softmax", [ended.graph.output[0].name], ["parts"], axis=1))
+    ended.graph.output[0].name = "parts"
     inputs = torch.from_numpy(to_input(digits().images[:20], 32))
-    features, logits = last_layer(own, inputs)
     expected = last_layer(load_network(weights, "student", 10), inputs)
-    np.testing.assert_allclose(features, expected[0], atol=1e-4)
-    np.testing.assert_allclose(logits, expected[1], atol=1e-4)
+    for name, model in (("plain", plain), ("ended", ended)):
+        path = tmp_path / f"{name}.onnx"
+        onnx.save(model, path)
+        features, logits = last_layer(ServedNetwork.load(path, "student", 10).network, inputs)
+        np.testing.assert_allclose(features, expected[0], atol=1e-4)
+        np.testing.assert_allclose(logits, expected[1], atol=1e-4)
 
 
 def test_what_ends_otherwise_is_refused(images) -> None:
