@@ -171,6 +171,10 @@ def explain_stream(
     students = {FROZEN: Student(profile), RETRAINED: Student(profile)}
     dataset, attention = students[FROZEN].dataset, Attention(profile)
     pictured = Attention(profile, method)
+    # What cannot be explained is told before anything is run.
+    first, nothing = dataset.images[dataset.held_out[:1]], np.zeros(1, np.int64)
+    pictured.maps(students[FROZEN].network, first, nothing, student_layer)
+    pictured.maps(pictured.teacher, first, nothing, teacher_layer)
     drift = Steps(corruption=corruption).by_slot(slots, seed)
     accuracy = {name: np.empty(slots) for name in students}
     signals = {signal: {name: np.empty(slots) for name in students} for signal in SIGNALS}

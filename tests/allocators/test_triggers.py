@@ -245,7 +245,7 @@ def test_names_compose(name: str, profile_path: Path) -> None:
     [
         ("adwim+orric", "'adwim' in 'adwim+orric' is no trigger; did you mean 'adwin'?"),
         ("gain+adwim+orric", "'adwim' in 'gain+adwim+orric' is no trigger; did you mean 'adwin'?"),
-        ("orric+adwin", "'orric' in 'orric+adwin' is no trigger; known: adwin, page-hinkley, kswin, gain"),
+        ("orric+adwin", "'orric' in 'orric+adwin' is no trigger; known: adwin, page-hinkley, kswin, attention, gain"),
         ("adwin+oric", "'oric' in 'adwin+oric' is unknown; did you mean 'orric'?"),
         ("adwin+", "'' in 'adwin+' is unknown; known: "),
         ("+orric", "'' in '+orric' is no trigger; known: adwin"),
@@ -282,3 +282,19 @@ def test_in_the_slot_model_agreement_decides(name: str) -> None:
     wrapped = orric.evaluate(build_profile(), trace, orric.make_allocator(name))
     trained = [(one.retraining != "r0").sum() for one in (alone, wrapped)]
     assert 0 < trained[1] < trained[0]
+
+
+def test_a_trigger_may_go_by_attention_alone() -> None:
+    """What is told of predictions does not count, and nobody is told of attention where nobody watches."""
+    allocator = begun(DriftTriggered(Shared(), Below, probe_slots=2, signal="attention"))
+    assert allocator.name == "attention+shared"
+    for index in range(1, 7):
+        assert allocator.decide(slot(index)).streams[0].retraining == "r3", "the inner allocator decides"
+        tell(allocator, index, 0.9)
+    for index in range(7, 7 + NEEDED):
+        assert allocator.decide(slot(index)).streams[0].retraining == "r3"
+        allocator.observe(replace(orric.Observation(index, "stream-1", 1.0, 1.0, 0.0, 0.0, 1.0, 0.1), attention=0.9))
+    assert allocator.decide(slot(10)).streams[0].retraining == "r0", "students look where teachers look"
+    allocator.observe(replace(orric.Observation(10, "stream-1", 1.0, 1.0, 0.0, 0.0, 1.0, 0.9), attention=0.3))
+    assert allocator.decide(slot(11)).streams[0].retraining == "r3"
+    assert "attention" in TRIGGERS
