@@ -5,7 +5,7 @@ usage: python tests/benchmarks/drift_signal.py [--data FOLDER] [--images N] [--s
 Over five corruptions at five severities each, of a frozen student and of one retrained on as many slots under the same
 corruption and severity: one point for each corruption, severity and student. attention: how alike the places are that
 student and teacher look at. agreement: the part of images on which they predict the same. confidence: the mean
-probability of what the student predicts. With --data FOLDER on CIFAR-10, else on the digits. Three minutes on two cores.
+probability of what the student predicts. With --data FOLDER on CIFAR-10, else on the digits; some minutes.
 """
 
 from __future__ import annotations
