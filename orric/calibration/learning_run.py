@@ -12,7 +12,8 @@ from orric.drift import SEVERITIES, Steps
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student
-from orric.retraining.sampling import Sampling, sampled
+from orric.retraining.sampling import sampled
+from orric.selection.sampling import Sampling
 from orric.vision.arrays import Labels
 from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import Dataset, Pixels

@@ -22,7 +22,7 @@ from orric.drift import SEVERITIES
 from orric.exceptions import ProfileError
 from orric.learning import LearningCurve
 from orric.profile import Models, Profile, SelectorFigures
-from orric.retraining.sampling import Sampling
+from orric.selection.sampling import Sampling
 from orric.statistics import mean_interval
 from orric.vision.datasets import FULL_PX, load_dataset
 

@@ -14,6 +14,7 @@ from orric.allocators import REFERENCES, check_name
 from orric.exceptions import EdgeError, OrricError, nearest
 from orric.profile import Profile
 from orric.section import FolderName, Name, Positive, Section, read_text
+from orric.selection.sampling import Sampling
 
 PREFIX = "ORRIC_EDGE_"
 TOKEN = "ORRIC_TOKEN"
@@ -238,6 +239,8 @@ class EdgeConfig(Section):
                 if profile.models is None:
                     remedy = 'use a profile made by orric calibrate, or set mode = "decisions"'
                     raise EdgeError(f"{path}: stream.profile", f"{one.profile} names no [models]", remedy)
+                for figures in profile.selector.values():
+                    Sampling.by(0.0, figures)  # which refuses unknown selectors
         return found
 
     @property

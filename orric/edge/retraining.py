@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from orric.edge.config import Retraining
 from orric.edge.frames import Header, receive, send
 from orric.edge.store import MODEL, WEIGHTS
 from orric.exceptions import EdgeError
+from orric.selection.gradients import Indices
+from orric.selection.sampling import Whose
 from orric.vision.arrays import Labels
 from orric.vision.datasets import Pixels
 
@@ -24,14 +26,31 @@ START_S = 120.0
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Samples that the teacher labelled.
+class Wanted:
+    """Which of the samples that a retraining is given it shall label and train on.
 
     Attributes:
-        labels: Shape (n,).
-        agreement: Of the student that the process trains, before it was trained on them.
+        count: How many, 1 to all of them; held-out ones are among them, and are the first ones whatever selects.
+        selector: Name of what selects the others.
+        labels: Whose labels it judges by; the "teacher"'s are asked for all samples.
     """
 
+    count: int
+    selector: str = "uniform"
+    labels: Whose = "student"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples that the teacher labelled and that stand for all of the slot: drawn uniformly, not selected.
+
+    Attributes:
+        standing: Which they are of those given, indices of shape (n,).
+        labels: The teacher's, shape (n,).
+        agreement: Of the student that the process trains, before it was trained on any.
+    """
+
+    standing: Indices
     labels: Labels
     agreement: float | None
 
@@ -44,8 +63,9 @@ class Candidate:
         files: For the store.
         inputs: Probes, shape (n, 3, height, width).
         expected: What torch gives for them, shape (n, classes).
-        labels: The teacher's, of the samples that it was made from.
-        agreement: Of the student that served with the teacher on all labelled samples, None without.
+        standing: Which samples of those given stand for all of the slot; see `Labelled`.
+        labels: The teacher's, of these.
+        agreement: Of the student that served with the teacher on these, None without.
         held_out: How many of the samples were kept from training.
         lost: On how many of those the student that served agreed with the teacher and this one does not.
         gained: The reverse.
@@ -54,6 +74,7 @@ class Candidate:
     files: dict[str, bytes]
     inputs: np.ndarray[Any, Any]
     expected: np.ndarray[Any, Any]
+    standing: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     labels: Labels = field(default_factory=lambda: np.empty(0, np.int64))
     agreement: float | None = None
     held_out: int = 0
@@ -120,11 +141,12 @@ class RetrainingProcess:
             if self._process is None:
                 self._begin_again()
 
-    def retrain(self, images: Pixels, seed: int, deadline_s: float) -> Candidate | Labelled:
+    def retrain(self, images: Pixels, wanted: Wanted, seed: int, deadline_s: float) -> Candidate | Labelled:
         """Label images and train on them.
 
         Args:
-            images: Shape (n, height, width, 3), at least one.
+            images: Shape (n, height, width, 3), at least one, in an order drawn uniformly.
+            wanted: Which of them are labelled and trained on.
             seed: Of the order of samples.
             deadline_s: Seconds after which the process is killed.
 
@@ -142,13 +164,14 @@ class RetrainingProcess:
                 deadline_s = until_s - time.monotonic()
                 if deadline_s <= 0:
                     raise EdgeError("retraining process", "took the slot to start", "the next slot retrains")
-            asked = {"do": "retrain", "seed": seed, "held_out": self._limits.held_out}
+            asked = {"do": "retrain", "seed": seed, "held_out": self._limits.held_out, **asdict(wanted)}
             header, parts = self._ask(asked, deadline_s, images)
             if not header["staged"]:
-                return Labelled(parts[0], header["agreement"])
-            labels, model, weights, inputs, expected = parts
+                standing, labels = parts
+                return Labelled(standing, labels, header["agreement"])
+            standing, labels, model, weights, inputs, expected = parts
             return Candidate(
-                {MODEL: model, WEIGHTS: weights}, inputs, expected, labels,
+                {MODEL: model, WEIGHTS: weights}, inputs, expected, standing, labels,
                 **{name: header[name] for name in ("agreement", "held_out", "lost", "gained")},
             )  # fmt: skip
 

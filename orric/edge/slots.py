@@ -15,13 +15,14 @@ from orric.edge.episode import Decider, Decision, profile_hash, ratio_floor, rep
 from orric.edge.heap import give_back
 from orric.edge.journal import Journal, Record
 from orric.edge.probes import Probe
-from orric.edge.retraining import Candidate, RetrainingProcess
+from orric.edge.retraining import Candidate, RetrainingProcess, Wanted
 from orric.edge.serving import Batcher
 from orric.edge.uploads import Counts, Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
 from orric.objective import servable
 from orric.records import Observation
+from orric.selection.sampling import Sampling
 from orric.vision.datasets import Pixels
 
 EWMA_WEIGHT = 0.3
@@ -286,40 +287,41 @@ class SlotLoop:
             cheapest = task_of(self.config).streams[0].inference[0].cost_macs
             limit = int(servable(max(decision.requests[0], 1.0), cheapest, decision.budget_macs))
         self._limit = self._batcher.limit = limit
-        ratio = self._models.sampling_ratio[stream.retraining]
-        if idle or not ratio or self._process is None or self.versions.current.pinned:
+        sampling = Sampling.of(self._profile, stream.retraining)
+        if idle or not sampling.ratio or self._process is None or self.versions.current.pinned:
             return
         images = self._uploads.collected()
+        looked, count = sampling.counts(len(images))
         rng = np.random.default_rng([self.config.seed, self.total])
-        images = images[rng.permutation(len(images))[: round(ratio * len(images))]]
-        if not len(images):
+        images = images[rng.permutation(len(images))[:looked]]
+        if not count:
             return
-        row = self.rows[-1]
-        self._job = threading.Thread(target=self._retrain, args=(images, row), name="retraining", daemon=True)
+        work = images, Wanted(count, sampling.selector.name, sampling.labels), self.rows[-1]
+        self._job = threading.Thread(target=self._retrain, args=work, name="retraining", daemon=True)
         self._job.start()
 
-    def _retrain(self, images: Pixels, row: SlotRow) -> None:
+    def _retrain(self, images: Pixels, wanted: Wanted, row: SlotRow) -> None:
         """Retrain and, where the new student is fit, let it serve; whatever goes wrong is told."""
         try:
-            self._try_to_retrain(images, row)
+            self._try_to_retrain(images, wanted, row)
         except Exception as error:
             self.failures["retraining"] += 1
             row.outcome.failed = f"{type(error).__name__}: {error}"
             self._tell("error", "retraining failed", slot=row.decision.slot, error=row.outcome.failed)
 
-    def _try_to_retrain(self, images: Pixels, row: SlotRow) -> None:
+    def _try_to_retrain(self, images: Pixels, wanted: Wanted, row: SlotRow) -> None:
         assert self._process is not None, "the caller looked"
         ruled = self._ruled
         outcome, deadline_s = row.outcome, self.config.retraining.deadline * self.config.slot_s
         try:
-            found = self._process.retrain(images, row.total, deadline_s)
+            found = self._process.retrain(images, wanted, row.total, deadline_s)
         except OrricError as error:
             self.failures["retraining"] += 1
             outcome.failed = str(error)
             self._tell("error", "retraining failed", slot=row.decision.slot, error=str(error))
             return
         outcome.agreement = found.agreement
-        outcome.worse_by = self.versions.compare(row.version, images, found.labels)
+        outcome.worse_by = self.versions.compare(row.version, images[found.standing], found.labels)
         if not isinstance(found, Candidate):
             return
         accepted = False

@@ -17,8 +17,11 @@ import numpy as np
 from orric.edge.faults import point
 from orric.edge.frames import Header, receive, send
 from orric.edge.heap import give_back
-from orric.exceptions import CalibrationError, OrricError
+from orric.exceptions import OrricError
 from orric.profile import Profile
+from orric.selection import SELECTORS
+from orric.selection.gradients import Indices
+from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX
 
 PROBES = 4
@@ -84,7 +87,7 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
         except MemoryError:
             student.restore(before)
             send(answers, {"error": "out of memory"})
-        except (CalibrationError, RuntimeError) as error:
+        except (OrricError, RuntimeError) as error:
             # torch's own word for want of memory is a RuntimeError.
             student.restore(before)
             send(answers, {"error": (str(error).strip() or type(error).__name__).splitlines()[0]})
@@ -93,12 +96,15 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _retrained(student: Any, asked: Header, images: np.ndarray[Any, Any]) -> tuple[Any, ...]:
-    """Label images, train on all but the held-out ones, and return what is to be sent."""
+    """Label images, train on all that are chosen but the held-out ones, and return what is to be sent."""
     rng = np.random.default_rng(asked["seed"])
     point("worker.label")
-    labels = student.label(images)
-    held = round(asked["held_out"] * len(images))
-    answer: Header = {"agreement": student.agreement(images, labels), "held_out": held}
+    held = round(asked["held_out"] * asked["count"])
+    chosen, labels = _chosen(student, asked, images, held, rng)
+    # What a selector chose because the student is unsure of it says nothing of how well the student does.
+    selected = len(chosen) + held < len(images)
+    standing = np.arange(held) if selected and held else np.flatnonzero(labels >= 0)
+    answer: Header = {"agreement": student.agreement(images[standing], labels[standing]), "held_out": held}
     before = student.classify(images[:held], FULL_PX) == labels[:held]
     asked_for = point("worker.train")
     if asked_for == "nan":
@@ -109,13 +115,32 @@ def _retrained(student: Any, asked: Header, images: np.ndarray[Any, Any]) -> tup
                 values.fill_(float("nan"))
     if asked_for == "oom":
         np.ones(1 << 40, np.uint8)
-    student.retrain(images[held:], rng, labels[held:])
+    student.retrain(images[chosen], rng, labels[chosen])
     point("worker.trained")
     if not student.has_staged:
-        return {**answer, "staged": False}, labels
+        return {**answer, "staged": False}, standing, labels[standing]
     after = student.classify_staged(images[:held]) == labels[:held]
     answer |= {"lost": int((before & ~after).sum()), "gained": int((after & ~before).sum())}
-    return {**answer, "staged": True}, labels, *student.served()
+    return {**answer, "staged": True}, standing, labels[standing], *student.served()
+
+
+def _chosen(
+    student: Any, asked: Header, images: np.ndarray[Any, Any], held: int, rng: np.random.Generator
+) -> tuple[Indices, Labels]:
+    """Return what the student is to be trained on, and the teacher's labels of all images, -1 where none was asked."""
+    if asked["count"] == len(images):
+        return np.arange(held, len(images)), student.label(images)
+    labels = np.full(len(images), -1)
+    if asked["labels"] == "teacher":
+        labels = student.label(images)
+    known = labels[held:] if asked["labels"] == "teacher" else None
+    candidates = student.candidates(images[held:], known)
+    chosen = held + SELECTORS[asked["selector"]].select(candidates, asked["count"] - held, rng)
+    missing = np.concatenate([np.arange(held), chosen])
+    missing = missing[labels[missing] < 0]
+    if len(missing):
+        labels[missing] = student.label(images[missing])
+    return chosen, labels
 
 
 if __name__ == "__main__":

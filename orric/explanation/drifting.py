@@ -18,8 +18,9 @@ from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.accuracy import drifted
 from orric.retraining.loop import Student
-from orric.retraining.sampling import Sampling, sampled
+from orric.retraining.sampling import sampled
 from orric.selection.gradients import Indices
+from orric.selection.sampling import Sampling
 from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX, Pixels
 

@@ -12,7 +12,8 @@ from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student, Update
-from orric.retraining.sampling import Sampling, sampled
+from orric.retraining.sampling import sampled
+from orric.selection.sampling import Sampling
 from orric.vision.arrays import Labels
 from orric.vision.datasets import Dataset, Pixels
 

@@ -26,8 +26,8 @@ from orric.calibration.measurement import shortened
 from orric.drift import SEVERITIES
 from orric.profile import Profile, SelectorFigures
 from orric.retraining.models import macs_of
-from orric.retraining.sampling import Sampling
 from orric.selection import SELECTORS
+from orric.selection.sampling import Sampling
 from orric.statistics import difference_p, holm, mean_interval
 from orric.workers import in_parallel
 

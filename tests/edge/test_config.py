@@ -147,3 +147,10 @@ def test_a_gpu_that_is_not_there(write) -> None:
             probe_of(budget(write, probe="nvidia"))
     else:
         assert 0 <= probe_of(budget(write, probe="nvidia"))() <= 1
+
+
+def test_a_selector_that_does_not_exist_is_told(write, selecting, tmp_path) -> None:
+    odd = tmp_path / "odd.toml"
+    odd.write_text(selecting.read_text().replace('"chg-shapley"', '"chg-shaply"'))
+    with pytest.raises(orric.ProfileError, match="'chg-shaply' is unknown; did you mean 'chg-shapley'"):
+        EdgeConfig.load(write(profile=odd), {})

@@ -19,7 +19,7 @@ from orric.edge.config import EdgeConfig
 from orric.edge.daemon import Daemon
 from orric.edge.episode import Decider, ratio_floor
 from orric.edge.page import status
-from orric.edge.retraining import Candidate
+from orric.edge.retraining import Candidate, Wanted
 from orric.edge.store import MODEL, ModelStore
 from orric.edge.versions import Versions
 from orric.exceptions import AllocatorError, EdgeError
@@ -55,6 +55,30 @@ def fog() -> tuple[np.ndarray, np.ndarray]:
     from orric.vision.datasets import digits
 
     return drifted(digits(), 1, 1, 300, "fog", 5)
+
+
+def test_it_learns_from_what_it_selects(open_daemon, selecting, fog, monkeypatch) -> None:
+    images, truth = fog
+    daemon = open_daemon(retrains=True, slot_s=60.0, profile=selecting, retraining__held_out=0.5)
+    before = (send(daemon, images) == truth).mean()
+    daemon.uploads.close_slot()
+    asked, retrain = [], daemon.process.retrain
+
+    def listen(pool, wanted, *others):
+        asked.append((len(pool), wanted))
+        answer = retrain(pool, wanted, *others)
+        asked.append(answer)
+        return answer
+
+    monkeypatch.setattr(daemon.process, "retrain", listen)
+    rows = [slot(daemon, images) for _ in range(3)]
+    assert [row.decision.streams[0].retraining for row in rows[:2]] == ["10% picky"] * 2
+    assert asked[0] == (90, Wanted(30, "chg-shapley", "student")), "three are looked at for each that is taken"
+    # Half of those are held out: drawn, not selected, and the only ones that tell how well the student does.
+    assert asked[1].standing.tolist() == list(range(15))
+    assert rows[0].outcome.agreement == asked[1].agreement == pytest.approx(before, abs=0.3)
+    assert (send(daemon, images) == truth).mean() > before + 0.1
+    assert set(daemon.loop.failures.values()) == {0}
 
 
 def test_it_learns_to_see_through_fog(open_daemon, fog) -> None:

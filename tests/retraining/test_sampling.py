@@ -16,8 +16,9 @@ import orric
 from orric.profile import SelectorFigures
 from orric.retraining.accuracy import OnnxAccuracy, Shown
 from orric.retraining.loop import Student
-from orric.retraining.sampling import Sampling, sampled
+from orric.retraining.sampling import sampled
 from orric.selection import SELECTORS
+from orric.selection.sampling import Sampling
 
 from ..builders import PROFILES
 from .test_loop import images_of, steady
