@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from orric.exceptions import ExplanationError
-from orric.vision.onnx_network import OnnxNetwork
+from orric.vision import evaluation
 
 # Of 32 or of 64 bits.
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -30,24 +30,16 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         ExplanationError: A batch norm takes its statistics from the batch even in evaluation mode, so that an image's
             outputs depend on the others.
     """
-    modules = dict(network.named_modules())
-    for name, module in modules.items():
+    for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             found = "normalises by the batch, so that no image is explained by itself"
             raise ExplanationError(f"layer {name!r}", found, "use track_running_stats=True")
-    modes = [(module, module.training) for module in modules.values()]
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    network.eval()
-    if isinstance(network, OnnxNetwork):
-        # Its own mode, unlike that of the modules in it, says only whether a softmax at the end is left out.
-        network.training = True
     try:
         # Other implementations of attention have no second derivative.
-        with sdpa_kernel(SDPBackend.MATH):
+        with evaluation.evaluating(network), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         with torch.no_grad():
             for buffer, before in buffers:
                 if not torch.equal(buffer, before):
