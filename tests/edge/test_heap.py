@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from orric.edge.heap import give_back
-from orric.edge.retraining import Candidate
+from orric.edge.retraining import Candidate, Wanted
 from orric.edge.serving import Model
 from orric.edge.store import MODEL
 from orric.vision.datasets import to_input
@@ -42,9 +42,10 @@ class SameAgain:
         self._inputs = to_input(images[:4], 32)
         self._expected = model.session.run(None, {model.name: self._inputs})[0]
 
-    def retrain(self, images: np.ndarray, seed: int, deadline_s: float) -> Candidate:
-        labels = np.zeros(len(images), np.int64)
-        return Candidate({MODEL: bytes(bytearray(self._content))}, self._inputs, self._expected, labels)
+    def retrain(self, images: np.ndarray, wanted: Wanted, seed: int, deadline_s: float) -> Candidate:
+        files = {MODEL: bytes(bytearray(self._content))}
+        standing, labels = np.arange(wanted.count), np.zeros(wanted.count, np.int64)
+        return Candidate(files, self._inputs, self._expected, standing, labels)
 
     def settle(self, accepted: bool) -> None:
         assert accepted
@@ -88,6 +89,7 @@ def test_swaps_leave_nothing_behind(open_daemon, images: np.ndarray, monkeypatch
         slot(daemon, images)
     after = held()
     grown = used_bytes() - used if hasattr(LIBRARY, "mallinfo2") else 0
+    assert set(daemon.loop.failures.values()) == {0}
     assert daemon.versions.swaps > 4 * EPISODE, "in all slots but the first, and the last of each episode"
     assert len(asked) == 6 * EPISODE, "once a slot"
     more = after.pop("objects") - before.pop("objects")
