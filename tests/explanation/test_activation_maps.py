@@ -90,6 +90,29 @@ def test_curvature_moves_every_shapley_map_under_rest():
     assert np.abs(flat - curved).max() > 1e-6 * np.abs(flat).max()
 
 
+def test_a_quadratic_utility_has_its_shapley_values_for_maps():
+    """What the second-order weight is made for: there ShapleyCAM-H is exact, and HiResCAM is not."""
+
+    class Quadratic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Conv2d(3, 1, 4, 4)
+            self.pairs = nn.Parameter(torch.randn(2, 9, 9))
+
+        def forward(self, images):
+            players = self.embed(images).flatten(1)
+            return torch.einsum("np,cpq,nq->nc", players, self.pairs, players)
+
+    network, images = seeded(Quadratic).double(), noise(3, 12, dtype=float)
+    curved = explain(network, images, 1, "shapley-cam-h", "embed", "pre-softmax").values
+    flat = explain(network, images, 1, "hires-cam", "embed", "pre-softmax").values
+    for image, map_ in zip(images, curved, strict=True):
+        with position_game(network, image[None], 1, "embed") as (game, _):
+            values = exact_shapley(game, 9).reshape(3, 3)
+        assert np.abs(np.maximum(values, 0) - map_).max() < 1e-10
+    assert np.abs(flat - curved).max() > 0.1 * curved.max()
+
+
 @pytest.mark.parametrize(
     ("build", "layer", "px"),
     [
@@ -124,7 +147,9 @@ def test_maps_equal_their_formulas():
     network, images = seeded(lambda: convolutional(nn.GELU)).double(), torch.from_numpy(noise(2, 16, dtype=float))
     classes = torch.tensor([1, 4])
     _, found = expanded(network, "1", images, classes, "rest")
-    a, g, weight = (one.numpy() for one in (found.activation, found.gradient, found.weight))
+    a, g, ha = (one.numpy() for one in (found.activation, found.gradient, found.curvature))
+    weight = g - 0.5 * ha
+    assert np.abs(ha).max() > 1e-3 * np.abs(g).max()
     expected = {
         "grad-cam": np.maximum((g.mean(axis=(2, 3), keepdims=True) * a).sum(axis=1), 0),
         "hires-cam": np.maximum((g * a).sum(axis=1), 0),

@@ -15,7 +15,7 @@ from orric.explanation.lift_cam import TOLERANCE, _contributions, lift_cam
 from orric.explanation.probe import Probe
 from orric.explanation.utility import UTILITIES
 
-from .networks import Functional, Transformer, convolutional, noise, pictures, seeded, shipped
+from .networks import Functional, Pooled, Transformer, convolutional, noise, pictures, seeded, shipped
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,22 @@ def test_a_module_that_runs_twice_is_refused():
 
 
 def test_max_pooling_mixes_no_images():
-    pool = nn.Sequential(nn.Conv2d(4, 4, 1), nn.MaxPool2d(2))
-    network = seeded(lambda: convolutional(middle=pool))
-    images = noise(5, 20)
-    images[0, :, :8] = 0
-    whole = explain(network, images, 0, "lift-cam", "1")
-    alone = [explain(network, images[at : at + 1], 0, "lift-cam", "1").values for at in range(5)]
-    assert np.abs(whole.values - np.concatenate(alone)).max() <= 1e-6 * whole.values.max()
+    """Two channels cancel each other out in front of the pooling, where Captum takes the first image's gradient."""
+
+    def build():
+        return nn.Sequential(
+            *(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 2, 1, bias=False), nn.MaxPool2d(2), nn.Conv2d(2, 4, 1), nn.ReLU()),
+            *(Pooled(), nn.Linear(4, 5)),
+        )
+
+    network, images = seeded(build), 4 * noise(5, 10) - 2
+    with torch.no_grad():
+        network[0].weight[1], network[0].bias[1] = network[0].weight[0] / 2, network[0].bias[0] / 2
+        network[1].weight[:, :, 0, 0] = torch.tensor([[1.0, -2.0, 0.0], [0.0, 0.0, 1.0]])
+    whole = explain(network, images, 0, "lift-cam", "0")
+    alone = np.concatenate([explain(network, image[None], 0, "lift-cam", "0").values for image in images])
+    assert whole.values.max() > 0
+    assert np.abs(whole.values - alone).max() <= 1e-6 * whole.values.max()
     assert whole.misses.max() < TOLERANCE
 
 

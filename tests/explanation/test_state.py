@@ -100,6 +100,22 @@ def test_the_network_is_left_as_it_was_after_an_error(method, error, passes):
     assert "\n" not in str(caught.value)
 
 
+def test_captum_leaves_nothing_on_modules_that_ran_before_an_error():
+    last = [*seeded(convolutional)]
+    last[5] = nn.Sequential(last[5], Failing(-1, KeyError("late")))
+    network = disturbed(nn.Sequential(*last))
+    failures = 0
+    for passes in range(20):
+        network[5][1].left = passes
+        before = state_of(network)
+        try:
+            explain(network, noise(2, 16), 0, "lift-cam", "1")
+        except KeyError:
+            failures += 1
+        assert_unchanged(network, before)
+    assert 5 < failures < 20
+
+
 def test_the_network_is_left_as_it_was_when_the_backward_pass_fails():
     class NoWayBack(torch.autograd.Function):
         @staticmethod
