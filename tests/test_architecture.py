@@ -35,7 +35,7 @@ MAIN = [
     ["report"],
 ]
 # Beside it, from what lies left of `scenario`.
-REAL = [["vision"], ["selection"], ["retraining"], ["calibration", "explanation"]]
+REAL = [["vision"], ["selection"], ["retraining"], ["calibration", "explanation", "valuation"]]
 RANK = {part: rank for rank, parts in enumerate(MAIN) for part in parts}
 REAL_RANK = {part: rank for rank, parts in enumerate(REAL) for part in parts}
 

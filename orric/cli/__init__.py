@@ -3,7 +3,18 @@
 Nothing heavy is imported before a command needs it, so that `orric --help` is quick.
 """
 
-from orric.cli import competition, experiments, explaining, measuring, reporting, serving, sweeping, traces, worst_case
+from orric.cli import (
+    competition,
+    experiments,
+    explaining,
+    measuring,
+    reporting,
+    serving,
+    sweeping,
+    traces,
+    valuing,
+    worst_case,
+)
 from orric.cli.frame import main
 
 __all__ = [
@@ -16,5 +27,6 @@ __all__ = [
     "serving",
     "sweeping",
     "traces",
+    "valuing",
     "worst_case",
 ]
