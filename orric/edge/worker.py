@@ -19,7 +19,7 @@ from orric.edge.frames import Header, receive, send
 from orric.edge.heap import give_back
 from orric.exceptions import OrricError
 from orric.profile import Profile
-from orric.selection import SELECTORS
+from orric.selection import selector
 from orric.selection.gradients import Indices
 from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX
@@ -135,7 +135,7 @@ def _chosen(
         labels = student.label(images)
     known = labels[held:] if asked["labels"] == "teacher" else None
     candidates = student.candidates(images[held:], known)
-    chosen = held + SELECTORS[asked["selector"]].select(candidates, asked["count"] - held, rng)
+    chosen = held + selector(asked["selector"]).select(candidates, asked["count"] - held, rng)
     missing = np.concatenate([np.arange(held), chosen])
     missing = missing[labels[missing] < 0]
     if len(missing):

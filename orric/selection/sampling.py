@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from orric.exceptions import ProfileError, nearest
+from orric.exceptions import ProfileError, SelectionError
 from orric.profile import Profile, SelectorFigures
-from orric.selection import SELECTORS
+from orric.selection import SELECTORS, selector
 from orric.selection.base import Selector
 
 Whose = Literal["student", "teacher"]
@@ -37,10 +37,11 @@ class Sampling:
         Raises:
             ProfileError: There is no such selector.
         """
-        if figures.method not in SELECTORS:
-            found = f"{figures.method!r} is unknown"
-            raise ProfileError("selector.method", found, nearest(figures.method, SELECTORS))
-        return cls(ratio, SELECTORS[figures.method], figures.pool, figures.labels)
+        try:
+            chosen = selector(figures.method)
+        except SelectionError as error:
+            raise ProfileError("selector.method", *error.args[1:]) from error
+        return cls(ratio, chosen, figures.pool, figures.labels)
 
     @classmethod
     def of(cls, profile: Profile, retraining: str) -> Sampling:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import orric
+from orric.profile import SelectorFigures
 from orric.selection import SELECTORS, selector
-from orric.selection.base import apportioned, best_first, interleaved
+from orric.selection.base import Selector, apportioned, best_first, interleaved
 from orric.selection.candidates import Candidates
+from orric.selection.sampling import Sampling
 from orric.selection.shapley import shapley_values
 from orric.selection.valued import hardened
 
@@ -205,3 +208,35 @@ def test_an_unknown_selector_is_told_the_nearest() -> None:
     with pytest.raises(orric.SelectionError, match="did you mean 'chg-shapley'"):
         selector("chg-shaply")
     assert selector("loss") is SELECTORS["loss"]
+
+
+class Last(Selector):
+    name = "last"
+
+    def _select(self, candidates, count, rng):
+        return np.arange(len(candidates))[::-1][:count]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("Last", None), ("SELECTORS", "cannot be loaded"), ("np", "cannot be loaded"), ("Candidates", "cannot be loaded")],
+)
+def test_other_packages_register_theirs(monkeypatch, value, words) -> None:
+    point = EntryPoint("last", f"{__name__}:{value}", "orric.selectors")
+    monkeypatch.setattr("orric.selection._installed", lambda: {"last": point})
+    figures = SelectorFigures(method="last")
+    if words is None:
+        assert selector("last").select(candidates_of(5), 2, np.random.default_rng(0)).tolist() == [4, 3]
+        assert isinstance(Sampling.by(0.1, figures).selector, Last)
+    else:
+        with pytest.raises(orric.SelectionError, match=words):
+            selector("last")
+        with pytest.raises(orric.ProfileError, match=words):
+            Sampling.by(0.1, figures)
+
+
+def test_what_is_registered_must_be_a_selector(monkeypatch) -> None:
+    point = EntryPoint("odd", "collections:OrderedDict", "orric.selectors")
+    monkeypatch.setattr("orric.selection._installed", lambda: {"odd": point})
+    with pytest.raises(orric.SelectionError, match="is of the type OrderedDict; inherit from"):
+        selector("odd")
