@@ -50,11 +50,9 @@ def value(
         typer.Option("--images", min=1, help="Images to value, drawn at random. [default: all not held out]"),
     ] = None,
     flip: Annotated[
-        float, typer.Option("--flip", min=0.0, max=1.0, help="Part of the labels to make wrong, to see who finds them.")
+        float, typer.Option("--flip", help="Part of the labels to make wrong, 0 to 1, to see who finds them.")
     ] = 0.0,
-    corrupt: Annotated[
-        float, typer.Option("--corrupt", min=0.0, max=1.0, help="Part of the images to corrupt, likewise.")
-    ] = 0.0,
+    corrupt: Annotated[float, typer.Option("--corrupt", help="Part of the images to corrupt, likewise.")] = 0.0,
     corruption: Annotated[str, typer.Option("--corruption", help="With --corrupt: by what.")] = "gaussian_noise",
     severity: Annotated[int, typer.Option("--severity", min=1, max=5, help="With --corrupt: how much.")] = 5,
     methods: Annotated[
@@ -201,10 +199,11 @@ def _conclusion(rows: Sequence[Mapping[str, Any]], method: str) -> str:
         row = max(
             (r for r in rows if (r["method"], r["first"]) == (method, first)), key=lambda r: abs(r["against_random"])
         )
-        points = 100 * row["against_random"]
+        points, spread = 100 * row["against_random"], row["against_random_half_width"]
         told.append(
-            f"without the {row['part']:.0%} {end} by {method} accuracy is {100 * row['accuracy']:.1f} %, "
-            f"{abs(points):.1f} points {'above' if points > 0 else 'below'} random removal"
+            f"without the {100 * row['part']:g} % {end} by {method} accuracy is {100 * row['accuracy']:.1f} %, "
+            f"{abs(points):.1f}{'' if spread is None else f' ± {100 * spread:.1f}'} points "
+            f"{'above' if points > 0 else 'below'} random removal"
         )
     text = "; ".join(told)
     return text[0].upper() + text[1:]
@@ -291,4 +290,4 @@ def _curve_table(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], li
             spread = "" if row["half_width"] is None else f" ± {100 * row['half_width']:.1f}"
             cells.append(f"{100 * row['accuracy']:.1f}{spread}")
         texts.append(("random" if method == first else f"{first} worthy by {method}", *cells))
-    return ("removed first", *(f"{part:.0%} removed" for part in parts)), texts
+    return ("removed first", *(f"{100 * part:g} % removed" for part in parts)), texts

@@ -30,7 +30,7 @@ def point_removal_figure(rows: Sequence[Mapping[str, Any]], conclusion: str) -> 
 
     Args:
         rows: Points with "method", "first" ("most", "least", or "random" for random removal), "part" (0 to 1),
-            "accuracy" (0 to 1) and "half_width" (of its interval; None for one seed).
+            "accuracy" (0 to 1), "accuracies" (of each seed) and "half_width" (of the interval; None for one seed).
         conclusion: What the figure says, in numbers.
 
     Raises:
@@ -51,6 +51,9 @@ def point_removal_figure(rows: Sequence[Mapping[str, Any]], conclusion: str) -> 
         axes.set_title(heading, fontsize=9, loc="left")
         axes.set_xlabel("Samples removed (%)")
         clean(axes)
+    # Intervals over two or three seeds may be wider than anything that was measured, and would flatten all else.
+    measured = [100 * one for row in rows for one in row["accuracies"]]
+    panels[0].set_ylim(max(min(measured) - 4, 0), min(max(measured) + 4, 101))
     panels[0].set_ylabel("Accuracy on clean held-out images (%)")
     title(figure, conclusion, handles)
     return figure
