@@ -186,7 +186,7 @@ class ServedNetwork:
 
     Attributes:
         network: What is trained.
-        model: What is served; `replaced` writes the network's weights into it.
+        model: What is served at first; `replaced` is the same with the network's present weights.
     """
 
     network: nn.Module
@@ -218,10 +218,13 @@ class ServedNetwork:
         return folded_weights(self.network)
 
     def replaced(self) -> bytes:
-        """Write the network's present weights into the model and return it serialized.
+        """Return the model with the network's present weights, serialized.
 
         Raises:
             CalibrationError: Weights and initializers do not match one to one.
         """
-        replace(self.model, self.weights())
-        return bytes(self.model.SerializeToString())
+        # A message of its own each time: what is overwritten in one stays in memory for as long as the message lives.
+        fresh = onnx.ModelProto()
+        fresh.CopyFrom(self.model)
+        replace(fresh, self.weights())
+        return bytes(fresh.SerializeToString())

@@ -352,3 +352,15 @@ def test_unusable_weights_are_refused_in_one_line(tmp_path: Path, profile: orric
         with pytest.raises(orric.ProfileError, match=path.name) as caught:
             load_network(path, role, 10)
         assert "\n" not in str(caught.value)
+
+
+def test_new_weights_do_not_pile_up_in_the_model(profile):
+    """What is overwritten in an ONNX message stays in memory as long as the message lives."""
+    student = Student(profile)._student
+    before = student.model.SerializeToString()
+    with torch.no_grad():
+        for values in student.network.parameters():
+            values += 0.01
+    changed = student.replaced()
+    assert changed != before
+    assert student.model.SerializeToString() == before, "weights are written into messages of their own"
