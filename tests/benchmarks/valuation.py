@@ -1,6 +1,7 @@
 """What values of samples cost, how well they find wrong labels and corrupted images, and what removal by them does.
 
-usage: python tests/benchmarks/valuation.py [--data FOLDER] [--images N] [--seeds N] [--only cost|detection|removal]
+usage: python tests/benchmarks/valuation.py [--data FOLDER] [--images N] [--seeds N] [--parts P,...]
+                                            [--only cost|detection|removal]
 
 Cost: gradients of 10 classes x 512 features as outer products, each number of samples in a process of its own; the
 least of several repetitions. Detection and removal: CIFAR-10 in FOLDER, else the digits, with 30 % of the labels
@@ -35,7 +36,6 @@ from orric.workers import in_parallel
 SIZES = (5_000, 10_000, 20_000, 50_000, 100_000)
 CLASSES, FEATURES, REPETITIONS = 10, 512, 5
 METHOD_NAMES = ("gradient-shapley", "chg-shapley", "loss")
-PARTS = (0.2, 0.4)
 
 
 def measure(count: int) -> None:
@@ -106,7 +106,7 @@ def detection(subject: Subject, seeds: int) -> None:
         print(f"\n{first} against {second}, difference of AUC: {'; '.join(told)}.")
 
 
-def removal(subject: Subject, seeds: int) -> None:
+def removal(subject: Subject, seeds: int, removed: tuple[float, ...]) -> None:
     """Print the point-removal curves."""
     samples = samples_of(subject)
     recipe = recipe_for(subject.dataset)
@@ -114,8 +114,8 @@ def removal(subject: Subject, seeds: int) -> None:
         samples.images, samples.labels, len(samples.source.classes), methods=METHOD_NAMES, recipe=recipe,
         seed=subject.seed,
     )  # fmt: skip
-    points = point_removal(subject, values.places, PARTS, seeds, recipe=recipe)
-    parts = (0.0, *PARTS)
+    points = point_removal(subject, values.places, removed, seeds, recipe=recipe)
+    parts = (0.0, *removed)
     print(f"| removed first | {' | '.join(f'{part:.0%} removed' for part in parts)} |")
     print("|---|" + "---|" * len(parts))
     for method, first in dict.fromkeys((point.method, point.first) for point in points):
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="Folder of CIFAR-10; left out, the digits.")
     parser.add_argument("--images", type=int, help="How many are valued. [5,000 of CIFAR-10, 1,000 digits]")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--parts", default="0.3", help="Of the samples that are removed, rising, by commas.")
     parser.add_argument("--only", choices=("cost", "detection", "removal"))
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -170,7 +171,7 @@ def main() -> None:
             f"\nPoint removal with 30 % flipped labels: accuracy on clean held-out images in %, over {given.seeds} "
             "seeds of training; in brackets the difference from random removal, seed by seed\n", flush=True,
         )  # fmt: skip
-        removal(subject, given.seeds)
+        removal(subject, given.seeds, tuple(map(float, given.parts.split(","))))
 
 
 if __name__ == "__main__":
