@@ -106,7 +106,8 @@ def signals_figure(
     figure.suptitle(textwrap.fill(title, 105), fontsize=11, color=_INK, x=0.01, ha="left", fontweight="bold")
     slots = np.arange(1, len(severities) + 1)
     begins = slots[np.flatnonzero(np.diff(severities, prepend=-1))]
-    for axes, (name, lines) in zip(figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0], series.items()):  # noqa: B905
+    grid = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, lines) in zip(grid, series.items(), strict=True):
         for student, values in lines.items():
             style = "-" if student == "retrained" else "--"
             axes.plot(slots, values, style, color=COLORS.get(student, _FAINT), linewidth=1.8, label=student)
