@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from orric.allocators import REFERENCES, check_name
+from orric.edge.evidence import fewest_compared, fewest_trained
 from orric.exceptions import EdgeError, OrricError, nearest
 from orric.profile import Profile
 from orric.section import FolderName, Name, Positive, Section, read_text
@@ -20,6 +21,9 @@ from orric.selection.sampling import Sampling
 PREFIX = "ORRIC_EDGE_"
 TOKEN = "ORRIC_TOKEN"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+# Addresses that this machine's own programs alone reach.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Part = Annotated[float, Field(strict=True, ge=0, le=1)]
 
@@ -149,11 +153,51 @@ class Samples(Section):
     Attributes:
         most: Images of a slot at most; of more a fair sample is kept.
         retention_s: How long an image, or an answer that a label may come for, is kept at most.
+        learn_from: "authenticated" learns from requests with the token alone, "all" from everybody's. Left out, it is
+            "all" where this machine's own programs alone reach the server, and "authenticated" elsewhere.
+        source_part: Part of a retraining's samples that one source may fill at most where there are others.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
     most: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 4096
     retention_s: Positive = 600.0
+    learn_from: Literal["authenticated", "all"] | None = None
+    source_part: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.5
+
+
+class Evidence(Section):
+    """What learning needs, and what a new student must show before it serves.
+
+    Attributes:
+        anchors: Trusted images with labels that clients cannot write: a folder with a folder for each class, or an .npz
+            file, relative to the configuration's file. Left out, those of the profile.
+        replay: Anchors that the student is trained on again for every sample.
+        anchor_loss: By which part of the anchors a new student may be worse than the given one, beyond chance.
+        detected_loss: Loss on held-out samples that a comparison must find; with `power` it says how many are needed.
+        power: With which probability it must.
+        statistics_error: Standard error of batch-norm statistics, in deviations of a channel, beyond which nothing is
+            learnt; it says how many samples are needed.
+        set_aside: Part of honest samples, under the severest drift that is known, that may be set aside as outliers.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    anchors: Name | None = None
+    replay: Part = 0.25
+    anchor_loss: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1
+    detected_loss: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.2
+    power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.9
+    statistics_error: Annotated[float, Field(strict=True, gt=0.01, le=1)] = 0.25
+    set_aside: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
+
+    @property
+    def fewest_compared(self) -> int:
+        """Held-out samples without which uploads alone prove nothing."""
+        return fewest_compared(self.detected_loss, self.power)
+
+    @property
+    def fewest_trained(self) -> int:
+        """Samples without which nothing is learnt."""
+        return fewest_trained(self.statistics_error)
 
 
 class StreamKeys(Section):
@@ -209,6 +253,7 @@ class EdgeConfig(Section):
     server: Server = Server()
     retraining: Retraining = Retraining()
     samples: Samples = Samples()
+    evidence: Evidence = Evidence()
     _folder: Path = PrivateAttr(default=Path())
     _profiles: tuple[Profile, ...] = PrivateAttr(default=())
 
@@ -260,6 +305,20 @@ class EdgeConfig(Section):
     def profiles(self) -> tuple[Profile, ...]:
         """The profile of every stream."""
         return self._profiles
+
+    @property
+    def learns_from_everybody(self) -> bool:
+        """Whether images of senders without the token are learnt from."""
+        if self.samples.learn_from is None:
+            return self.server.host in LOOPBACK
+        return self.samples.learn_from == "all"
+
+    @property
+    def anchors(self) -> Path | None:
+        """Where the anchor set lies: the operator's, or else the profile's; None without."""
+        if self.evidence.anchors is not None:
+            return self._folder / self.evidence.anchors
+        return self._profiles[0].anchors
 
     @property
     def store_folder(self) -> Path:

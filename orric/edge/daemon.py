@@ -36,7 +36,7 @@ from orric.exceptions import EdgeError, OrricError
 
 LOGGER = logging.getLogger("orric.edge")
 # Keys that a reload cannot change while the daemon runs.
-FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget")
+FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget", "evidence")
 
 
 def tell(level: str, event: str, **values: Any) -> None:
@@ -134,7 +134,9 @@ class Daemon:
         first: Callable[[], Candidate | bytes]
         if config.retraining.enabled:
             path = config._folder / config.stream[0].profile
-            self.process = RetrainingProcess(path, config.retraining, self.versions.weights)
+            self.process = RetrainingProcess(
+                path, config.retraining, self.versions.weights, config.evidence, config.anchors
+            )
             first = self.process.first
         else:
             first = partial(read_model, student)
@@ -142,7 +144,7 @@ class Daemon:
         for line in self.versions.begin(first, identity):
             tell("info", "recovered", what=line)
         rng = np.random.default_rng(config.seed)
-        self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now)
+        self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now, config.learns_from_everybody)
         assert self.versions.model is not None, "one was loaded"
         best = max(profile.inference, key=lambda one: one.profit).name
         self.batcher = Batcher(self.versions.model, profile.models.resolution_px[best], config.server, self._served)
@@ -342,7 +344,7 @@ class Daemon:
             if self.loop is not None:
                 self.loop.config = new
                 self.versions.configure(new)
-                self.uploads.configure(new.samples)
+                self.uploads.configure(new.samples, new.learns_from_everybody)
                 if self.process is not None:
                     self.process.configure(new.retraining)
             tell("info", "reloaded")

@@ -340,10 +340,10 @@ class Front:
             daemon.uploads.turn_away(len(asked.images))
             daemon.metrics.shed.inc(len(asked.images))
             raise BadRequestError(503, "too many images wait; come again") from None
-        daemon.uploads.arrive(asked.images, sender)
+        daemon.uploads.arrive(asked.images, sender, asked.identity)
         outputs, model = await answer
         if asked.identity is not None:
-            daemon.uploads.remember(asked.identity, outputs.argmax(axis=1))
+            daemon.uploads.remember(asked.identity, outputs.argmax(axis=1), sender)
         content, length = answered(asked, outputs, daemon.name, model.version, ())
         if length is None:
             await _respond(send, 200, content)
