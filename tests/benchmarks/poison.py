@@ -1,17 +1,18 @@
 """Report what uploads that are meant to spoil the student do to the accuracy of honest clients.
 
-usage: python tests/benchmarks/poison.py [--only PART ...] [--jobs N] [--output FILE]      (all: about an hour on one core)
+usage: python tests/benchmarks/poison.py [--only PART ...] [--jobs N] [--output FILE]      (all: some ninety minutes)
 
 parts: gain (under fog without an attack, beside the plain loop, which trusts everybody), continuing (an attack in every
-slot, by share of the images), burst (in three slots), sources (from an address of its own), few (few honest images), limit
-(below which share of honest images it fails).
+slot, by share of the images), burst (in three slots), sources (from an address of its own), few (few honest images),
+limit (below which share of honest images it fails).
 
-A real daemon on the digits, slot by slot, with its retraining process; only its clock is the benchmark's. An attack comes
-from the honest client's own address unless the part says otherwise: the worst case, in which sources tell nothing. Honest
-accuracy is that of the student that serves when a slot begins, on 1,000 images under the slot's drift that nobody sends.
-Figures are points of accuracy below the runs without the attack, the mean of the seeds: in the last three slots, and in the
-worst slot. How well a student learns from a few dozen samples hangs on which ones: the runs without the attack are done
-four times a seed, and what is beyond a target by more than two standard errors is marked "!", what is beyond it at all "*".
+A real daemon on the digits, slot by slot, with its retraining process; only its clock is the benchmark's. An attack
+comes from the honest client's own address unless the part says otherwise: the worst case, in which sources tell nothing.
+Honest accuracy is that of the student that serves when a slot begins, on 1,000 images under the slot's drift that nobody
+sends. Figures are points of accuracy below the runs without the attack, the mean of the seeds: in the last three slots,
+and in the worst slot. How well a student learns from a few dozen samples hangs on which ones: the runs without the attack
+are done four times a seed. What is beyond a target by more than two standard errors is marked "!", what is beyond it at
+all "*".
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ def configured(folder: Path, seed: int) -> Path:
     table["models"]["sampling_ratio"] = {"none": 0.0, name: RATIO}
     Profile(**table).save(folder / "profile.toml")
     keys = {
-        "format": 1, "seed": seed, "slot_s": 600.0, "horizon_slots": 1000, "allocator": "inference-greedy", "shadow": [],
+        "format": 1, "seed": seed, "slot_s": 600.0, "horizon_slots": 1000,
+        "allocator": "inference-greedy", "shadow": [],
         "stream": [{"name": "digits", "profile": "profile.toml", "requests": [1.0, 2000.0]}],
         "budget": {"macs_per_s": 1e9}, "store": {"folder": "state"}, "server": {"port": 0},
         "retraining": {"nice": 0}, "samples": {"retention_s": 1e6},
