@@ -206,6 +206,10 @@ class Daemon:
         whole = max(budget_macs, 1e-300)
         return min(requests * retraining.cost_macs / whole, 1.0), min(requests * inference.cost_macs / whole, 1.0)
 
+    def samples(self) -> dict[str, int]:
+        """Return how many uploaded images became of what since the start."""
+        return {} if self.loop is None else dict(self.uploads.outcomes + self.loop.outcomes)
+
     def failures(self) -> dict[str, int]:
         """Return what failed how often."""
         return {} if self.loop is None else dict(self.loop.failures)

@@ -7,12 +7,12 @@ slot, by share of the images), burst (in three slots), sources (from an address 
 limit (below which share of honest images it fails).
 
 A real daemon on the digits, slot by slot, with its retraining process; only its clock is the benchmark's. An attack
-comes from the honest client's own address unless the part says otherwise: the worst case, in which sources tell nothing.
-Honest accuracy is that of the student that serves when a slot begins, on 1,000 images under the slot's drift that nobody
-sends. Figures are points of accuracy below the runs without the attack, the mean of the seeds: in the last three slots,
-and in the worst slot. How well a student learns from a few dozen samples hangs on which ones: the runs without the attack
-are done four times a seed. What is beyond a target by more than two standard errors is marked "!", what is beyond it at
-all "*".
+comes from the honest client's own address unless the part says otherwise: the worst case, in which sources tell
+nothing. Honest accuracy is that of the student that serves when a slot begins, on 1,000 images under the slot's drift
+that nobody sends. Figures are points of accuracy below the runs without the attack, the mean of the seeds: in the last
+three slots, and in the worst slot. How well a student learns from a few dozen samples hangs on which ones: the runs
+without the attack are done four times a seed. What is beyond a target by more than two standard errors is marked "!",
+what is beyond it at all "*".
 """
 
 from __future__ import annotations
