@@ -94,14 +94,14 @@ def sent(case: Case, slot: int) -> tuple[np.ndarray, np.ndarray]:
     if case.attack in ("black", "white"):
         return honest, np.full(shape, 255 * (case.attack == "white"), np.uint8)
     # Of the same kind as the honest ones, so that nothing but what is done to them tells them apart.
-    like, labels = drifted(digits(), 1000 + case.seed, slot, 14 * count, *drift)
-    if case.attack == "one class":
-        return honest, like[labels == 3][:count]
-    if case.attack == "label-shifted":
-        return honest, like[np.isin(labels, (1, 4, 7))][:count]
-    if case.attack == "false labels":  # which `defended` tells
-        return honest, like[:count]
-    return honest, (255 - like[:count]) if case.attack == "inverted" else np.repeat(like[:1], count, axis=0)
+    classes = {"one class": (3,), "label-shifted": (1, 4, 7)}.get(case.attack, range(10))
+    mix = np.isin(np.arange(10), classes).astype(float)
+    like, _ = drifted(digits(), 1000 + case.seed, slot, count, *drift, label_mix=mix)
+    if case.attack == "inverted":
+        return honest, 255 - like
+    if case.attack == "duplicated":
+        return honest, np.repeat(like[:1], count, axis=0)
+    return honest, like  # false labels are told by `defended`
 
 
 def judged(case: Case, slot: int) -> tuple[np.ndarray, np.ndarray]:
@@ -159,6 +159,7 @@ def configured(folder: Path, seed: int) -> Path:
 
     table = Profile.load(PROFILE).moved(folder).model_dump(exclude_none=True)
     name = f"{RATIO:.0%}"
+    table["table"] = []
     table["retraining"] = [one for one in table["retraining"] if one["name"] in ("none", name)]
     table["models"]["sampling_ratio"] = {"none": 0.0, name: RATIO}
     Profile(**table).save(folder / "profile.toml")
