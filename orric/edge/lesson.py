@@ -56,7 +56,7 @@ class Teaching:
         if anchors is not None:
             self._again, self._compared = anchors.halves()
             rng = np.random.default_rng(0)
-            self._screen = Screen.of(anchors, lambda images: student.taught(images)[1], evidence["set_aside"], rng)
+            self._screen = Screen(anchors, lambda images: student.taught(images)[1], evidence["set_aside"], rng)
             # Of the student as it was given: nothing that a client sent has touched it.
             self._given = student.classify(self._compared.images, FULL_PX) == self._compared.labels
 
@@ -117,7 +117,7 @@ class Teaching:
             if len(which):
                 labels[which], features = self._student.taught(images[which])
                 if self._screen is not None:
-                    outliers[which] = self._screen.outliers(features)
+                    outliers[which] = self._screen.outliers(images[which], features)
 
         if count == len(images):
             ask(np.arange(count))

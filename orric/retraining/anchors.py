@@ -70,7 +70,8 @@ class Anchors:
         rng = np.random.default_rng(seed)
         of_class = [dataset.pretraining[dataset.labels[dataset.pretraining] == k] for k in range(len(dataset.classes))]
         chosen = np.concatenate([np.sort(rng.permutation(members)[:each]) for members in of_class])
-        return cls(dataset.images[chosen], dataset.labels[chosen])
+        # Shifted as those of a stream are.
+        return cls(*dataset.corrupted(chosen, rng, "none", 0))
 
     def save(self, path: Path) -> None:
         """Write it as an .npz file, which appears whole or not at all.
