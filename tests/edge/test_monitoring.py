@@ -161,24 +161,24 @@ WELL = {
     f"process_resident_memory_bytes{BOX}}}": "5e8x{n}",
     f"process_open_fds{BOX}}}": "60x{n}",
     f"process_max_fds{BOX}}}": "65536x{n}",
-    f"orric_refusals_total{BOX},reason=\"token\"}}": "0+1x{n}",
+    f'orric_refusals_total{BOX},reason="token"}}': "0+1x{n}",
     f"orric_slot{MODEL}}}": "1+1x{n}",
-    f"orric_requests_total{MODEL},status=\"200\"}}": "0+600x{n}",
-    f"orric_requests_total{MODEL},status=\"503\"}}": "0+1x{n}",
+    f'orric_requests_total{MODEL},status="200"}}': "0+600x{n}",
+    f'orric_requests_total{MODEL},status="503"}}': "0+1x{n}",
     f"orric_images_total{MODEL}}}": "0+6000x{n}",
     f"orric_shed_images_total{MODEL}}}": "0+10x{n}",
     f"orric_late_images_total{MODEL}}}": "0+6x{n}",
-    f"orric_request_duration_seconds_bucket{MODEL},le=\"0.1\"}}": "0+599x{n}",
-    f"orric_request_duration_seconds_bucket{MODEL},le=\"1.0\"}}": "0+600x{n}",
-    f"orric_request_duration_seconds_bucket{MODEL},le=\"+Inf\"}}": "0+600x{n}",
+    f'orric_request_duration_seconds_bucket{MODEL},le="0.1"}}': "0+599x{n}",
+    f'orric_request_duration_seconds_bucket{MODEL},le="1.0"}}': "0+600x{n}",
+    f'orric_request_duration_seconds_bucket{MODEL},le="+Inf"}}': "0+600x{n}",
     f"orric_swaps_total{MODEL}}}": "0+1x{n}",
     f"orric_rollbacks_total{MODEL}}}": "0x{n}",
     **{
-        f"orric_failures_total{MODEL},of=\"{of}\"}}": "0x{n}"
+        f'orric_failures_total{MODEL},of="{of}"}}': "0x{n}"
         for of in ("decision", "retraining", "validation", "probe", "journal")
     },
-    f"orric_samples_total{MODEL},outcome=\"kept\"}}": "0+100x{n}",
-    f"orric_samples_total{MODEL},outcome=\"quota\"}}": "0+5x{n}",
+    f'orric_samples_total{MODEL},outcome="kept"}}': "0+100x{n}",
+    f'orric_samples_total{MODEL},outcome="quota"}}': "0+5x{n}",
     # Unknown in the first slots.
     f"orric_accuracy_estimate{MODEL}}}": "NaN NaN NaN 0.95x{n}",
     f"orric_anchor_accuracy{MODEL}}}": "NaN NaN NaN 0.97x{n}",
