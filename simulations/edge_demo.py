@@ -98,7 +98,10 @@ def daemon(folder: Path, slot_s: float, slots: int, checkout: Path = ROOT, **cha
     }  # fmt: skip
     command = [sys.executable, "-m", "orric", "serve", str(checkout / "simulations/edge/digits.toml"), "--json"]
     with (folder / "log.jsonl").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        # There Python looks for the module first, before PYTHONPATH.
+        process = subprocess.Popen(
+            command, cwd=checkout, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )  # fmt: skip
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
