@@ -15,11 +15,13 @@ from orric.allocators import REFERENCES, check_name
 from orric.edge.evidence import fewest_compared, fewest_trained
 from orric.exceptions import EdgeError, OrricError, nearest
 from orric.profile import Profile
-from orric.section import FolderName, Name, Positive, Section, read_text
+from orric.section import FolderName, Name, Positive, Section, read_text, readable
 from orric.selection.sampling import Sampling
 
 PREFIX = "ORRIC_EDGE_"
 TOKEN = "ORRIC_TOKEN"
+# Where systemd lays what LoadCredential names, and the name in the unit.
+CREDENTIALS, CREDENTIAL = "CREDENTIALS_DIRECTORY", "token"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 # Addresses that this machine's own programs alone reach.
@@ -34,7 +36,8 @@ class Server(Section):
     Attributes:
         host: Address to listen on; by default this machine's own programs alone reach it.
         port: 0 takes a free one.
-        token_file: File of the token that changes of state need; the environment variable ORRIC_TOKEN goes before it.
+        token_file: File of the token that changes of state need; the environment variable ORRIC_TOKEN and systemd's
+            credential "token" go before it.
         inference_token: Whether inference needs the token, too.
         most_batch: Images of a batch at most.
         longest_wait_s: How long a request may wait for others to share its batch.
@@ -328,11 +331,18 @@ class EdgeConfig(Section):
     def token(self, environment: Mapping[str, str] = os.environ) -> str | None:
         """Return the token that changes of state need, None where there is none and nothing may be changed.
 
+        The environment's goes before systemd's credential, and that before the configuration's file.
+
         Raises:
             EdgeError: The file cannot be read, or the token is too short to be one.
         """
         found = environment.get(TOKEN)
         where = f"environment variable {TOKEN}"
+        if found is None and environment.get(CREDENTIALS):
+            where = f"credential {CREDENTIAL!r}"
+            credential = Path(environment[CREDENTIALS], CREDENTIAL)
+            with readable(credential, EdgeError):
+                found = read_text(credential, EdgeError) if credential.exists() else None
         if found is None and self.server.token_file is not None:
             where = f"server.token_file {self.server.token_file}"
             found = read_text(self._folder / self.server.token_file, EdgeError)

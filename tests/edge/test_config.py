@@ -74,6 +74,20 @@ def test_the_environment_goes_before_the_file(write) -> None:
         EdgeConfig.load(path, {"ORRIC_EDGE_SERVER__PORT": "many"})
 
 
+def test_the_token_comes_from_systemd_as_a_credential(write, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file-of-mine\n")
+    config = EdgeConfig.load(write(server__token_file="token"), {})
+    given = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    assert config.token(given) == "from-a-file-of-mine", "there are other credentials than the token"
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/token").write_text("from-a-credential\n")
+    assert config.token(given) == "from-a-credential"
+    assert config.token(given | {"ORRIC_TOKEN": "from-the-environment"}) == "from-the-environment"
+    (tmp_path / "credentials/token").write_text("short\n")
+    with pytest.raises(EdgeError, match="credential 'token': the token has 5 characters; give 16 at least"):
+        config.token(given)
+
+
 def test_the_token_comes_from_the_environment_or_a_file(write, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from-a-file-of-mine\n")
     config = EdgeConfig.load(write(server__token_file="token"), {})
