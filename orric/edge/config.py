@@ -300,6 +300,11 @@ class EdgeConfig(Section):
                 if profile.models is None:
                     remedy = 'use a profile made by orric calibrate, or set mode = "decisions"'
                     raise EdgeError(f"{path}: stream.profile", f"{one.profile} names no [models]", remedy)
+                anchors = found.anchors
+                if found.retraining.enabled and anchors is not None and not anchors.exists():
+                    remedy = "give another path, or take the key out to learn without anchors"
+                    where = "evidence.anchors" if found.evidence.anchors else f"{one.profile}: models.anchors"
+                    raise EdgeError(f"{path}: {where}", f"{anchors} does not exist", remedy)
                 for figures in profile.selector.values():
                     Sampling.by(0.0, figures)  # which refuses unknown selectors
         return found
@@ -315,6 +320,24 @@ class EdgeConfig(Section):
         if self.samples.learn_from is None:
             return self.server.host in LOOPBACK
         return self.samples.learn_from == "all"
+
+    def doubts(self, token: str | None) -> list[str]:
+        """Return what an operator should know before the daemon learns from others' images.
+
+        Args:
+            token: See `token`.
+        """
+        if self.mode != "live" or not self.retraining.enabled:
+            return []
+        found = []
+        if self.anchors is None:
+            found.append("there is no anchor set: new students are judged by uploads alone; see evidence.anchors")
+        if self.learns_from_everybody:
+            if self.server.host not in LOOPBACK:
+                found.append("whoever reaches the address teaches the student; see samples.learn_from")
+        elif token is None:
+            found.append("only requests with the token teach, and there is no token: nothing will be learnt")
+        return found
 
     @property
     def anchors(self) -> Path | None:

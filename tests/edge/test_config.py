@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -168,3 +168,26 @@ def test_a_selector_that_does_not_exist_is_told(write, selecting, tmp_path) -> N
     odd.write_text(selecting.read_text().replace('"chg-shapley"', '"chg-shaply"'))
     with pytest.raises(orric.ProfileError, match="'chg-shaply' is unknown; did you mean 'chg-shapley'"):
         EdgeConfig.load(write(profile=odd), {})
+
+
+def test_who_teaches_hangs_on_who_can_reach_it(write) -> None:
+    def config(**changes: Any) -> EdgeConfig:
+        return EdgeConfig.load(write(**changes), {})
+
+    assert config().learns_from_everybody
+    assert config().doubts(None) == []
+    assert not config(samples__learn_from="authenticated").learns_from_everybody
+    abroad = config(server__host="0.0.0.0")
+    assert not abroad.learns_from_everybody, "the safe value is the default where others reach it"
+    assert abroad.doubts("a-token-of-some-length") == []
+    assert "nothing will be learnt" in abroad.doubts(None)[0]
+    trusting = config(server__host="0.0.0.0", samples__learn_from="all")
+    assert trusting.learns_from_everybody
+    assert "whoever reaches the address" in trusting.doubts(None)[0]
+    assert config(mode="shadow", server__host="0.0.0.0").doubts(None) == []
+
+
+def test_anchors_that_are_not_there_are_told_before_anything_starts(write) -> None:
+    with pytest.raises(EdgeError, match=r"evidence\.anchors: .*nowhere.npz does not exist; "):
+        EdgeConfig.load(write(evidence__anchors="nowhere.npz"), {})
+    assert EdgeConfig.load(write(evidence__anchors="nowhere.npz", retraining__enabled=False), {}).anchors is not None
