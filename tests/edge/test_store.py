@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orric.edge.journal import Journal
+from orric.edge.journal import Journal, read_journal
 from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore
 from orric.exceptions import EdgeError
 
@@ -161,9 +161,78 @@ def test_a_journal_forgets_what_was_not_written_to_its_end(tmp_path: Path) -> No
     assert path.read_bytes().startswith(whole)
     again.close()
     assert Journal(tmp_path).records[-1] == {"slot": 3}
-    path.write_bytes(whole.replace(b'"slot":1', b'"slot":9'))
-    with pytest.raises(EdgeError, match=r"000001\.jsonl: record 2 is damaged, and others follow it"):
-        Journal(tmp_path)
+
+
+def test_a_damaged_record_costs_what_follows_and_no_more(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin({"kind": "episode"})
+    for slot in range(1, 6):
+        journal.append({"slot": slot})
+    journal.close()
+    path = tmp_path / "000001.jsonl"
+    whole = path.read_bytes()
+    first = whole.splitlines(keepends=True)
+    spoilt = whole.replace(b'"slot":3', b'"slot":9')
+    path.write_bytes(spoilt)
+    assert read_journal(path) == ([{"kind": "episode"}, {"slot": 1}, {"slot": 2}], len(b"".join(first[:3])))
+    assert path.read_bytes() == spoilt, "who only reads it changes nothing"
+    again = Journal(tmp_path)
+    assert (again.damaged, again.dropped) == (1, 0)
+    assert "record 4 of 000001.jsonl is damaged" in again.told[0]
+    again.append({"slot": 3})
+    again.close()
+    assert path.read_bytes() == b"".join(first[:4])
+    assert (tmp_path / "000001.damaged").read_bytes() == spoilt[len(b"".join(first[:3])) :]
+    third = Journal(tmp_path)
+    assert (third.damaged, third.told) == (0, []), "what was set aside does not matter any more"
+    third.close()
+    path.write_bytes(spoilt)
+    Journal(tmp_path).close()
+    assert {one.name for one in tmp_path.iterdir()} == {"000001.jsonl", "000001.damaged", "000001.damaged-2"}
+
+
+def test_a_journal_damaged_from_its_begin_is_set_aside_whole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin({"kind": "episode", "n": 1})
+    journal.begin({"kind": "episode", "n": 2})
+    journal.append({"slot": 1})
+    journal.close()
+    path = tmp_path / "000002.jsonl"
+    spoilt = b"x" + path.read_bytes()[1:]
+    path.write_bytes(spoilt)
+    again = Journal(tmp_path)
+    assert (again.episode, again.records, again.damaged) == (1, [{"kind": "episode", "n": 1}], 1)
+    assert "record 1 of 000002.jsonl is damaged" in again.told[0]
+    assert (tmp_path / "000002.damaged").read_bytes() == spoilt
+    for number in range(12):
+        again.begin({"kind": "episode", "n": number})
+    again.close()
+    assert len(list(tmp_path.iterdir())) == 10, "it goes with the episodes of its time"
+
+
+def test_where_there_is_no_room_to_set_aside_nothing_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path)
+    journal.begin({"kind": "episode"})
+    journal.append({"slot": 1})
+    journal.append({"slot": 2})
+    journal.close()
+    path = tmp_path / "000001.jsonl"
+    spoilt = path.read_bytes().replace(b'"slot":1', b'"slot":9')
+    path.write_bytes(spoilt)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orric.edge.journal.os.fsync", full)
+        again = Journal(tmp_path)
+        with pytest.raises(OSError, match="No space left"):
+            again.append({"slot": 1})
+        assert path.read_bytes() == spoilt
+    again.append({"slot": 1})
+    again.close()
+    assert (tmp_path / "000001.damaged").read_bytes() in spoilt
+    assert Journal(tmp_path).records == [{"kind": "episode"}, {"slot": 1}]
 
 
 def test_a_record_that_did_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +264,7 @@ def test_a_disk_that_is_really_full_spoils_nothing(tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from orric.edge.journal import Journal
+from orric.edge.journal import Journal, read_journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(Path(sys.argv[1]))
 journal.begin({"kind": "episode"})
