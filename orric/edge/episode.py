@@ -198,7 +198,8 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
             int(horizon), (StreamTask.of(profile, float(least), float(most), name=str(name)),),
             capacities_macs=(float(capacity),),
         )  # fmt: skip
-        if not 1 <= task.horizon <= MOST_SLOTS or seed < 0 or any(len(one.get("streams", "1")) != 1 for one in records):
+        possible = 1 <= task.horizon <= MOST_SLOTS and seed >= 0 and 0 < float(least) <= float(most)
+        if not possible or any(len(one.get("streams", "1")) != 1 for one in records):
             raise ValueError(of)
     except (IndexError, KeyError, TypeError, ValueError):
         raise EdgeError(
