@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ ABOUT, CURRENT, GIVEN, STAGING = "version.json", "current.json", "given", "stagi
 MODEL, WEIGHTS = "model.onnx", "weights.safetensors"
 # Bytes of a description and of a model or its weights, at most.
 MOST_TOLD, MOST_KEPT = 64 << 10, 1 << 30
+# What the operating system says where nothing follows of the file itself.
+UNTOLD = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NUMBER = re.compile(r"[0-9]{6,15}")
 _LEFT = re.compile(rf"{STAGING}(-old-[0-9]{{1,15}})?|\.({STORE}|{CURRENT}|{GIVEN})\.partial")
 
@@ -126,6 +129,20 @@ def begin_store(folder: Path) -> None:
             write_whole(folder / STORE, json.dumps({"format": FORMAT}).encode() + b"\n", lasting=True)
 
 
+class UnreadableError(EdgeError):
+    """A file of a store may be sound and cannot be read now: nothing must be concluded from that."""
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        return read_bounded(path, most)
+    except OSError as error:
+        if error.errno in UNTOLD:
+            remedy = "mend that; the store is as it was"
+            raise UnreadableError(str(path), f"cannot be read ({error.strerror})", remedy) from None
+        raise
+
+
 @contextmanager
 def _usable() -> Iterator[None]:
     """Let what the operating system refuses be one line."""
@@ -197,10 +214,10 @@ class ModelStore:
         try:
             if not _is_version(folder):
                 raise FileNotFoundError
-            version = _VERSION.validate_json(read_bounded(folder / ABOUT, MOST_TOLD))
+            version = _VERSION.validate_json(_read(folder / ABOUT, MOST_TOLD))
             if version.number != number or MODEL not in version.hashes:
                 raise FileNotFoundError
-            files = {name: read_bounded(folder / name, MOST_KEPT) for name in version.hashes}
+            files = {name: _read(folder / name, MOST_KEPT) for name in version.hashes}
         except (OSError, ValidationError):
             raise EdgeError(f"version {number}", "is not whole", "another is taken") from None
         for name, content in files.items():
@@ -252,7 +269,7 @@ class ModelStore:
 
     def _read_current(self) -> Current | None:
         try:
-            return _CURRENT.validate_json(read_bounded(self._folder / CURRENT, MOST_TOLD))
+            return _CURRENT.validate_json(_read(self._folder / CURRENT, MOST_TOLD))
         except FileNotFoundError:
             return None
         except (OSError, ValidationError):
@@ -265,10 +282,10 @@ class ModelStore:
         """What the store was begun with, None where that is not known.
 
         Raises:
-            EdgeError: It is of a newer format.
+            EdgeError: It is of a newer format, or may not be read.
         """
         try:
-            return Given.read(read_bounded(self._folder / GIVEN, MOST_TOLD))
+            return Given.read(_read(self._folder / GIVEN, MOST_TOLD))
         except OSError:
             return None
 
@@ -288,6 +305,8 @@ class ModelStore:
         for number in dict.fromkeys([current.serving, current.good, *older]):
             try:
                 self.load(number)
+            except UnreadableError:
+                raise  # rather than remove what may be whole
             except EdgeError as error:
                 self.told.append(f"{error.args[0]} {error.args[1]}")
                 continue

@@ -214,8 +214,9 @@ def test_a_log_with_a_forged_head_is_one_line(stores: Path, orric_command, of: d
     assert (code, err.count("\n")) == (2, 1), err
 
 
-def test_decisions_that_name_what_there_is_not_begin_another_episode(stores: Path, open_store: Open) -> None:
-    folder = stores / "7be9b4a/live"
+@pytest.mark.parametrize("name", ["7be9b4a", "format-1"])
+def test_decisions_that_name_what_there_is_not_begin_another_episode(stores: Path, open_store: Open, name: str) -> None:
+    folder = stores / name / "live"
     records, _ = read_journal(journal_of(folder))
     records[3]["streams"][0]["inference"] = "99px"
     write_records(journal_of(folder), records)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from orric.durable import read_bounded
 from orric.edge.daemon import hold_store
+from orric.edge.identity import Given
 from orric.edge.journal import MOST_LINE, Journal, read_journal, whole_records
 from orric.edge.store import MODEL, MOST_KEPT, WEIGHTS, Current, ModelStore
 from orric.exceptions import EdgeError
@@ -438,6 +440,7 @@ def test_nothing_is_read_that_is_too_large_or_no_file(tmp_path: Path) -> None:
         file.truncate(MOST_KEPT + 1)  # without taking room
     again = ModelStore(tmp_path)
     assert again.current == Current(1, 1, last=2)
+    assert again.told[0] == "version 2 is not whole", "its hash was not even taken"
     for replaced in (os.mkfifo, Path.mkdir):
         path = tmp_path / "current.json"
         path.unlink()
@@ -455,6 +458,29 @@ def test_nothing_is_read_that_is_too_large_or_no_file(tmp_path: Path) -> None:
     assert (found.end, found.damaged) == (whole, True)
     with pytest.raises(OSError, match="File too large"):
         journal.append({"kind": "control", "what": "x" * MOST_LINE})
+
+
+@pytest.mark.parametrize("name", ["current.json", "version.json", MODEL, "given"])
+def test_what_cannot_be_read_now_is_one_line_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store = ModelStore(tmp_path)
+    keep(store, 1)
+    keep(store, 2)
+    store.begun_with(Given("1" * 64, "2" * 64, ("1" * 64, "2" * 64)))
+    before = sorted(tmp_path.rglob("*"))
+
+    def denied(path: Path, most: int) -> bytes:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return read_bounded(path, most)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orric.edge.store.read_bounded", denied)
+        with pytest.raises(EdgeError, match=rf"{name}: cannot be read \(Permission denied\)"):
+            assert ModelStore(tmp_path).identity
+    assert sorted(tmp_path.rglob("*")) == before
+    assert ModelStore(tmp_path).current == store.current
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"null", b'{"a": NaN}', b'{"a": ' + b"[" * 100_000, b"7" * 5000, b"\xff"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tomllib
@@ -179,8 +180,9 @@ def test_a_teacher_that_is_gone_where_nothing_is_trained(stores: Path, open_stor
         assert daemon.versions.current.serving == told["version"]
         daemon.stop()
     (folder / "edge.toml").write_text(text)
-    (stores / "models/teacher.onnx").write_bytes(teacher + b"\n")
     (stores / "models/teacher.onnx").write_bytes(teacher)
+    known = json.loads((folder / "state/given").read_text())["teacher"]
+    assert known == hashlib.sha256(teacher).hexdigest(), "it is not forgotten who taught it"
     assert open_store(folder).versions.current.serving == told["version"], "and is there again"
 
 
