@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -23,13 +22,15 @@ from orric.durable import hold
 from orric.edge.config import EdgeConfig
 from orric.edge.decisions import DecisionService
 from orric.edge.episode import profile_hash
+from orric.edge.identity import Given, file_hash
 from orric.edge.journal import Journal
 from orric.edge.metrics import Metrics
 from orric.edge.probes import probe_of
+from orric.edge.recorded import follows
 from orric.edge.retraining import Candidate, RetrainingProcess
 from orric.edge.serving import Batcher, available
 from orric.edge.slots import BEAT_S, SlotLoop
-from orric.edge.store import ModelStore
+from orric.edge.store import JOURNAL, ModelStore, begin_store, recognise
 from orric.edge.uploads import Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
@@ -102,7 +103,7 @@ class Daemon:
         self._held = hold_store(config.store_folder)
         try:
             if config.mode == "decisions":
-                journal = Journal(config.store_folder / "journal")
+                journal = Journal(config.store_folder / JOURNAL, follows)
                 self.decisions = DecisionService(config, journal, probe_of(config.budget))
                 for line in self.decisions.recovered:
                     tell("info", "recovered", what=line)
@@ -140,8 +141,7 @@ class Daemon:
             first = self.process.first
         else:
             first = partial(read_model, student)
-        identity = " ".join([profile_hash(profile), file_hash(student), file_hash(teacher)])
-        for line in self.versions.begin(first, identity):
+        for line in self.versions.begin(first, Given.of(student, teacher)):
             tell("info", "recovered", what=line)
         rng = np.random.default_rng(config.seed)
         self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now, config.learns_from_everybody)
@@ -149,7 +149,7 @@ class Daemon:
         best = max(profile.inference, key=lambda one: one.profit).name
         self.batcher = Batcher(self.versions.model, profile.models.resolution_px[best], config.server, self._served)
         self.versions.attach(self.batcher)
-        journal = Journal(config.store_folder / "journal")
+        journal = Journal(config.store_folder / JOURNAL, follows)
         self.loop = SlotLoop(
             config, journal, self.versions, self.uploads, self.batcher, self.process, probe, tell
         )  # fmt: skip
@@ -356,11 +356,12 @@ class Daemon:
 
 
 def hold_store(folder: Path) -> IO[str]:
-    """Keep other daemons from a store.
+    """Keep other daemons from a store; one that is new gets its format.
 
     Raises:
-        EdgeError: One has it already, or the folder cannot be used.
+        EdgeError: One has it already, the folder cannot be used, or it is another's or a newer orric's.
     """
+    recognise(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = hold(folder / ".lock")
@@ -368,6 +369,11 @@ def hold_store(folder: Path) -> IO[str]:
         raise EdgeError("store.folder", f"cannot be used ({error.strerror})", "choose another") from None
     if held is None:
         raise EdgeError("store.folder", "another daemon uses it", "stop that one, or choose another folder")
+    try:
+        begin_store(folder)
+    except EdgeError:
+        held.close()
+        raise
     return held
 
 
@@ -384,14 +390,6 @@ def check_hash(role: str, path: Path, wanted: str | None) -> None:
         raise EdgeError(str(path), "cannot be read", f"it should be the {role}")
     if found != wanted:
         raise EdgeError(f"{role}_sha256", f"{path} has {found}", "it is not the file that was meant")
-
-
-def file_hash(path: Path) -> str:
-    """Return the hash of a file, "" where it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def read_model(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from orric.edge.config import EdgeConfig
-from orric.edge.episode import Decider, Decision, profile_hash, ratio_floor, replayed, task_of
+from orric.edge.episode import Decider, Decision, head_of, ratio_floor, replayed, resumed, task_of
 from orric.edge.evidence import Comparison
 from orric.edge.heap import give_back
 from orric.edge.journal import Journal, Record
@@ -115,38 +115,27 @@ class SlotLoop:
 
     # --- recovery -----------------------------------------------------------------------------------------------
 
-    def _head(self) -> Record:
-        """What an episode rests on; another one begins where it is another."""
-        config = self.config
-        return {
-            "allocator": config.allocator, "horizon_slots": config.horizon_slots, "slot_s": config.slot_s,
-            "seed": config.seed, "requests": [list(one.requests) for one in config.stream],
-            "names": [one.name for one in config.stream], "profile": self._profile.name,
-            "profile_sha256": profile_hash(self._profile), "macs_per_s": config.budget.macs_per_s,
-        }  # fmt: skip
-
     def _recover(self) -> list[str]:
         """Go on where the journal ends."""
-        told = []
+        told = [*self._journal.told]
+        self.failures["journal"] += self._journal.damaged
         if self._journal.dropped:
             told.append(f"dropped {self._journal.dropped} bytes of a record that was not whole")
         records = self._journal.records
-        if not records:
-            self._new_episode()
-            return [*told, "began with the first episode"]
-        head = records[0]
-        if head.get("kind") != "episode":
-            raise EdgeError("journal", "does not begin with an episode", "move the folder away to begin anew")
-        self._set(head)
         for record in records:
             self._set(record)
-        if head["of"] != self._head():
-            self.total = self._slots_before(records)
-            self._new_episode()
-            return [*told, "the configuration is another: began a new episode"]
         self._decider = self._new_decider()
-        self.slot, other = replayed(self._decider, records)
-        self.total = head["total"] + self.slot
+        found = resumed(self.config, records, self._decider) if records else None
+        if found is None:
+            self.total = self._slots_before(records) if records else 0
+            try:
+                self._new_episode()
+            except OSError as error:
+                raise EdgeError("journal", f"cannot be written ({error.strerror})", "make room, or mend it") from None
+            begun = "the configuration is another: began a new episode" if records else "began with the first episode"
+            return [*told, begun]
+        self.slot, other = found
+        self.total = records[0]["total"] + self.slot
         for record in records:
             if record["kind"] == "decision":
                 self._take_note(record["requests"][0], record["budget_macs"], record["streams"][0])
@@ -170,8 +159,8 @@ class SlotLoop:
 
     def _new_episode(self) -> None:
         record = {
-            "kind": "episode", "total": self.total, "of": self._head(), "paused": self.paused,
-            "forecast": self._forecast,
+            "kind": "episode", "total": self.total, "of": head_of(self.config), "paused": self.paused,
+            "forecast": self._forecast, "profile": self._profile.name,
         }  # fmt: skip
         self._journal.begin(record)
         self.slot, self._taken, self._finished = 0, [], {}

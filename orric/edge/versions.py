@@ -10,6 +10,7 @@ import numpy as np
 
 from orric.edge.config import EdgeConfig
 from orric.edge.evidence import Comparison, objection
+from orric.edge.identity import Given
 from orric.edge.retraining import Candidate
 from orric.edge.serving import Batcher, Model
 from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore, Version
@@ -52,20 +53,33 @@ class Versions:
         assert self.store.current is not None, "the daemon begins with a version"
         return self.store.current
 
-    def begin(self, first: Callable[[], Candidate | bytes], identity: str) -> list[str]:
+    def begin(self, first: Callable[[], Candidate | bytes], identity: Given | None) -> list[str]:
         """Load the version that counts, or keep and load the given student.
 
         Args:
             first: Returns the given student: as the retraining process has it, or the file of one that only serves.
-            identity: Of the given student; where the store was begun with another one, this one takes over.
+            identity: What is given; where the store was begun with another student or teacher, this one takes over.
 
         Returns:
             What to tell of it.
+
+        Raises:
+            EdgeError: The given student does not load, or the store cannot be written.
         """
-        told = [*self.store.told]
-        if self.store.current is not None and self.store.identity not in (None, identity):
-            told.append("the given student is another than the store was begun with")
-        if self.store.current is None or self.store.identity != identity:
+        try:
+            return self._begin(first, identity)
+        except OSError as error:
+            raise EdgeError("store.folder", f"cannot be written ({error.strerror})", "make room, or mend it") from None
+
+    def _begin(self, first: Callable[[], Candidate | bytes], identity: Given | None) -> list[str]:
+        told, begun = [*self.store.told], self.store.identity
+        goes_on = identity == begun or (identity is not None and begun is not None and identity.continues(begun))
+        if self.store.current is not None and not goes_on:
+            told.append(
+                "what the store was begun with is not known: the given student takes over" if begun is None
+                else "the given student or teacher is another than the store was begun with"
+            )  # fmt: skip
+        if self.store.current is None or not goes_on:
             given = first()
             files = {MODEL: given} if isinstance(given, bytes) else given.files
             model = self._open(files[MODEL], 1)
@@ -73,8 +87,9 @@ class Versions:
                 self._compare(model, given)
             version = self.store.keep(files, 0, None)
             self.store.point_at(Current(version.number, version.number))
-            self.store.begun_with(identity)
             told.append(f"began with the given student as version {version.number}")
+        if identity is not None and (not goes_on or identity.after(begun) != begun):
+            self.store.begun_with(identity.after(begun if goes_on else None))
         version, files = self.store.load(self.current.serving)
         self.model = self._open(files[MODEL], self.current.serving)
         if self.current.good != self.current.serving:
