@@ -73,11 +73,11 @@ def test_it_learns_from_what_it_selects(open_daemon, selecting, fog, monkeypatch
 
     monkeypatch.setattr(daemon.process, "retrain", listen)
     rows = [slot(daemon, images) for _ in range(3)]
-    assert [row.decision.streams[0].retraining for row in rows[:2]] == ["10% picky"] * 2
-    assert asked[0] == (90, Wanted(30, "chg-shapley", "student")), "three are looked at for each that is taken"
+    assert [row.decision.streams[0].retraining for row in rows[:2]] == ["20% picky"] * 2
+    assert asked[0] == (180, Wanted(60, "chg-shapley", "student")), "three are looked at for each that is taken"
     # Half of those are held out: drawn, not selected, and the only ones that tell how well the student does.
-    assert set(asked[1].standing.tolist()) <= set(range(15))
-    assert asked[1].outcomes["held_out"] == len(asked[1].standing) > 8
+    assert set(asked[1].standing.tolist()) <= set(range(30))
+    assert asked[1].outcomes["held_out"] == len(asked[1].standing) > 16
     assert rows[0].outcome.agreement == asked[1].agreement == pytest.approx(before, abs=0.3)
     assert (send(daemon, images) == truth).mean() > before + 0.1
     assert set(daemon.loop.failures.values()) == {0}
