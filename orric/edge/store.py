@@ -83,7 +83,8 @@ _VERSION, _CURRENT = TypeAdapter(Version), TypeAdapter(Current)
 def recognise(folder: Path) -> None:
     """Refuse a folder that is no store, and a store of a newer orric; nothing in it is touched.
 
-    An empty folder may become a store, and so may the root of a disk of its own. Stores of before have no format.
+    An empty folder may become a store, and so may one with hidden names and the exported models alone, or the root of a
+    disk of its own. Stores of before have no format.
 
     Raises:
         EdgeError: It is such a folder, or cannot be read.
@@ -96,7 +97,9 @@ def recognise(folder: Path) -> None:
     if STORE in names:
         _check_format(folder / STORE)
     elif not names & {VERSIONS, JOURNAL, CURRENT, GIVEN}:
-        others = sorted(name for name in names - {".lock", "lost+found"} if not _LEFT.fullmatch(name))
+        cache = Path(os.environ.get("ORRIC_CACHE", "")).absolute()  # which a container may have here
+        ours = {"lost+found", cache.name if cache.parent == folder.absolute() else STAGING}
+        others = sorted(name for name in names - ours if name[0] != "." and not _LEFT.fullmatch(name))
         if others:
             found = f"{folder} is no store of orric, and is not empty (it has {others[0]!r})"
             raise EdgeError("store.folder", found, "choose an empty folder, or one that is not there")

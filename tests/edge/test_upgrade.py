@@ -282,7 +282,9 @@ def test_a_store_that_tells_no_format_is_refused(stores: Path, orric_command, co
     assert snapshot(folder) == before
 
 
-def test_a_foreign_folder_is_refused_and_not_touched(stores: Path, orric_command, open_store: Open) -> None:
+def test_a_foreign_folder_is_refused_and_not_touched(
+    stores: Path, orric_command, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = stores / WRITTEN[0] / "decisions"
     shutil.rmtree(folder / "state")
     (folder / "state/figures").mkdir(parents=True)
@@ -295,6 +297,11 @@ def test_a_foreign_folder_is_refused_and_not_touched(stores: Path, orric_command
     shutil.rmtree(folder / "state")
     (folder / "state/lost+found").mkdir(parents=True)
     (folder / "state/.lock").touch()
+    (folder / "state/.cache").mkdir()
+    (folder / "state/cache").mkdir()
+    with pytest.raises(EdgeError, match="it has 'cache'"):
+        open_store(folder)
+    monkeypatch.setenv("ORRIC_CACHE", str(folder / "state/cache"))
     assert open_store(folder).decisions.recovered == ["began a new episode"], "a disk of its own is taken"
 
 
