@@ -185,7 +185,7 @@ class Evidence(Section):
 
     error: ClassVar[type[OrricError]] = EdgeError
     anchors: Name | None = None
-    replay: Part = 0.25
+    replay: Part = 0.5
     anchor_loss: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1
     detected_loss: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.2
     power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.9

@@ -148,7 +148,8 @@ class Student:
 
     def served(self) -> tuple[bytes, bytes, Array, Array]:
         """Return the present weights for a store: as an ONNX model, as safetensors, and what torch gives for probes."""
-        weights = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
+        # Copies, since parameters may share memory, which the format refuses.
+        weights = {name: value.cpu().contiguous().clone() for name, value in self.network.state_dict().items()}
         assert self._expected is not None, "whatever serves was checked"
         return self._student.replaced(), safetensors.torch.save(weights), *self._expected
 

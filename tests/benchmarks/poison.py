@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,7 @@ def sent(case: Case, slot: int) -> tuple[np.ndarray, np.ndarray]:
     from orric.vision.datasets import digits
 
     drift = case.stream, severity(case, slot)
-    honest, _ = drifted(digits(), case.seed, slot, HONEST, *drift)
-    honest = honest[: case.honest]
+    honest = pictures(case.seed, slot, HONEST, *drift)[0][: case.honest]
     if not case.attack or (case.burst and slot not in BURST):
         return honest, honest[:0]
     count = round(case.honest * case.share / (1 - case.share))
@@ -106,10 +106,16 @@ def sent(case: Case, slot: int) -> tuple[np.ndarray, np.ndarray]:
 
 def judged(case: Case, slot: int) -> tuple[np.ndarray, np.ndarray]:
     """Return images under the slot's drift that nobody sends, and their true labels."""
+    return pictures(5000 + case.seed, slot, 1000, case.stream, severity(case, slot))
+
+
+@lru_cache(maxsize=200)
+def pictures(seed: int, slot: int, count: int, corruption: str, level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a slot's images and their true labels; many runs see the same."""
     from orric.retraining.accuracy import drifted
     from orric.vision.datasets import digits
 
-    return drifted(digits(), 5000 + case.seed, slot, 1000, case.stream, severity(case, slot))
+    return drifted(digits(), seed, slot, count, corruption, level)
 
 
 def plain(case: Case) -> list[float]:
