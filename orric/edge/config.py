@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -41,6 +42,7 @@ class Server(Section):
         drain_s: How long a shutdown waits for requests under way.
         provider: Where the student runs; one that is absent is named in the log, and the processor takes its place.
         threads: Threads of ONNX Runtime.
+        trusted_proxies: Addresses or networks of proxies, whose `X-Forwarded-For` and `X-Orric-Client` are believed.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
@@ -58,6 +60,17 @@ class Server(Section):
     drain_s: Annotated[float, Field(strict=True, ge=0, le=600)] = 10.0
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     threads: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+    trusted_proxies: tuple[Name, ...] = ()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            try:
+                ip_network(one, strict=False)
+            except ValueError:
+                raise ValueError(f"found {one!r}; give addresses or networks, as 10.0.0.0/8") from None
+        return given
 
 
 class Budget(Section):

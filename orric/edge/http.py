@@ -16,6 +16,7 @@ from orric.edge.config import Server
 from orric.edge.metrics import CONTENT_TYPE
 from orric.edge.page import page, status
 from orric.edge.protocol import EXTENSIONS, HEADER_LENGTH, BadRequestError, answered, decompressed, metadata, parsed
+from orric.edge.sender import Senders
 from orric.edge.serving import OverloadedError
 from orric.exceptions import EdgeError, OrricError, extra
 
@@ -252,6 +253,7 @@ class Front:
     def __init__(self, daemon: Daemon, app: FastAPI) -> None:
         self._daemon, self._app = daemon, app
         self._server = daemon.config.server
+        self._senders = Senders(self._server.trusted_proxies)
         start = f"/v2/models/{daemon.name}"
         self._plain, self._versions = f"{start}/infer", f"{start}/versions/"
 
@@ -267,7 +269,7 @@ class Front:
             if scope["method"] == "POST" and path.startswith("/v2/models/") and path.endswith("/infer"):
                 if self._daemon.loop is None or not (path == self._plain or self._of_version(path)):
                     raise BadRequestError(404, "there is no such model, or this version does not serve")
-                await self._infer(headers, receive, send)
+                await self._infer(scope, headers, receive, send)
                 return
             if scope["method"] == "POST":
                 # Before a body is read: whoever has no token fills no memory.
@@ -317,12 +319,15 @@ class Front:
                 raise BadRequestError(413, f"the body is larger than {most} bytes")
         return b"".join(parts)
 
-    async def _infer(self, headers: Mapping[bytes, str], receive: Receive, send: Send) -> None:
-        daemon = self._daemon
+    async def _infer(self, scope: Message, headers: Mapping[bytes, str], receive: Receive, send: Send) -> None:
+        daemon, peer = self._daemon, (scope.get("client") or ("",))[0]
         if self._server.inference_token:
             refusal = refused(daemon.token, headers.get(b"authorization"))
             if refusal is not None:
                 raise BadRequestError(*refusal)
+        forwarded, client = headers.get(b"x-forwarded-for"), headers.get(b"x-orric-client")
+        authenticated = refused(daemon.token, headers.get(b"authorization")) is None
+        sender = self._senders.sender(peer, authenticated, forwarded, client)
         body = await self._body(headers, receive)
         if b"content-encoding" in headers:
             body = decompressed(body, headers[b"content-encoding"].strip().lower(), self._server.body_bytes)
@@ -335,7 +340,7 @@ class Front:
             daemon.uploads.turn_away(len(asked.images))
             daemon.metrics.shed.inc(len(asked.images))
             raise BadRequestError(503, "too many images wait; come again") from None
-        daemon.uploads.arrive(asked.images)
+        daemon.uploads.arrive(asked.images, sender)
         outputs, model = await answer
         if asked.identity is not None:
             daemon.uploads.remember(asked.identity, outputs.argmax(axis=1))

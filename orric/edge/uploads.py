@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orric.edge.config import Samples
+from orric.edge.sender import Sender
 from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX, Pixels
 
@@ -74,8 +75,13 @@ class Uploads:
         self._collected: list[tuple[float, Pixels]] = []
         self._answers: OrderedDict[str, tuple[float, Labels]] = OrderedDict()
 
-    def arrive(self, images: Pixels) -> None:
-        """Count images and keep a fair sample: those of the smallest random keys."""
+    def arrive(self, images: Pixels, sender: Sender | None = None) -> None:
+        """Count images and keep a fair sample: those of the smallest random keys.
+
+        Args:
+            images: Shape (n, height, width, 3).
+            sender: Who sent them, None where that is unknown.
+        """
         with self._lock:
             self.arrived += len(images)
             keys = self._rng.random(len(images))
