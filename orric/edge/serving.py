@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,8 @@ from orric.exceptions import EdgeError, extra
 from orric.vision.datasets import Pixels, to_input
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
+# What a model is given for images, and the resolution that it is made for.
+Prepared = tuple[Array, int]
 # Images that go through a model at once: what fits into a processor's cache is a sixth quicker than 64 of them.
 FEW = 32
 # Requests of as many images are made ready where they arrive, so that the thread of inference does little else.
@@ -81,6 +82,11 @@ class Model:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def prepared(images: Pixels, resolution_px: int) -> Prepared | None:
+    """Make images ready for a model in the thread that calls, where they are many; None for few."""
+    return (to_input(images, resolution_px), resolution_px) if len(images) >= MANY else None
+
+
 class OverloadedError(Exception):
     """So many images wait that no more are taken."""
 
@@ -104,16 +110,13 @@ class Batcher:
         model: Serves first.
         resolution_px: It serves at.
         server: Batches, waits and limits.
-        served: Called from the thread after every batch: images of each request, and its latency in seconds.
     """
 
-    def __init__(
-        self, model: Model, resolution_px: int, server: Server, served: Callable[[list[int], list[float]], None]
-    ) -> None:
+    def __init__(self, model: Model, resolution_px: int, server: Server) -> None:
         self.model, self.resolution_px = model, resolution_px
         # Images that may still be taken in this slot, None for any number.
         self.limit: int | None = None
-        self._server, self._served = server, served
+        self._server = server
         self._queue: deque[_Waiting] = deque()
         self._images = 0
         self._wake = threading.Condition()
@@ -126,11 +129,12 @@ class Batcher:
         """Images that wait."""
         return self._images
 
-    def submit(self, images: Pixels) -> asyncio.Future[tuple[Array, Model]]:
+    def submit(self, images: Pixels, ready: Prepared | None = None) -> asyncio.Future[tuple[Array, Model]]:
         """Put a request into the queue; call it from an event loop.
 
         Args:
             images: Shape (n, height, width, 3).
+            ready: What `prepared` made of them elsewhere.
 
         Returns:
             A future of the outputs, shape (n, classes), and of the model that gave them.
@@ -139,8 +143,8 @@ class Batcher:
             OverloadedError: The queue is full.
         """
         loop = asyncio.get_running_loop()
-        resolution_px, since_s = self.resolution_px, time.perf_counter()
-        inputs = to_input(images, resolution_px) if len(images) >= MANY else None
+        since_s = time.perf_counter()
+        inputs, resolution_px = ready or prepared(images, self.resolution_px) or (None, self.resolution_px)
         waiting = _Waiting(images, inputs, resolution_px, since_s, loop.create_future(), loop)
         with self._wake:
             if self._images + len(images) > self._server.queue_images or self._stopping:
@@ -200,9 +204,6 @@ class Batcher:
             for loop in {one.loop for one in taken}:
                 some = [(one.answer, part) for one, part in answers if one.loop is loop]
                 loop.call_soon_threadsafe(_answer, some, model, error)
-            if error is None:
-                now = time.perf_counter()
-                self._served([len(one.images) for one in taken], [now - one.since_s for one in taken])
 
 
 def _together(one: _Waiting, other: _Waiting) -> bool:

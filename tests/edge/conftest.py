@@ -14,7 +14,7 @@ from orric.profile import Profile
 
 from ..builders import PROFILES
 
-for package in ("fastapi", "prometheus_client", "uvicorn", "onnxruntime"):
+for package in ("fastapi", "httptools", "msgspec", "prometheus_client", "uvloop", "onnxruntime"):
     pytest.importorskip(package, reason="needs orric[edge]")
 
 TOKEN = "a-token-of-some-length"

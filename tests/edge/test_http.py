@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from orric.edge.http import application
+from orric.edge.app import application
 from orric.vision.datasets import to_input
 
 from ..builders import PROFILES
@@ -121,7 +121,7 @@ def changing_routes(daemon: Any) -> list[str]:
         route.path for route in application(daemon).routes
         if {"POST", "PUT", "PATCH", "DELETE"} & set(getattr(route, "methods", ()) or ())
     ]  # fmt: skip
-    return [path for path in found if not path.endswith("/infer")]
+    return [path for path in found if not path.endswith("/infer") and not path.startswith("/v2/repository/")]
 
 
 def test_whatever_changes_something_needs_the_token(listening) -> None:
@@ -161,12 +161,12 @@ def test_labels_of_clients_are_counted(listening, images: np.ndarray) -> None:
     assert ask(address, "POST", "/v1/labels", labels, HEADERS)[0] == 409
     daemon.loop.begin()
     daemon.loop.finish()
-    assert daemon.figures()["labelled"] == pytest.approx(2 / 3)
+    assert daemon.figures()["labelled_accuracy"] == pytest.approx(2 / 3)
     text = ask(address, "GET", "/metrics")[2].decode()
-    assert "orric_labelled_accuracy 0.66" in text
-    assert 'orric_latency_seconds_bucket{le="+Inf"} 1.0' in text
-    assert "orric_images_total 3.0" in text
-    assert 'orric_failures{of="probe"} 0.0' in text
+    assert 'orric_labelled_accuracy{model="digits"} 0.66' in text
+    assert 'orric_request_duration_seconds_bucket{le="+Inf",model="digits"} 1.0' in text
+    assert 'orric_images_total{model="digits"} 3.0' in text
+    assert 'orric_failures_total{model="digits",of="probe"} 0.0' in text
 
 
 def test_the_operator_over_http(listening) -> None:

@@ -39,7 +39,7 @@ def models(onnx_student: Path) -> tuple[Model, Model]:
 @pytest.mark.parametrize("count", [1, 7, 8, FEW, FEW + 1, 100])
 def test_answers_are_onnx_runtimes_own(models, images: np.ndarray, count: int) -> None:
     async def ask() -> np.ndarray:
-        batcher = Batcher(models[0], 28, Server(), lambda sizes, latencies: None)
+        batcher = Batcher(models[0], 28, Server())
         try:
             outputs, model = await batcher.submit(images[:count])
             assert model is models[0]
@@ -59,7 +59,7 @@ def test_a_thousand_swaps_under_load_mix_no_answers(models, images: np.ndarray) 
     }  # fmt: skip
 
     async def ask() -> tuple[int, set[int]]:
-        batcher = Batcher(models[0], 32, Server(longest_wait_s=0.0), lambda sizes, latencies: None)
+        batcher = Batcher(models[0], 32, Server(longest_wait_s=0.0))
         swaps, answers, seen, done = 0, 0, set(), False
 
         async def client(number: int) -> None:
@@ -86,7 +86,7 @@ def test_a_thousand_swaps_under_load_mix_no_answers(models, images: np.ndarray) 
 
 def test_a_full_queue_and_a_spent_slot_turn_requests_away(models, images: np.ndarray) -> None:
     async def ask() -> None:
-        batcher = Batcher(models[0], 32, Server(queue_images=50), lambda sizes, latencies: None)
+        batcher = Batcher(models[0], 32, Server(queue_images=50))
         waiting = [batcher.submit(images[:40])]
         with suppress(OverloadedError):
             while len(waiting) < 50:
@@ -111,7 +111,7 @@ def test_a_model_that_fails_fails_its_requests_alone(models, images: np.ndarray)
             raise RuntimeError("no")
 
     async def ask() -> None:
-        batcher = Batcher(replace(models[0], session=Broken()), 32, Server(), lambda sizes, latencies: None)
+        batcher = Batcher(replace(models[0], session=Broken()), 32, Server())
         with pytest.raises(RuntimeError, match="no"):
             await batcher.submit(images[:2])
         batcher.model = models[1]
