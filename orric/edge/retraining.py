@@ -15,6 +15,7 @@ import numpy as np
 
 from orric.edge.config import Retraining
 from orric.edge.frames import Header, receive, send
+from orric.edge.lifeline import Lifeline
 from orric.edge.store import MODEL, WEIGHTS
 from orric.exceptions import EdgeError
 from orric.selection.gradients import Indices
@@ -198,6 +199,7 @@ class RetrainingProcess:
         if process is not None:
             process.kill()
             process.wait()
+            self._lifeline.let_go()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -210,8 +212,12 @@ class RetrainingProcess:
 
     def _start(self) -> Candidate:
         self.stop()
-        command = [sys.executable, "-m", "orric.edge.worker", str(self._profile)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        lifeline = self._lifeline = Lifeline()
+        command = [sys.executable, "-m", "orric.edge.worker", str(self._profile), str(lifeline.descriptor)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lifeline.descriptor]
+        )  # fmt: skip
+        lifeline.started()
         limits = {"memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice}
         _, (model, weights, inputs, expected) = self._ask(limits, START_S)
         return Candidate({MODEL: model, WEIGHTS: weights}, inputs, expected)
