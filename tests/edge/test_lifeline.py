@@ -33,7 +33,10 @@ hang_on(int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("doing", ["while True: pass", "import time; time.sleep(3600)", "import numpy as np\nwhile True: np.sort(np.zeros(10**7))"])
+SORTING = "import numpy as np\nwhile True: np.sort(np.zeros(10**7))"
+
+
+@pytest.mark.parametrize("doing", ["while True: pass", "import time; time.sleep(3600)", SORTING])
 def test_a_child_ends_with_its_parent_whatever_it_does(doing: str) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD.format(doing)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
