@@ -286,7 +286,8 @@ class Connection(asyncio.Protocol):
         """Make a request of the head."""
         parser, headers = cast(httptools.HttpRequestParser, self._parser), self._headers
         method = parser.get_method()
-        is_new = parser.get_http_version() == "1.1"
+        version = parser.get_http_version()
+        is_new = version == "1.1"
         target, authority = self._url, headers.get(b"host", b"")
         if not target.startswith(b"/") and b"://" in target[:8]:
             authority, slash, target = target.partition(b"://")[2].partition(b"/")
@@ -301,7 +302,7 @@ class Connection(asyncio.Protocol):
         )  # fmt: skip
         if self._lines > self._bounds.headers:
             self._refusal = RefusedError("head", 431, f"a request has {self._bounds.headers} headers at most")
-        elif self._authorities or method == b"CONNECT" or (not is_new and chunked):
+        elif self._authorities or method == b"CONNECT" or not (is_new or (version == "1.0" and not chunked)):
             self._refusal = RefusedError("malformed", 400, NOT_HTTP)
         else:
             self._request = request

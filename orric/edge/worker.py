@@ -1,7 +1,7 @@
 """The retraining process: labels, trains and exports, apart from serving and within limits of its own.
 
-Started by `orric.edge.retraining` as `python -m orric.edge.worker PROFILE PIPE`; it speaks by `orric.edge.frames` on its
-standard input and output, and ends when the pipe does.
+Started by `orric.edge.retraining` as `python -m orric.edge.worker PROFILE PIPE`; it speaks by `orric.edge.frames` on
+its standard input and output, and ends when the pipe does.
 """
 
 from __future__ import annotations
