@@ -46,8 +46,8 @@ class Server(Section):
         body_s: How long its body may.
         answer_s: How long a client may take to read its answer.
         idle_s: How long a connection may say nothing between two requests.
-        connections: Connections at most, or as many as the limit of open files allows. Beyond, the oldest idle one of
-            whoever holds most is closed for a new one.
+        connections: Connections at most, or as many as the limit of open files allows. Beyond, that of whoever holds
+            most which was of use longest ago is closed for a new one.
         connections_per_address: Of one address, trusted proxies excepted.
         hosts: Names beside the machine's own that requests may be for; "*" stands for any.
         health_port: Where a listener of its own answers whoever asks for health and metrics, and nothing else; left

@@ -26,7 +26,7 @@ FEWEST = 16
 
 
 class Phase(IntEnum):
-    """Where a connection stands; the first ones are the first to be closed when there are too many."""
+    """Where a connection stands; those before UNDER_WAY may be closed when there are too many."""
 
     CLOSING = 0
     IDLE = 1
@@ -156,14 +156,8 @@ class Crowd:
         self.buffered_bytes -= size
 
     def _close_one(self, own: dict[Connection, None]) -> bool:
-        """Close whichever of some connections is the first to go."""
-        found: Connection | None = None
-        for one in own:
-            if one.phase <= Phase.HEAD:
-                found = one
-                break
-            if one.phase == Phase.BODY and found is None:
-                found = one
+        """Close the one that was of use longest ago, but for those whose request is being answered."""
+        found = next((one for one in own if one.phase < Phase.UNDER_WAY), None)
         if found is None:
             return False
         self.closed("crowd")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orric.edge import health
 from orric.edge.bridge import Application, Bridge
 from orric.edge.connection import Connection
-from orric.edge.guards import Guards, refused
+from orric.edge.guards import Guards, carries, refused
 from orric.edge.inference import Inferences
 from orric.edge.log import Repeated
 from orric.edge.request import RefusedError, Request
@@ -88,7 +88,7 @@ class Front(HealthFront):
     ) -> None:
         super().__init__(daemon)
         self._inferences = Inferences(daemon, loop, senders)
-        self._bridge = Bridge(application, SECURITY)
+        self._bridge = Bridge(application, loop, SECURITY)
 
     def begins(self, connection: Connection, request: Request) -> None:
         path, method = request.path, request.method
@@ -108,7 +108,9 @@ class Front(HealthFront):
         elif request.path in health.PATHS:
             super().answer(connection, request, body)
         else:
-            self._bridge.answer(connection, request, body)
+            # Whoever has the token is answered however many others ask for pages.
+            trusted = carries(self._daemon.token, request.text(b"authorization"))
+            self._bridge.answer(connection, request, body, bounded=not trusted)
 
     def finished(self, request: Request, seconds: float) -> None:
         if not request.counted:
@@ -125,3 +127,4 @@ class Front(HealthFront):
     def stop(self) -> None:
         """End what runs beside the event loop."""
         self._inferences.stop()
+        self._bridge.stop()

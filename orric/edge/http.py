@@ -69,6 +69,7 @@ class Listener:
         """Answer what is under way, for no longer than this, and end."""
         self.loop.call_soon_threadsafe(self._asked_to_stop, drain_s)
         self._thread.join(drain_s + 5)
+        self._socket.close()
 
     def _asked_to_stop(self, drain_s: float) -> None:
         if not self._stop.done():

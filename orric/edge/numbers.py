@@ -18,12 +18,14 @@ DEEPEST = 5
 WHITE = b" \t\r\n"
 BRACKETS_TO_SPACES = bytes.maketrans(b"[]", b"  ")
 
-_DIGIT, _COMMA, _OPEN, _CLOSE, _OTHER = range(5)
+COMMA, OPEN, CLOSE = b",[]"
+_DIGIT, _COMMA, _OPEN, _CLOSE, _OTHER, _WHITE = range(6)
 _KIND = np.full(256, _OTHER, np.uint8)
 _KIND[list(b"0123456789")] = _DIGIT
 _KIND[list(b",[]")] = _COMMA, _OPEN, _CLOSE
+_KIND[list(WHITE)] = _WHITE
 # What may follow what in an array that holds numbers or arrays, white space left out.
-_FOLLOWS = np.zeros((5, 5), bool)
+_FOLLOWS = np.zeros((6, 6), bool)
 for _first, _second in (
     (_DIGIT, _DIGIT), (_DIGIT, _COMMA), (_DIGIT, _CLOSE), (_COMMA, _DIGIT), (_COMMA, _OPEN), (_OPEN, _DIGIT),
     (_OPEN, _OPEN), (_CLOSE, _COMMA), (_CLOSE, _CLOSE),
@@ -33,40 +35,55 @@ for _first, _second in (
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def numbers(text: bytes, count: int) -> Bytes | None:
+def numbers(text: bytes, count: int, start: int = 0, end: int | None = None) -> Bytes | None:
     """Return the numbers of a JSON array, flat or nested evenly.
 
     Args:
         text: The array, with its brackets.
         count: How many it must hold.
+        start: Where it begins in the text, which is never copied as a whole.
+        end: Where it ends.
 
     Returns:
         The numbers in their order, shape (count,); None where the text is anything else than so many whole numbers from
         0 to 255.
     """
-    text = text.strip(WHITE)
-    if not (text.startswith(b"[") and text.endswith(b"]") and len(text) > 2 * count):
+    end = len(text) if end is None else end
+    while start < end and text[start] in WHITE:
+        start += 1
+    while start < end and text[end - 1] in WHITE:
+        end -= 1
+    if end - start <= 2 * count or text[start] != OPEN or text[end - 1] != CLOSE:
         return None
-    inner = text[1:-1]
-    if b"[" in inner or b"]" in inner:
-        if not _even(text.translate(None, WHITE)):
-            return None
-        inner = inner.translate(BRACKETS_TO_SPACES)
-    inner = inner.strip(WHITE)
+    if _count(text, COMMA, start, end) != count - 1:
+        return None
+    start, end = start + 1, end - 1
+    nested = text.find(b"[", start, end) >= 0 or text.find(b"]", start, end) >= 0
+    if nested and not _even(text, start - 1, end + 1):
+        return None
+    while start < end and text[end - 1] in (WHITE + b"[]" if nested else WHITE):
+        end -= 1
     found = np.empty(count, np.uint8)
-    at = filled = 0
-    while at < len(inner):
-        end = len(inner)
+    at, filled = start, 0
+    while at < end:
+        until = end
         if end - at > PIECE:
-            end = inner.rfind(b",", at, at + PIECE) + 1
-            if not end:
+            until = text.rfind(b",", at, at + PIECE) + 1
+            if not until:
                 return None  # no number is as long
-        part = _piece(inner[at:end], last=end == len(inner))
+        piece = text[at:until]
+        part = _piece(piece.translate(BRACKETS_TO_SPACES) if nested else piece, last=until == end)
         if part is None or filled + len(part) > count:
             return None
         found[filled : filled + len(part)] = part
-        at, filled = end, filled + len(part)
+        at, filled = until, filled + len(part)
     return found if filled == count else None
+
+
+def _count(text: bytes, byte: int, start: int, end: int) -> int:
+    """Count a byte, without keeping others from the interpreter for long."""
+    pieces = (np.frombuffer(text, np.uint8, min(PIECE, end - at), at) for at in range(start, end, PIECE))
+    return sum(int(np.count_nonzero(piece == byte)) for piece in pieces)
 
 
 def _piece(text: bytes, last: bool) -> Bytes | None:
@@ -77,7 +94,7 @@ def _piece(text: bytes, last: bool) -> Bytes | None:
     is_end = digit.copy()
     is_end[:-1] &= ~digit[1:]
     ends = np.flatnonzero(is_end)
-    comma = piece == 44
+    comma = piece == COMMA
     commas = int(np.count_nonzero(comma))
     if not len(ends) or commas != len(ends) - last or digit[-1] != last:
         return None
@@ -110,20 +127,22 @@ def _piece(text: bytes, last: bool) -> Bytes | None:
     return found.astype(np.uint8)
 
 
-def _even(text: bytes) -> bool:
-    """Say whether brackets stand as they may, and all numbers equally deep; the text has no white space."""
+def _even(text: bytes, start: int, end: int) -> bool:
+    """Say whether brackets stand as they may, and all numbers equally deep, white space left out."""
     depth, inside, before = 0, 0, np.empty(0, np.uint8)
-    for at in range(0, len(text), PIECE):
-        kinds = _KIND[np.frombuffer(text, np.uint8, min(PIECE, len(text) - at), at)]
+    for at in range(start, end, PIECE):
+        kinds = _KIND[np.frombuffer(text, np.uint8, min(PIECE, end - at), at)]
+        kinds = kinds[kinds != _WHITE]
+        if not len(kinds):
+            continue
+        if depth == 0 and len(before):
+            return False  # something follows the last bracket
         if not _FOLLOWS[np.concatenate([before, kinds[:-1]]), kinds[1 - len(before) :]].all():
             return False
-        steps = (kinds == _OPEN).astype(np.int32) - (kinds == _CLOSE)
-        depths = depth + np.cumsum(steps)
+        depths = depth + np.cumsum((kinds == _OPEN).astype(np.int32) - (kinds == _CLOSE))
         numbered = depths[kinds == _DIGIT]
         inside = inside or (int(numbered[0]) if len(numbered) else 0)
-        if (numbered != inside).any() or depths.max() > DEEPEST or depths.min() < (at + PIECE < len(text)):
-            return False
-        if at + PIECE >= len(text) and ((depths[:-1] < 1).any() or depths[-1] != 0):
+        if (numbered != inside).any() or depths.max() > DEEPEST or (depths[:-1] < 1).any():
             return False
         depth, before = int(depths[-1]), kinds[-1:]
-    return inside > 0
+    return inside > 0 and depth == 0

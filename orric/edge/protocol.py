@@ -130,30 +130,30 @@ def parsed(body: bytes, header_length: str | None, server: Server) -> Inference:
             raise BadRequestError(
                 400, f"Inference-Header-Content-Length is {length}, and the body has {len(body)} bytes"
             )
-    table, text = _table(body[:length] if length < len(body) else body, hinted=header_length is None)
+    table, array = _table(body[:length] if length < len(body) else body, hinted=header_length is None)
     if len(table.inputs) != 1:
         raise BadRequestError(400, f"give one input, {INPUT!r}")
     identity = table.id
     if identity is not None and (not isinstance(identity, str) or len(identity) > 256):
         raise BadRequestError(400, "id is no text of at most 256 characters")
     binary, classes = _wanted(table)
-    images = _images(table.inputs[0], text, memoryview(body)[length:], server)
+    images = _images(table.inputs[0], body, array, length, server)
     return Inference(images, identity, binary, classes)
 
 
-def _table(content: bytes, hinted: bool) -> tuple[_Request, bytes | None]:
-    """Return what the JSON holds, and the text of its long array where that was taken out before it was parsed.
+def _table(content: bytes, hinted: bool) -> tuple[_Request, tuple[int, int] | None]:
+    """Return what the JSON holds, and where its long array stands, which was taken out before it was parsed.
 
     Nothing but the array may be long, and the array never meets the parser: so no body is costly to parse.
     """
-    text = None
+    array = None
     begun = _DATA.search(content, 0, JSON_BYTES)
     if begun is not None:
         # Numbers hold neither quotes nor braces: one of them comes behind the array, or what is there is no array.
         after = min(at for at in (content.find(b'"', begun.end()), content.find(b"}", begun.end()), 1 << 62) if at >= 0)
         end = content.rfind(b"]", begun.end(), after) + 1
         if end:
-            text = content[begun.end() - 1 : end]
+            array = begun.end() - 1, end
             content = b"".join((content[: begun.end() - 1], b"[]", content[end:]))
     if len(content) > JSON_BYTES:
         if hinted and b"binary_data_size" in content[:JSON_BYTES]:
@@ -162,7 +162,7 @@ def _table(content: bytes, hinted: bool) -> tuple[_Request, bytes | None]:
             raise BadRequestError(400, f"data of {INPUT!r} holds more than whole numbers from 0 to 255")
         raise BadRequestError(413, f"the JSON is larger than {JSON_BYTES} bytes without the data of {INPUT!r}")
     try:
-        return _DECODER.decode(content), text
+        return _DECODER.decode(content), array
     except msgspec.ValidationError as error:
         found = str(error)
         if "inputs" in found and "range" not in found:
@@ -195,8 +195,17 @@ def _wanted(table: _Request) -> tuple[bool, int]:
     return binary, classes
 
 
-def _images(tensor: _Tensor, text: bytes | None, raw: memoryview, server: Server) -> Pixels:
-    """Return the images of the input tensor."""
+def _images(tensor: _Tensor, body: bytes, array: tuple[int, int] | None, length: int, server: Server) -> Pixels:
+    """Return the images of the input tensor.
+
+    Args:
+        tensor: As the JSON describes it.
+        body: All of it.
+        array: Where its numbers stand in the body.
+        length: Of the JSON.
+        server: Limits.
+    """
+    raw = memoryview(body)[length:]
     if tensor.name != INPUT:
         raise BadRequestError(400, f"the input is called {INPUT!r}")
     if tensor.datatype != "UINT8":
@@ -220,7 +229,8 @@ def _images(tensor: _Tensor, text: bytes | None, raw: memoryview, server: Server
         raise BadRequestError(400, "bytes follow the JSON, and the input has no binary_data_size")
     data = bytes(tensor.data)
     # The array that was taken out left an empty one behind.
-    values = numbers(text if text is not None and data == b"[]" else data, count * EACH)
+    text, place = (body, array) if array is not None and data == b"[]" else (data, ())
+    values = numbers(text, count * EACH, *place)
     if values is None:
         raise BadRequestError(400, f"data of {INPUT!r} holds {count * EACH} whole numbers from 0 to 255")
     return values.reshape(count, *SHAPE)
