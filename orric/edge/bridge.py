@@ -53,7 +53,8 @@ class Bridge:
             bounded: Whether it is refused where too many wait.
         """
         if bounded and self._waiting >= TOGETHER:
-            connection.refuse(RefusedError("overloaded", 503, "too many requests wait; come again"))
+            refusal = RefusedError("overloaded", 503, "too many requests wait; come again")
+            connection.refuse(refusal, closes=True)
             return
         self._waiting += 1
         self._loop.call_soon_threadsafe(self._begin, connection, request, body)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CHUNKED_BYTES, FREE_CHUNKS, CHUNK_BYTES = 1 << 14, 512, 256
 # Bodies of no more bytes are answered however many bytes of others wait.
 SMALL_BYTES = 1 << 16
+# Requests of one connection that are answered before others are heard again.
+TURNS = 4
 # How long a connection is read to its end before it is closed, and how much.
 LINGER_S, LINGER_BYTES = 2.0, 64 << 20
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -162,14 +164,19 @@ class Connection(asyncio.Protocol):
         """Read on; stop behind the end of a request."""
         self._taking = True
         view = memoryview(data)
-        at = 0
+        at = turns = 0
         while at < len(data) and self.phase in (Phase.IDLE, Phase.HEAD, Phase.BODY):
             at = self._take_head(data, view, at) if self._request is None else self._take_body(view, at)
             if self._complete and self.phase == Phase.BODY:
                 self._answer()
+                turns += 1
+                if turns == TURNS and at < len(data):
+                    break  # others are to be heard, too
         self._taking = False
         if at < len(data) and self.phase != Phase.CLOSING:
             self._set_aside(data[at:])
+            if self.phase == Phase.IDLE:
+                asyncio.get_running_loop().call_soon(self._go_on)
 
     def _set_aside(self, data: bytes) -> None:
         """Keep what came of a request before the last one was answered."""
@@ -350,9 +357,15 @@ class Connection(asyncio.Protocol):
         if not self._writing:
             self._written(request)
 
-    def refuse(self, error: RefusedError) -> None:
-        """Answer the present request with why it is refused."""
+    def refuse(self, error: RefusedError, closes: bool = False) -> None:
+        """Answer the present request with why it is refused.
+
+        Args:
+            error: Why.
+            closes: Whether the connection is closed, and with it whatever else was sent on it.
+        """
         request = cast(Request, self._request)
+        request.keeps_alive = request.keeps_alive and not closes
         self._answering.refuses(error.reason, self.peer, error.message)
         self.respond(request, error.status, _told(error.message), JSON, self._about(error.status))
 
@@ -391,12 +404,20 @@ class Connection(asyncio.Protocol):
         self._begin()
         self._crowd.rest(self)
         if not self._taking:
-            if self._unread:
-                data, self._unread = self._unread, b""
-                self._take(data)
-            if self._paused and self.phase in (Phase.IDLE, Phase.HEAD, Phase.BODY):
-                self._paused = False
-                self._transport.resume_reading()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read what was set aside, then what comes."""
+        if self.phase != Phase.IDLE:
+            return
+        data, self._unread = self._unread, b""
+        if data:
+            self._take(data)
+        # What is set aside again is read later; of a head that is not whole the rest must come.
+        waits = self.phase in (Phase.HEAD, Phase.BODY) or (self.phase == Phase.IDLE and not self._unread)
+        if self._paused and waits:
+            self._paused = False
+            self._transport.resume_reading()
 
     def _release(self) -> None:
         size, self.held_bytes = self.held_bytes, 0

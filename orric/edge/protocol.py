@@ -154,13 +154,15 @@ def _table(content: bytes, hinted: bool) -> tuple[_Request, tuple[int, int] | No
         end = content.rfind(b"]", begun.end(), after) + 1
         if end:
             array = begun.end() - 1, end
-            content = b"".join((content[: begun.end() - 1], b"[]", content[end:]))
-    if len(content) > JSON_BYTES:
+    left = len(content) - (array[1] - array[0] if array is not None else 0)
+    if left > JSON_BYTES:
         if hinted and b"binary_data_size" in content[:JSON_BYTES]:
             raise BadRequestError(400, HINT)
         if begun is not None:
             raise BadRequestError(400, f"data of {INPUT!r} holds more than whole numbers from 0 to 255")
         raise BadRequestError(413, f"the JSON is larger than {JSON_BYTES} bytes without the data of {INPUT!r}")
+    if array is not None:
+        content = b"".join((content[: array[0]], b"[]", content[array[1] :]))
     try:
         return _DECODER.decode(content), array
     except msgspec.ValidationError as error:
