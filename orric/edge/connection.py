@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 CHUNKED_BYTES, FREE_CHUNKS, CHUNK_BYTES = 1 << 14, 512, 256
 # Bodies of no more bytes are answered however many bytes of others wait.
 SMALL_BYTES = 1 << 16
-# Requests of one connection that are answered before others are heard again.
-TURNS = 4
 # How long a connection is read to its end before it is closed, and how much.
 LINGER_S, LINGER_BYTES = 2.0, 64 << 20
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -164,14 +162,12 @@ class Connection(asyncio.Protocol):
         """Read on; stop behind the end of a request."""
         self._taking = True
         view = memoryview(data)
-        at = turns = 0
+        at = 0
         while at < len(data) and self.phase in (Phase.IDLE, Phase.HEAD, Phase.BODY):
             at = self._take_head(data, view, at) if self._request is None else self._take_body(view, at)
             if self._complete and self.phase == Phase.BODY:
                 self._answer()
-                turns += 1
-                if turns == TURNS and at < len(data):
-                    break  # others are to be heard, too
+                break  # before the next request of this connection others are heard
         self._taking = False
         if at < len(data) and self.phase != Phase.CLOSING:
             self._set_aside(data[at:])

@@ -139,7 +139,8 @@ class Inferences:
         daemon = self._daemon
         if asked.identity is not None:
             daemon.uploads.remember(asked.identity, outputs.argmax(axis=1))
-        content, length = answered(asked, outputs, daemon.name, model.version, daemon.classes)
+        names = daemon.classes if asked.classes else ()
+        content, length = answered(asked, outputs, daemon.name, model.version, names)
         if length is None:
             connection.respond(request, 200, content, JSON)
         else:

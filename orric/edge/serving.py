@@ -244,8 +244,11 @@ def _outputs(model: Model, taken: list[_Waiting]) -> list[tuple[_Waiting, Array]
     """Return each request of few images with its outputs."""
     images = taken[0].images if len(taken) == 1 else np.concatenate([one.images for one in taken])
     outputs = model.logits(to_input(images, taken[0].resolution_px))
-    ends = np.cumsum([len(one.images) for one in taken])
-    return list(zip(taken, np.split(outputs, ends[:-1]), strict=True))
+    found, at = [], 0
+    for one in taken:
+        found.append((one, outputs[at : at + len(one.images)]))
+        at += len(one.images)
+    return found
 
 
 def _part(one: _Waiting, model: Model) -> Array | None:
