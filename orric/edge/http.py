@@ -137,8 +137,9 @@ def listen(server: Server) -> socket.socket:
     """Listen on the configured address; whoever comes before there is somebody to answer waits.
 
     Raises:
-        EdgeError: The address cannot be listened on.
+        EdgeError: The address cannot be listened on, or next to no files may be open.
     """
+    Bounds.of(server, open_files())  # before anything is loaded
     return _listen(server.host, server.port, "server", "choose another port or host")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,7 +226,8 @@ class Batcher:
             # All requests come from one event loop, the server's, but for tests that have several.
             for loop in {one.loop for one, _ in answers}:
                 some = [(one.answer, outputs, one.model or model) for one, outputs in answers if one.loop is loop]
-                loop.call_soon_threadsafe(_answer, some, error)
+                with suppress(RuntimeError):  # a loop that has ended: whoever asked has gone
+                    loop.call_soon_threadsafe(_answer, some, error)
 
     def _give_up(self, failed: _Waiting) -> None:
         """Serve no further parts of a request that failed."""
