@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Bytes of a body with chunks that are read at once, and chunks of a body beyond which they must be of some size:
 # a body of bytes in chunks of their own would keep the interpreter busy.
-CHUNKED_BYTES, FREE_CHUNKS, CHUNK_BYTES = 1 << 14, 512, 256
+CHUNKED_BYTES, FREE_CHUNKS, CHUNK_BYTES, CHUNK_HEAD_BYTES = 1 << 14, 512, 256, 64
 # Bodies of no more bytes are answered however many bytes of others wait.
 SMALL_BYTES = 1 << 16
 # How long a connection is read to its end before it is closed, and how much.
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._url, self._headers, self._lines = b"", dict[bytes, bytes](), 0
         self._authorities = 0
         self._parts: list[bytes] = []
-        self._size = self._chunks = 0
+        self._size = self._fed = self._chunks = 0
         self._left: int | None = None
         self._complete = False
         self._first_s = 0.0
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
             self._written(self._request)
 
     def data_received(self, data: bytes) -> None:
-        if self.phase == Phase.CLOSING:
+        if self.phase in (Phase.CLOSING, Phase.CLOSED):
             self._dropped += len(data)
             if self._dropped > LINGER_BYTES:
                 self._transport.abort()
@@ -167,9 +167,10 @@ class Connection(asyncio.Protocol):
             at = self._take_head(data, view, at) if self._request is None else self._take_body(view, at)
             if self._complete and self.phase == Phase.BODY:
                 self._answer()
+            if self.phase not in (Phase.HEAD, Phase.BODY):
                 break  # before the next request of this connection others are heard
         self._taking = False
-        if at < len(data) and self.phase != Phase.CLOSING:
+        if at < len(data) and self.phase in (Phase.IDLE, Phase.UNDER_WAY):
             self._set_aside(data[at:])
             if self.phase == Phase.IDLE:
                 asyncio.get_running_loop().call_soon(self._go_on)
@@ -231,7 +232,7 @@ class Connection(asyncio.Protocol):
             if expected is not None and request.is_new and not self._complete:
                 if expected.lower() != b"100-continue":
                     raise RefusedError("malformed", 417, "nothing but 100-continue may be expected")
-                self._transport.write(CONTINUE)
+                self._write(CONTINUE)
         except RefusedError as error:
             self.refuse(error)
 
@@ -242,10 +243,14 @@ class Connection(asyncio.Protocol):
             return end
         if self._left is not None:
             self._left -= end - at
+        else:
+            self._fed += end - at
         if self._size > self._bounds.body_bytes:
             self.turn_away("body", 413, f"the body is larger than {self._bounds.body_bytes} bytes")
         elif self._chunks > FREE_CHUNKS + self._size // CHUNK_BYTES:
             self.turn_away("body", 400, f"the body comes in chunks of less than {CHUNK_BYTES} bytes")
+        elif self._left is None and self._fed - self._size > self._bounds.head_bytes + CHUNK_HEAD_BYTES * self._chunks:
+            self.turn_away("head", 431, f"what is no body has {self._bounds.head_bytes} bytes at most")
         elif self._left is None and self._lines > self._bounds.headers:
             self.turn_away("head", 431, f"a request has {self._bounds.headers} headers at most")
         elif self._size > self.held_bytes:
@@ -349,8 +354,9 @@ class Connection(asyncio.Protocol):
             more = (*more, (b"connection", b"keep-alive"))
         self.phase, self.deadline_s = Phase.UNDER_WAY, time.monotonic() + self._bounds.answer_s
         lines = head(status, kind, len(content), more)
-        self._transport.write(lines if request.method == b"HEAD" else lines + content)
-        if not self._writing:
+        self._write(lines if request.method == b"HEAD" else lines + content)
+        # Where the client turns out to have gone, the loss of the connection is all that follows.
+        if not self._writing and not self._transport.is_closing():
             self._written(request)
 
     def refuse(self, error: RefusedError, closes: bool = False) -> None:
@@ -381,8 +387,12 @@ class Connection(asyncio.Protocol):
         self._answering.refuses(reason, self.peer, message)
         content = _told(message)
         more = (*self._about(status), (b"connection", b"close"))
-        self._transport.write(head(status, JSON, len(content), more) + content)
+        self._write(head(status, JSON, len(content), more) + content)
         self.linger()
+
+    def _write(self, content: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(content)
 
     def _about(self, status: int) -> Headers:
         if status == 503:

@@ -286,6 +286,14 @@ def test_heads_are_bounded_while_they_come(listening, line) -> None:
         + b"".join(b"X-%d: 1\r\n" % number for number in range(30))
     )
     assert three.answer()[0] == 431, "lines behind a body count, too"
+    for endless in (b"0\r\nX: " + b"x" * 5000, b"5;note=" + b"x" * 5000):
+        four = line(address)
+        four.send(
+            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked"
+            "\r\n\r\n".encode()
+            + endless
+        )
+        assert four.answer()[0] == 431
 
 
 def test_many_small_chunks_are_no_body(listening, line) -> None:
