@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orric.edge.connection import Connection
@@ -18,9 +19,43 @@ from orric.edge.serving import Array, Model, OverloadedError, Prepared, prepared
 if TYPE_CHECKING:
     from orric.edge.daemon import Daemon
 
-# Larger bodies, and compressed ones, are read in a thread of their own.
-LARGE_BYTES = 1 << 16
+# Larger bodies are read in a thread of their own, and so are compressed ones, of which no more may wait.
+LARGE_BYTES, MOST_COMPRESSED = 1 << 16, 16
 Work = tuple[Connection, Request, bytes]
+
+
+class Reader:
+    """Reads bodies one after the other in a thread, which keeps one processor busy at most and one body in memory.
+
+    Args:
+        name: Of the thread.
+        read: Reads one.
+    """
+
+    def __init__(self, name: str, read: Callable[[Connection, Request, bytes], None]) -> None:
+        self._read = read
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many bodies wait."""
+        return self._queue.qsize()
+
+    def put(self, work: Work) -> None:
+        """Have a body read after those that wait."""
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            self._read(*work)
+            del work  # which is not held while waiting for the next
 
 
 class Inferences:
@@ -37,9 +72,8 @@ class Inferences:
         self._server = daemon.config.server
         start = f"/v2/models/{daemon.name}".encode()
         self._plain, self._versions = start + b"/infer", start + b"/versions/"
-        self._large: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._read_large, name="reading", daemon=True)
-        self._thread.start()
+        self._large = Reader("reading", self._read_large)
+        self._compressed = Reader("decompressing", self._read_large)
 
     def begins(self, request: Request) -> None:
         """See whether a request may be answered.
@@ -63,7 +97,14 @@ class Inferences:
 
     def answer(self, connection: Connection, request: Request, body: bytes) -> None:
         """Answer a request."""
-        if len(body) > LARGE_BYTES or b"content-encoding" in request.headers:
+        if b"content-encoding" in request.headers:
+            # A few bytes may become many: unlike those that came in full, these are bounded in number.
+            if self._compressed.waiting >= MOST_COMPRESSED:
+                connection.refuse(RefusedError("overloaded", 503, "too many compressed bodies wait; come again"))
+            else:
+                self._compressed.put((connection, request, body))
+            return
+        if len(body) > LARGE_BYTES:
             self._large.put((connection, request, body))
             return
         try:
@@ -74,9 +115,9 @@ class Inferences:
         self._submit(connection, request, asked, None)
 
     def stop(self) -> None:
-        """End the thread."""
-        self._large.put(None)
-        self._thread.join()
+        """End the threads."""
+        self._large.stop()
+        self._compressed.stop()
 
     def _read(self, request: Request, body: bytes) -> Inference:
         encoding = request.text(b"content-encoding")
@@ -85,22 +126,18 @@ class Inferences:
             body = decompressed(body, encoding.strip().lower(), server.body_bytes, server.compression_ratio)
         return parsed(body, request.text(LENGTH_NAME), self._server)
 
-    def _read_large(self) -> None:
-        """Read bodies one after the other, which keeps one processor busy at most and one body in memory."""
-        while (work := self._large.get()) is not None:
-            connection, request, body = work
-            try:
-                asked = self._read(request, body)
-                ready = prepared(asked.images, self._daemon.batcher.resolution_px)
-            except BadRequestError as error:
-                refusal = RefusedError("body", error.status, error.message)
-                self._call(connection.refuse_late, request, refusal)
-            except Exception as error:  # want of memory among others
-                tell("error", "request", error=f"{type(error).__name__}: {error}")
-                self._call(connection.refuse_late, request, RefusedError("overloaded", 503, "come again"))
-            else:
-                self._call(self._submit, connection, request, asked, ready)
-            work = body = asked = ready = None  # type: ignore[assignment] # not held while waiting for the next
+    def _read_large(self, connection: Connection, request: Request, body: bytes) -> None:
+        """Read a body in the thread that calls, and hand it to the event loop."""
+        try:
+            asked = self._read(request, body)
+            ready = prepared(asked.images, self._daemon.batcher.resolution_px)
+        except BadRequestError as error:
+            self._call(connection.refuse_late, request, RefusedError("body", error.status, error.message))
+        except Exception as error:  # want of memory among others
+            tell("error", "request", error=f"{type(error).__name__}: {error}")
+            self._call(connection.refuse_late, request, RefusedError("overloaded", 503, "come again"))
+        else:
+            self._call(self._submit, connection, request, asked, ready)
 
     def _call(self, function: object, *arguments: object) -> None:
         if not self._loop.is_closed():

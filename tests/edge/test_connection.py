@@ -385,6 +385,18 @@ def test_bodies_that_swell_are_refused(listening) -> None:
     assert counted(daemon, "orric_refusals_total", reason="body") == 1
 
 
+def test_compressed_bodies_are_bounded_in_number(listening, images: np.ndarray, monkeypatch) -> None:
+    import gzip
+
+    _, address = listening()
+    body, headers = gzip.compress(json.dumps(request_of(images[:1])).encode()), {"Content-Encoding": "gzip"}
+    assert ask(address, "POST", INFER, body, headers)[0] == 200
+    monkeypatch.setattr("orric.edge.inference.MOST_COMPRESSED", 0)
+    status, told, _ = ask(address, "POST", INFER, body, headers)
+    assert (status, "retry-after" in told) == (503, True)
+    assert ask(address, "POST", INFER, request_of(images[:1]))[0] == 200
+
+
 def test_next_to_no_files_is_told_at_the_start() -> None:
     from orric.edge.config import Server
 
