@@ -218,8 +218,11 @@ def start_server(daemon: Daemon, listening: socket.socket | None = None) -> Runn
     daemon.metrics.connections.set_function(lambda: crowd.count)
     fronts: list[Front] = []
 
+    pages = application(daemon)
+    pages.openapi()  # made here once, rather than in the thread of whoever asks for it first
+
     def front_of(loop: asyncio.AbstractEventLoop) -> Front:
-        fronts.append(Front(daemon, application(daemon), senders, loop))
+        fronts.append(Front(daemon, pages, senders, loop))
         return fronts[0]
 
     main = Listener("http", listening, front_of, crowd)

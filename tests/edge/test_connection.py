@@ -1,126 +1,28 @@
-"""Connections: what HTTP asks of them, what bounds them, and how they end."""
+"""Connections: what HTTP asks of them, and what bounds each."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import json
-import os
-import resource
-import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import deque
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from orric.edge.crowd import RESERVED_FILES, Bounds
-from orric.edge.http import refuse_new
-from orric.edge.log import Repeated
-from orric.exceptions import EdgeError
+from orric.edge.config import Server
+from orric.edge.connection import Connection
+from orric.edge.crowd import Bounds, Crowd
+from orric.edge.request import RefusedError, Request
+from orric.edge.sender import Senders
 
-from .conftest import TOKEN
+from .lines import INFER, counted, eventually, get, post
 from .test_http import ask, request_of
-
-INFER = "/v2/models/digits/infer"
-
-
-class Line:
-    """A connection of which a test writes every byte.
-
-    Args:
-        address: Host and port.
-    """
-
-    def __init__(self, address: str, receive_bytes: int | None = None) -> None:
-        host, port = address.rsplit(":", 1)
-        self._socket = socket.socket()
-        if receive_bytes is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self._socket.settimeout(30)
-        self._socket.connect((host, int(port)))
-        self._buffer = b""
-
-    def send(self, data: bytes) -> None:
-        """Send bytes."""
-        self._socket.sendall(data)
-
-    def finish(self) -> None:
-        """Say that no more bytes will come."""
-        self._socket.shutdown(socket.SHUT_WR)
-
-    def answer(self, without_body: bool = False) -> tuple[int, dict[str, str], bytes]:
-        """Return an answer: status, headers, body."""
-        while b"\r\n\r\n" not in self._buffer:
-            self._more()
-        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        length = 0 if without_body else int(headers.get("content-length", 0))
-        while len(self._buffer) < length:
-            self._more()
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
-        return int(first.split()[1]), headers, body
-
-    def _more(self) -> None:
-        found = self._socket.recv(1 << 16)
-        if not found:
-            raise EOFError
-        self._buffer += found
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the other side has said all, waiting until it has or says something."""
-        return not self._buffer and not self._socket.recv(1)
-
-    def close(self) -> None:
-        """Close it."""
-        self._socket.close()
-
-
-@pytest.fixture
-def line() -> Iterator[Callable[..., Line]]:
-    """Return a function that connects."""
-    with contextlib.ExitStack() as opened:
-
-        def connected(address: str, **given: Any) -> Line:
-            return opened.enter_context(contextlib.closing(Line(address, **given)))
-
-        yield connected
-
-
-def get(path: str = "/v2/health/live", *lines: str, version: str = "1.1") -> bytes:
-    """Return a request without a body."""
-    return "\r\n".join([f"GET {path} HTTP/{version}", "Host: localhost", *lines, "", ""]).encode()
-
-
-def post(body: bytes, *lines: str, path: str = INFER, length: int | None = None) -> bytes:
-    """Return a request with a body."""
-    size = len(body) if length is None else length
-    first = (f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {size}")
-    return "\r\n".join([*first, *lines, "", ""]).encode() + body
-
-
-def counted(daemon: Any, name: str, **labels: str) -> float:
-    """Return a metric's value, 0 where there is none."""
-    wanted = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
-    start = f"{name}{{{wanted}}} " if labels else f"{name} "
-    for row in daemon.metrics.text().decode().splitlines():
-        if row.startswith(start):
-            return float(row.removeprefix(start))
-    return 0.0
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Return once something holds."""
-    until = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < until, "it never held"
-
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------
 
@@ -331,48 +233,6 @@ def test_whoever_does_not_read_is_cut_off(listening, line) -> None:
     assert counted(daemon, "orric_connections") == 0
 
 
-def test_when_there_are_too_many_the_oldest_idle_one_goes(listening, line, images: np.ndarray) -> None:
-    daemon, address = listening(server__connections=16, server__connections_per_address=8)
-    lines = [line(address) for _ in range(8)]
-    for one in lines:
-        one.send(get())
-        one.answer()
-    lines[0].send(get())  # which makes another one the oldest
-    lines[0].answer()
-    lines[2].send(b"GET / HT")
-    new = line(address)
-    new.send(get())
-    assert new.answer()[0] == 200
-    assert lines[1].is_over
-    for one in (lines[0], *lines[3:]):
-        one.send(get())
-        assert one.answer()[0] == 200
-    assert counted(daemon, "orric_connections") == 8
-    # Where none is idle, those that still send their body go.
-    for one in (lines[0], *lines[3:], new):
-        one.send(post(b"{}", length=900))
-    eventually(lambda: counted(daemon, "orric_connections") == 8)
-    assert ask(address, "GET", "/healthz")[0] == 200
-    assert counted(daemon, "orric_connections_closed_total", reason="crowd") >= 2
-
-
-def test_bodies_share_a_buffer(listening, line, images: np.ndarray) -> None:
-    daemon, address = listening(server__buffer_bytes=1 << 20, server__body_bytes=1 << 20)
-    half = b"{" * (1 << 19)
-    lines = [line(address) for _ in range(4)]
-    for one in lines:
-        one.send(post(half, length=1 << 20))
-    statuses = []
-    for one in lines[:2]:
-        with contextlib.suppress(TimeoutError):
-            statuses.append(one.answer())
-            break
-    assert statuses[0][0] == 503
-    assert statuses[0][1]["retry-after"]
-    assert counted(daemon, "orric_connections_closed_total", reason="buffer") >= 1
-    assert ask(address, "POST", INFER, request_of(images[:1]))[0] == 200
-
-
 def test_bodies_that_swell_are_refused(listening) -> None:
     import gzip
 
@@ -397,147 +257,105 @@ def test_compressed_bodies_are_bounded_in_number(listening, images: np.ndarray, 
     assert ask(address, "POST", INFER, request_of(images[:1]))[0] == 200
 
 
-def test_next_to_no_files_is_told_at_the_start() -> None:
-    from orric.edge.config import Server
-
-    assert Bounds.of(Server(), RESERVED_FILES + 100).connections == 100
-    assert Bounds.of(Server(), 1 << 20).connections == 1000
-    with pytest.raises(EdgeError, match="limit of open files: is 100; raise it to 176"):
-        Bounds.of(Server(), 100)
+# --- any bytes --------------------------------------------------------------------------------------------------------
 
 
-def test_connections_leave_files_for_the_rest(write, onnx_student, line, images: np.ndarray) -> None:
-    """A daemon that may open few files, and as many clients as will: it keeps serving, and blames no model."""
-    path = write(profile=onnx_student, retraining__enabled=False, server__drain_s=0.5)
-    limit = 260
+class Pretended(asyncio.Transport):
+    """A transport to nowhere, which holds its user to the rules."""
 
-    def lowered() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit))
+    def __init__(self) -> None:
+        super().__init__({"peername": ("192.0.2.1", 1)})
+        self.written, self.is_paused, self._closed, self._ended = b"", False, False, False
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orric", "serve", str(path), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "ORRIC_TOKEN": TOKEN}, preexec_fn=lowered,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        address = json.loads(process.stdout.readline())["url"].removeprefix("http://").rstrip("/")
-        lines = [line(address) for _ in range(limit)]
-        for one in lines:
-            with contextlib.suppress(OSError):
-                one.send(b"GET / HT")
-        for _ in range(5):
-            assert ask(address, "GET", "/healthz")[0] == 200
-            assert ask(address, "POST", INFER, request_of(images[:1]))[0] == 200
-        assert ask(address, "POST", "/v1/pin", {"version": 1}, {"Authorization": f"Bearer {TOKEN}"})[0] == 200
-        process.send_signal(signal.SIGTERM)
-        said = process.stderr.read().decode()
-        assert process.wait(60) == 0
-        assert "the limit of open files allows" in said
-        assert "damaged" not in said
-        assert "Too many open files" not in said
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+    def write(self, data: bytes) -> None:
+        assert not self._closed
+        assert not self._ended
+        self.written += data
+
+    def write_eof(self) -> None:
+        self._ended = True
+
+    def close(self) -> None:
+        self._closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self._closed
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
 
 
-# --- health -----------------------------------------------------------------------------------------------------------
+class Answering:
+    """Answers at once or later, or refuses, by what the path says."""
+
+    def __init__(self) -> None:
+        self.retry_after_s, self.later = (lambda: 1), deque()
+
+    def begins(self, connection: Connection, request: Request) -> None:
+        if request.path == b"/refused":
+            raise RefusedError("token", 403, "no")
+
+    def answer(self, connection: Connection, request: Request, body: bytes) -> None:
+        if request.path == b"/later":
+            self.later.append((connection, request))
+        else:
+            connection.respond(request, 200, b"{}")
+
+    def finished(self, *given: object) -> None:
+        pass
+
+    gone = refuses = flush = finished
 
 
-def test_health_has_a_port_of_its_own(listening, line, images: np.ndarray) -> None:
-    from orric.edge.http import start_server
-
-    daemon, _ = listening()
-    server = start_server(daemon)
-    try:
-        health = f"127.0.0.1:{server.health_port}"
-        for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
-            assert ask(health, "GET", path)[0] == 200
-        assert b"orric_images_total" in ask(health, "GET", "/metrics")[2]
-        assert ask(health, "GET", "/v1/status")[0] == 404
-        assert ask(health, "POST", "/healthz")[0] == 405
-        assert ask(health, "POST", INFER, request_of(images[:1]))[0] == 413
-        daemon.ready = False
-        assert ask(health, "GET", "/readyz")[0] == 503
-    finally:
-        daemon.ready = True
-        server.stop(0.0)
+HEADS = [
+    f"{method} {path} HTTP/1.{minor}\r\nHost: a\r\n\r\n".encode()
+    for method in ("GET", "HEAD")
+    for path in ("/", "/later", "/refused")
+    for minor in (0, 1)
+]
+PIECES = [
+    b"POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", b"\r\n", b"GET / HTTP/1.1\r\n",
+    b"Host: a\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\n",
+    b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"5;a=b\r\nhello\r\n", b"0\r\n", b"\x00", b"a" * 600,
+    b"Connection: close\r\n", b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"CONNECT a:1 HTTP/1.1\r\n",
+    b"Expect: 100-continue\r\n",
+]  # fmt: skip
 
 
-def test_health_needs_no_port(listening) -> None:
-    from orric.edge.http import start_server
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.one_of(st.sampled_from(HEADS), st.sampled_from(PIECES), st.binary(max_size=20)), max_size=12),
+    st.lists(st.sampled_from([1, 3, 40, 900]), min_size=1, max_size=9),
+)
+def test_no_bytes_stall_or_break_a_connection(pieces: list[bytes], steps: list[int]) -> None:
+    async def drive() -> None:
+        answering, crowd = Answering(), Crowd(Bounds.of(Server(head_bytes=1024, headers=8), 500), Senders(), str)
+        connection, transport, data = Connection(answering, crowd), Pretended(), b"".join(pieces)
+        connection.connection_made(transport)
+        for step in itertools.cycle(steps):
+            if not data or transport.is_closing():
+                break
+            for _ in range(100):  # as many requests as may have come together
+                while answering.later:
+                    one, request = answering.later.popleft()
+                    one.respond(request, 200, b"{}")
+                await asyncio.sleep(0)
+                if not transport.is_paused:
+                    break
+            assert not transport.is_paused, "whatever came before is answered, so it reads on"
+            connection.data_received(data[:step])
+            data = data[step:]
+        connection.connection_lost(None)
+        assert (crowd.count, crowd.buffered_bytes) == (0, 0)
+        assert not transport.written or transport.written.startswith(b"HTTP/1.1 ")
 
-    daemon, _ = listening(server__health_port=-1)
-    server = start_server(daemon)
-    assert server.health_port is None
-    server.stop(0.0)
-
-
-# --- the end ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_end_answers_what_came_before_and_tells_what_comes_after(listening, line, images: np.ndarray) -> None:
-    from orric.edge.http import start_server
-
-    daemon, _ = listening(server__longest_wait_s=0.0)
-    server = start_server(daemon)
-    address = "{}:{}".format(*server.address)
-    before, idle, silent = line(address), line(address), line(address)
-    body = json.dumps(request_of(images[:1], id="before")).encode()
-    before.send(post(body)[:300])
-    idle.send(get())
-    idle.answer()
-    eventually(lambda: counted(daemon, "orric_connections") == 3)
-    daemon.ready, daemon.stopping = False, True
-    crowd = server._main._crowd
-    ending = threading.Thread(target=server.stop, args=(20.0,))
-    ending.start()
-    eventually(lambda: crowd.drained_s is not None)
-    idle.send(get())
-    status, headers, told = idle.answer()
-    assert (status, headers["connection"], json.loads(told)) == (503, "close", {"error": "shutting down; come again"})
-    assert headers["retry-after"]
-    assert idle.is_over
-    before.send(post(body)[300:])
-    status, headers, told = before.answer()
-    assert (status, headers["connection"], json.loads(told)["id"]) == (200, "close", "before")
-    assert before.is_over
-    assert silent.is_over, "it is closed, not reset"
-    ending.join(30)
-    assert not ending.is_alive()
-
-
-def test_what_the_system_has_accepted_is_not_reset() -> None:
-    """A listening socket takes no more connections, and gives out those that it has taken."""
-    with socket.socket() as listening, socket.socket() as late:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(8)
-        waiting = socket.create_connection(listening.getsockname())
-        waiting.sendall(b"hello")
-        refuse_new(listening)
-        late.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            late.connect(listening.getsockname())
-        accepted, _ = listening.accept()
-        assert accepted.recv(5) == b"hello"
-        waiting.sendall(b"again")
-        assert accepted.recv(5) == b"again"
-        accepted.close()
-        waiting.close()
-
-
-def test_what_happens_again_and_again_is_told_now_and_then() -> None:
-    now, told = [0.0], []
-    repeated = Repeated("refused", lambda: now[0], lambda level, event, **values: told.append(values))
-    for _ in range(5):
-        repeated.note("host", peer="a")
-    repeated.note("token", peer="b")
-    assert told == [{"reason": "host", "peer": "a"}, {"reason": "token", "peer": "b"}]
-    repeated.flush()
-    assert len(told) == 2
-    now[0] = 10.0
-    repeated.flush()
-    assert told[2:] == [{"reason": "host", "peer": "a", "more": 3}]
+    asyncio.run(drive())

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ..browser import CHROMIUM, browser
-from .test_connection import counted
+from .lines import counted
 from .test_http import request_of
 from .test_slots import fog, slot  # noqa: F401 (a fixture)
 
