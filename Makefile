@@ -49,6 +49,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/headroom.py
 	$(BIN)/python tests/benchmarks/edge.py
 	$(BIN)/python tests/benchmarks/serving.py
+	$(BIN)/python tests/benchmarks/front.py
+	$(BIN)/python tests/benchmarks/restarts.py
 	$(BIN)/python tests/benchmarks/selecting.py --output $(VENV)/selecting.jsonl
 	$(BIN)/python tests/benchmarks/valuation.py
 	$(BIN)/python tests/benchmarks/explanation.py

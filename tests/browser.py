@@ -110,18 +110,19 @@ CODES = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13}
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[Page]:
+def browser(folder: Path, *flags: str) -> Iterator[Page]:
     """Start a browser.
 
     Args:
         folder: For what it keeps.
+        flags: Of its command line, beside those that every test needs.
     """
     assert CHROMIUM is not None, "skip the test where there is none"
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     # It reads commands from 3 and answers on 4; by way of high numbers, since ours may be these very ones.
     script = f'exec 13<&{theirs_in} 14>&{theirs_out}; exec 3<&13 4>&14 13<&- 14>&-; exec "$@"'
-    command = ["bash", "-c", script, "browser", CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'browser'}"]
+    command = ["bash", "-c", script, "browser", CHROMIUM, *FLAGS, *flags, f"--user-data-dir={folder / 'browser'}"]
     process = subprocess.Popen(
         command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

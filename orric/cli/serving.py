@@ -34,19 +34,20 @@ def serve(
     if check:
         _print_check(file, config, token)
         return
-    from orric.edge.daemon import Daemon, log_to_stderr
+    from orric.edge.daemon import Daemon
     from orric.edge.http import listen
+    from orric.edge.log import log_to_stderr
 
     log_to_stderr()
     # Before anything is loaded or written: an address in use is the commonest mistake.
     listening = listen(config.server)
 
-    def opened(host: str, port: int) -> None:
+    def opened(host: str, port: int, health_port: int | None) -> None:
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{port}/"
-        print(
-            json.dumps({"url": url, "model": config.stream[0].name}) if as_json else f"Status page: {url}", flush=True
-        )
+        health = None if health_port is None else f"http://{name}:{health_port}/healthz"
+        found = {"url": url, "model": config.stream[0].name, "health": health}
+        print(json.dumps(found) if as_json else f"Status page: {url}", flush=True)
 
     with listening:
         Daemon(config, file, token).run(listening, opened)

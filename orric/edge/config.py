@@ -28,6 +28,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "te
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Part = Annotated[float, Field(strict=True, ge=0, le=1)]
+Seconds = Annotated[float, Field(strict=True, ge=0.05, le=3600)]
 
 
 class Server(Section):
@@ -44,7 +45,20 @@ class Server(Section):
         queue_images: Images that may wait; requests beyond are answered with 503.
         most_images: Images of a request at most.
         body_bytes: Bytes of a request's body at most, after decompression.
+        compression_ratio: How often its size a compressed body may have; up to a MiB any ratio will do.
+        buffer_bytes: Bytes of bodies at most that are held for all requests together, or of one body if that is more.
+        head_bytes: Bytes of a request's head at most.
         headers: Header lines of a request at most.
+        head_s: How long a request's head may take to come.
+        body_s: How long its body may.
+        answer_s: How long a client may take to read its answer.
+        idle_s: How long a connection may say nothing between two requests.
+        connections: Connections at most, or as many as the limit of open files allows. Beyond, that of whoever holds
+            most which was of use longest ago is closed for a new one.
+        connections_per_address: Of one address, trusted proxies excepted.
+        hosts: Names beside the machine's own that requests may be for; "*" stands for any.
+        health_port: Where a listener of its own answers whoever asks for health and metrics, and nothing else; left
+            out, the port after `port`, or a free one where that is 0; 0 takes a free one, -1 opens none.
         deadline_s: Answers later than this count as late, None for none.
         drain_s: How long a shutdown waits for requests under way.
         provider: Where the student runs; one that is absent is named in the log, and the processor takes its place.
@@ -62,7 +76,18 @@ class Server(Section):
     queue_images: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 2048
     most_images: Annotated[int, Field(strict=True, ge=1, le=4096)] = 256
     body_bytes: Annotated[int, Field(strict=True, ge=1024, le=1 << 30)] = 8 << 20
+    compression_ratio: Annotated[float, Field(strict=True, ge=1, le=1100)] = 100.0
+    buffer_bytes: Annotated[int, Field(strict=True, ge=1 << 20, le=1 << 36)] = 32 << 20
+    head_bytes: Annotated[int, Field(strict=True, ge=1024, le=1 << 20)] = 16 << 10
     headers: Annotated[int, Field(strict=True, ge=8, le=1000)] = 64
+    head_s: Seconds = 10.0
+    body_s: Seconds = 30.0
+    answer_s: Seconds = 30.0
+    idle_s: Seconds = 60.0
+    connections: Annotated[int, Field(strict=True, ge=16, le=100_000)] = 1000
+    connections_per_address: Annotated[int, Field(strict=True, ge=4, le=100_000)] = 256
+    hosts: tuple[Name, ...] = ()
+    health_port: Annotated[int, Field(strict=True, ge=-1, le=65535)] | None = None
     deadline_s: Positive | None = None
     drain_s: Annotated[float, Field(strict=True, ge=0, le=600)] = 10.0
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
@@ -371,9 +396,12 @@ class EdgeConfig(Section):
             found = read_text(self._folder / self.server.token_file, EdgeError)
         if found is None:
             return None
-        if len(found.strip()) < 16:
-            raise EdgeError(where, f"the token has {len(found.strip())} characters", "give 16 at least")
-        return found.strip()
+        found = found.strip()
+        if len(found) < 16:
+            raise EdgeError(where, f"the token has {len(found)} characters", "give 16 at least")
+        if not all("!" <= character <= "~" for character in found):
+            raise EdgeError(where, "the token has characters that a header cannot carry", "use ASCII without spaces")
+        return found
 
 
 def _override(table: dict[str, Any], name: str, value: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import os
 import signal
@@ -24,6 +22,7 @@ from orric.edge.decisions import DecisionService
 from orric.edge.episode import profile_hash
 from orric.edge.identity import Given, file_hash
 from orric.edge.journal import Journal
+from orric.edge.log import tell
 from orric.edge.metrics import Metrics
 from orric.edge.probes import probe_of
 from orric.edge.recorded import follows
@@ -34,39 +33,10 @@ from orric.edge.store import JOURNAL, ModelStore, begin_store, recognise
 from orric.edge.uploads import Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
+from orric.vision.datasets import DATASETS
 
-LOGGER = logging.getLogger("orric.edge")
 # Keys that a reload cannot change while the daemon runs.
 FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget", "evidence")
-
-
-def tell(level: str, event: str, **values: Any) -> None:
-    """Write a line of the log: a JSON object."""
-    LOGGER.log(getattr(logging, level.upper()), event, extra={"values": values})
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "values", {}),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info).splitlines()[-1]
-        return json.dumps(line, default=str)
-
-
-def log_to_stderr() -> None:
-    """Let the log go to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    LOGGER.handlers[:] = [handler]
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.propagate = False
 
 
 class Daemon:
@@ -80,6 +50,7 @@ class Daemon:
 
     Attributes:
         ready: Whether it serves.
+        stopping: Whether it answers what is under way, and no more.
 
     Raises:
         OrricError: The store, the models or the probe cannot be used.
@@ -93,8 +64,8 @@ class Daemon:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.token, self._path, self._now = config, token, path, now
-        self.metrics = Metrics()
-        self.ready = False
+        self.metrics = Metrics(self.name, self, config.server.deadline_s)
+        self.ready = self.stopping = False
         self._stopping = threading.Event()
         self._beat_s = self._slot_end_s = now()
         self.loop: SlotLoop | None = None
@@ -141,13 +112,15 @@ class Daemon:
             first = self.process.first
         else:
             first = partial(read_model, student)
+        for line in config.doubts(self.token):
+            tell("warning", "learning", what=line)
         for line in self.versions.begin(first, Given.of(student, teacher)):
             tell("info", "recovered", what=line)
         rng = np.random.default_rng(config.seed)
         self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now, config.learns_from_everybody)
         assert self.versions.model is not None, "one was loaded"
         best = max(profile.inference, key=lambda one: one.profit).name
-        self.batcher = Batcher(self.versions.model, profile.models.resolution_px[best], config.server, self._served)
+        self.batcher = Batcher(self.versions.model, profile.models.resolution_px[best], config.server)
         self.versions.attach(self.batcher)
         journal = Journal(config.store_folder / JOURNAL, follows)
         self.loop = SlotLoop(
@@ -163,6 +136,18 @@ class Daemon:
         return self.config.stream[0].name
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, () where they are unknown."""
+        models, serving = self.config.profiles[0].models, self.versions.model
+        known = DATASETS[models.dataset].classes if models is not None and models.dataset in DATASETS else ()
+        return known if serving is not None and len(known) == serving.classes else ()
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests of inference are answered, those under way at a shutdown among them."""
+        return self.ready or self.stopping
+
+    @property
     def alive(self) -> bool:
         """Whether the slot loop still beats."""
         return self.loop is None or self._now() - self._beat_s < 3 * self.config.slot_s + 30
@@ -174,7 +159,7 @@ class Daemon:
         return max(math.ceil(self._slot_end_s - self._now()), 1) if spent else 1
 
     def figures(self) -> dict[str, float | None]:
-        """Return the figures that go up and down."""
+        """Return figures by the names of the metrics that tell them."""
         if self.loop is None:
             assert self.decisions is not None, "it serves or decides"
             return {"slot": float(self.decisions.total)}
@@ -185,17 +170,20 @@ class Daemon:
         labelled = [row.counts for row in finished if row.counts is not None and row.counts.labelled]
         found: dict[str, float | None] = {
             "slot": float(self.loop.total),
-            "version": float(self.versions.current.serving),
-            "agreement": agreements[-1] if agreements else None,
-            "labelled": labelled[-1].right / labelled[-1].labelled if labelled else None,
-            "waiting": float(self.batcher.waiting),
+            "model_version": float(self.versions.current.serving),
+            "accuracy_estimate": agreements[-1] if agreements else None,
+            "anchor_accuracy": self.loop.anchor_accuracy,
+            "labelled_accuracy": labelled[-1].right / labelled[-1].labelled if labelled else None,
+            "waiting_images": float(self.batcher.waiting),
             "swaps": float(self.versions.swaps),
             "rollbacks": float(self.versions.rollbacks),
-            "ratio": finished[-1].ratio if finished else None,
+            "ratio_floor": finished[-1].ratio if finished else None,
         }
         if last is not None:
-            found["budget"] = last.budget_macs
-            found["retraining"], found["inference"] = self.split(last.requests[0], last.budget_macs, last.streams[0])
+            found["budget_macs"] = last.budget_macs
+            found["retraining_part"], found["inference_part"] = self.split(
+                last.requests[0], last.budget_macs, last.streams[0]
+            )
         return found
 
     def split(self, requests: float, budget_macs: float, stream: Any) -> tuple[float, float]:
@@ -213,11 +201,6 @@ class Daemon:
     def failures(self) -> dict[str, int]:
         """Return what failed how often."""
         return {} if self.loop is None else dict(self.loop.failures)
-
-    def _served(self, sizes: list[int], latencies_s: list[float]) -> None:
-        self.uploads.answer(sizes, latencies_s)
-        self.metrics.images.inc(sum(sizes))
-        self.metrics.latency.add(latencies_s)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -250,13 +233,13 @@ class Daemon:
     def run(
         self,
         listening: socket.socket | None = None,
-        opened: Callable[[str, int], None] = lambda host, port: None,
+        opened: Callable[[str, int, int | None], None] = lambda host, port, health_port: None,
     ) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again. Call it in the main thread.
 
         Args:
             listening: From `orric.edge.http.listen`.
-            opened: Called with the address once it serves.
+            opened: Called with the address and the port of health, None without one, once it serves.
         """
         from orric.edge.http import start_server
 
@@ -279,8 +262,9 @@ class Daemon:
             slots.start()
         self.ready = True
         host, port = server.address
-        tell("info", "listening", host=host, port=port, mode=self.config.mode)
-        opened(host, port)
+        health_port = server.health_port
+        tell("info", "listening", host=host, port=port, health_port=health_port, mode=self.config.mode)
+        opened(host, port, health_port)
         notify("READY=1")
         while True:
             # With a timeout, so that signals are heard everywhere.
@@ -295,7 +279,7 @@ class Daemon:
                 break
         tell("info", "stopping", what="serving what is under way")
         notify("STOPPING=1")
-        self.ready = False
+        self.ready, self.stopping = False, True
         server.stop(self.config.server.drain_s)
         self._stopping.set()
         if self.process is not None:

@@ -81,7 +81,7 @@ class Teaching:
         answer: Header = {
             "agreement": student.agreement(images[standing], found.labels[standing]) if len(standing) else None,
             "outcomes": {
-                "outlier": int(found.outliers.sum()), "crowding": len(chosen) - len(trained), "held_out": len(held),
+                "outlier": int(found.outliers.sum()), "class_quota": len(chosen) - len(trained), "held_out": len(held),
                 "learnt": 0,
             },
         }  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 from orric.edge.config import Evidence, Retraining
 from orric.edge.evidence import AnchorComparison, Comparison
 from orric.edge.frames import Header, receive, send
+from orric.edge.lifeline import Lifeline
 from orric.edge.samples import Drawn
 from orric.edge.store import MODEL, WEIGHTS
 from orric.exceptions import EdgeError
@@ -193,6 +194,7 @@ class RetrainingProcess:
         if process is not None:
             process.kill()
             process.wait()
+            self._lifeline.let_go()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -205,8 +207,12 @@ class RetrainingProcess:
 
     def _start(self) -> Candidate:
         self.stop()
-        command = [sys.executable, "-m", "orric.edge.worker", str(self._profile)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        lifeline = self._lifeline = Lifeline()
+        command = [sys.executable, "-m", "orric.edge.worker", str(self._profile), str(lifeline.descriptor)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lifeline.descriptor]
+        )  # fmt: skip
+        lifeline.started()
         evidence = self._evidence
         numbers = {"fewest_compared": evidence.fewest_compared, "fewest_trained": evidence.fewest_trained}
         limits = {

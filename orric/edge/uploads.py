@@ -75,7 +75,7 @@ class Uploads:
         everybody: Whether images of senders without the token are learnt from.
 
     Attributes:
-        outcomes: Images since the start by what became of them: "unauthenticated", "duplicate", "crowded_out".
+        outcomes: Images since the start by what became of them: "unauthenticated", "duplicate", "quota".
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Uploads:
             self._expire()
             self._present.close()
             self.outcomes["duplicate"] += self._present.duplicates
-            self.outcomes["crowded_out"] += self._present.crowded_out
+            self.outcomes["quota"] += self._present.crowded_out
             self._before = self._present
             self._present = SlotSamples(self._samples.most, self._rng)
             p50_s = p99_s = None

@@ -1,7 +1,7 @@
 """The retraining process: labels, trains and exports, apart from serving and within limits of its own.
 
-Started by `orric.edge.retraining` as `python -m orric.edge.worker PROFILE`; it speaks by `orric.edge.frames` on its
-standard input and output.
+Started by `orric.edge.retraining` as `python -m orric.edge.worker PROFILE PIPE`; it speaks by `orric.edge.frames` on
+its standard input and output, and ends when the pipe does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from orric.edge.frames import receive, send
 from orric.edge.heap import give_back
+from orric.edge.lifeline import hang_on
 from orric.exceptions import OrricError
 from orric.profile import Profile
 from orric.vision.datasets import FULL_PX
@@ -26,11 +27,11 @@ PROBES = 4
 
 def main() -> None:
     """Answer messages until the daemon goes."""
+    hang_on(int(sys.argv[2]))
     # Whatever libraries print must not come between the messages.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon ends it
-    # A daemon that was killed is noticed by its pipes; Linux would tell of the end of the thread that started this.
     try:
         serve(sys.argv[1], sys.stdin.buffer, answers)
     except BrokenPipeError:

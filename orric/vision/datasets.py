@@ -336,16 +336,21 @@ class Source:
     Attributes:
         load: Reads it from a path.
         on_disk: False for a data set that comes with a package and ignores the path.
+        classes: Names of the classes, where they are known without the files.
     """
 
     load: Callable[[Path], Dataset]
     on_disk: bool = True
+    classes: tuple[str, ...] = ()
 
 
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 DATASETS: dict[str, Source] = {
-    "digits": Source(lambda path: digits(), on_disk=False),
-    "cifar10": Source(cifar10),
-    "cifar10-c": Source(cifar10_c),
+    "digits": Source(lambda path: digits(), on_disk=False, classes=tuple("0123456789")),
+    "cifar10": Source(cifar10, classes=CIFAR10_CLASSES),
+    "cifar10-c": Source(cifar10_c, classes=CIFAR10_CLASSES),
     "images": Source(own_images),
 }
 

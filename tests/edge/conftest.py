@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import tomli_w
 from orric.profile import Profile
 
 from ..builders import PROFILES
+from .lines import Line
 
-for package in ("fastapi", "prometheus_client", "uvicorn", "onnxruntime"):
+for package in ("fastapi", "httptools", "msgspec", "prometheus_client", "uvloop", "onnxruntime"):
     pytest.importorskip(package, reason="needs orric[edge]")
 
 TOKEN = "a-token-of-some-length"
@@ -110,6 +112,17 @@ def listening(open_daemon) -> Iterator[Callable[..., tuple[Any, str]]]:
     yield opened
     for server in servers:
         server.stop(1.0)
+
+
+@pytest.fixture
+def line() -> Iterator[Callable[..., Line]]:
+    """Return a function that connects."""
+    with contextlib.ExitStack() as opened:
+
+        def connected(address: str, **given: Any) -> Line:
+            return opened.enter_context(contextlib.closing(Line(address, **given)))
+
+        yield connected
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,9 @@ def test_the_token_comes_from_the_environment_or_a_file(write, tmp_path: Path) -
     config = EdgeConfig.load(write(server__token_file="token"), {})
     assert config.token({}) == "from-a-file-of-mine"
     assert config.token({"ORRIC_TOKEN": "from-the-environment"}) == "from-the-environment"
+    for wrong in ("a-token-with-ümlauts", "a token with spaces in it", "a-token-with\ttabs-in-it"):
+        with pytest.raises(EdgeError, match="that a header cannot carry; use ASCII without spaces"):
+            config.token({"ORRIC_TOKEN": wrong})
     with pytest.raises(EdgeError, match="has 5 characters; give 16 at least"):
         config.token({"ORRIC_TOKEN": "short"})
     (tmp_path / "token").unlink()

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from orric.edge.http import application
+from orric.edge.app import application
 from orric.vision.datasets import to_input
 
 from ..builders import PROFILES
@@ -121,7 +121,7 @@ def changing_routes(daemon: Any) -> list[str]:
         route.path for route in application(daemon).routes
         if {"POST", "PUT", "PATCH", "DELETE"} & set(getattr(route, "methods", ()) or ())
     ]  # fmt: skip
-    return [path for path in found if not path.endswith("/infer")]
+    return [path for path in found if not path.endswith("/infer") and not path.startswith("/v2/repository/")]
 
 
 def test_whatever_changes_something_needs_the_token(listening) -> None:
@@ -161,12 +161,12 @@ def test_labels_of_clients_are_counted(listening, images: np.ndarray) -> None:
     assert ask(address, "POST", "/v1/labels", labels, HEADERS)[0] == 409
     daemon.loop.begin()
     daemon.loop.finish()
-    assert daemon.figures()["labelled"] == pytest.approx(2 / 3)
+    assert daemon.figures()["labelled_accuracy"] == pytest.approx(2 / 3)
     text = ask(address, "GET", "/metrics")[2].decode()
-    assert "orric_labelled_accuracy 0.66" in text
-    assert 'orric_latency_seconds_bucket{le="+Inf"} 1.0' in text
-    assert "orric_images_total 3.0" in text
-    assert 'orric_failures{of="probe"} 0.0' in text
+    assert 'orric_labelled_accuracy{model="digits"} 0.66' in text
+    assert 'orric_request_duration_seconds_bucket{le="+Inf",model="digits"} 1.0' in text
+    assert 'orric_images_total{model="digits"} 3.0' in text
+    assert 'orric_failures_total{model="digits",of="probe"} 0.0' in text
 
 
 def test_the_operator_over_http(listening) -> None:
@@ -231,6 +231,146 @@ def test_pages_cannot_be_framed_and_errors_name_no_files(listening) -> None:
         status, _, told = ask(address, method, path)
         assert status in (404, 405)
         assert "/" not in told["error"]
+
+
+INFER = "/v2/models/digits/infer"
+PAGE = {"User-Agent": "Mozilla/5.0"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:1"}, 200),
+        ({"Host": "LOCALHOST."}, 200),
+        ({"Host": "edge.localhost"}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "192.0.2.7:8000"}, 200),
+        ({"Host": "edge.example:8000"}, 200),
+        ({"Host": "elsewhere.example"}, 421),
+        ({"Host": "127.0.0.1.elsewhere.example"}, 421),
+        ({"Host": "user@localhost"}, 421),
+        ({"Host": ""}, 400),
+        ({"Origin": "http://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:3000", "Host": "localhost:8000", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://localhost:8000", "Host": "localhost:8000"}, 200),
+        ({"Origin": "https://edge.example", "Host": "edge.example"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "text/plain, application/json"}, 415),
+        ({"Content-Type": "application/json; charset=utf-8"}, 200),
+        ({"Content-Type": "application/octet-stream"}, 200),
+        ({"Content-Type": None}, 200),
+        ({"Content-Type": None, **PAGE}, 415),
+        (PAGE, 200),
+    ],
+)
+def test_hosts_origins_and_content_types(listening, images: np.ndarray, headers: dict, status: int) -> None:
+    daemon, address = listening(server__hosts=["edge.example"])
+    host, port = address.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    given = {"Content-Type": "application/json", **headers}
+    connection.putrequest("POST", INFER, skip_host="Host" in given)
+    body = json.dumps(request_of(images[:1])).encode()
+    for name, value in {**given, "Content-Length": str(len(body))}.items():
+        if value is not None:
+            connection.putheader(name, value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    told = json.loads(answer.read())
+    connection.close()
+    assert answer.status == status, told
+    assert ("error" in told) == (status != 200)
+    assert daemon.uploads.arrived == (status == 200)
+
+
+def test_any_host_where_that_is_configured(listening) -> None:
+    _, address = listening(server__hosts=["*"])
+    assert ask(address, "GET", "/v2", headers={"Host": "elsewhere.example"})[0] == 200
+
+
+def test_who_sent_images_is_told_to_those_who_learn(listening, images: np.ndarray, monkeypatch) -> None:
+    from orric.edge.sender import Sender
+
+    daemon, address = listening(server__trusted_proxies=["127.0.0.0/8"])
+    seen = []
+    arrive = daemon.uploads.arrive
+    monkeypatch.setattr(daemon.uploads, "arrive", lambda images, sender: (seen.append(sender), arrive(images, sender)))
+    named = {"X-Forwarded-For": "203.0.113.9", "X-Orric-Client": "camera-1"}
+    for headers in ({}, HEADERS, {**HEADERS, **named}):
+        assert ask(address, "POST", INFER, request_of(images[:1]), headers)[0] == 200
+    assert seen == [
+        Sender("127.0.0.1"), Sender("127.0.0.1", True), Sender("203.0.113.9", True, "camera-1"),
+    ]  # fmt: skip
+
+
+def test_models_are_listed_and_not_loaded(listening) -> None:
+    _, address = listening()
+    row = {"name": "digits", "version": "1", "state": "READY", "reason": ""}
+    assert ask(address, "POST", "/v2/repository/index")[2] == [row]
+    assert ask(address, "POST", "/v2/repository/index", {"ready": True})[2] == [row]
+    for name, status in (("digits", 400), ("other", 404)):
+        for what in ("load", "unload"):
+            found, _, told = ask(address, "POST", f"/v2/repository/models/{name}/{what}", {})
+            assert (found, list(told)) == (status, ["error"])
+    about = ask(address, "GET", "/v2/models/digits")[2]
+    for version in about["versions"]:
+        assert ask(address, "GET", f"/v2/models/digits/versions/{version}")[0] == 200
+        assert ask(address, "GET", f"/v2/models/digits/versions/{version}/ready")[0] == 200
+    assert ask(address, "GET", "/v2/models/digits/versions/7")[0] == 404
+
+
+def test_classes_are_named(listening, images: np.ndarray) -> None:
+    _, address = listening()
+    wanted = [{"name": "logits", "parameters": {"classification": 1}}]
+    told = ask(address, "POST", INFER, request_of(images[:1], outputs=wanted))[2]
+    _, number, name = told["outputs"][0]["data"][0].split(":")
+    assert number == name
+
+
+def test_metrics_tell_of_every_request(listening, images: np.ndarray) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    daemon, address = listening(server__queue_images=3, server__deadline_s=1e-9)
+    daemon.loop.begin()
+    for count, status in ((1, 200), (2, 200), (9, 503)):
+        assert ask(address, "POST", INFER, request_of(images[:count]))[0] == status
+    assert ask(address, "POST", INFER, b"{}")[0] == 400
+    assert ask(address, "POST", "/v1/pause", b"{}")[0] == 401
+    found = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(ask(address, "GET", "/metrics")[2].decode())
+        for sample in family.samples
+    }
+    model = ("model", "digits")
+    expected = {
+        ("orric_requests_total", model, ("status", "200")): 2, ("orric_requests_total", model, ("status", "503")): 1,
+        ("orric_requests_total", model, ("status", "400")): 1, ("orric_images_total", model): 3,
+        ("orric_late_images_total", model): 3, ("orric_shed_images_total", model): 9,
+        ("orric_request_duration_seconds_count", model): 2, ("orric_swaps_total", model): 0,
+        ("orric_rollbacks_total", model): 0, ("orric_failures_total", model, ("of", "retraining")): 0,
+        ("orric_refusals_total", ("reason", "body")): 1, ("orric_refusals_total", ("reason", "overloaded")): 1,
+        ("orric_refusals_total", ("reason", "token")): 1, ("orric_connections",): 1, ("orric_slot", model): 1,
+        ("orric_model_version", model): 1, ("orric_waiting_images", model): 0,
+    }  # fmt: skip
+    assert {key: found.get(key) for key in expected} == expected
+    for name in ("accuracy_estimate", "labelled_accuracy", "budget_macs", "retraining_part", "inference_part"):
+        assert (f"orric_{name}", model) in found
+    assert found["orric_request_duration_seconds_sum", model] > 0
+    assert any(key[0] == "orric_info" for key in found)
+    assert any(key[0] == "process_resident_memory_bytes" for key in found)
+    assert any(key[0] == "python_gc_collections_total" for key in found)
+
+
+def test_others_may_add_metrics(listening) -> None:
+    from prometheus_client.core import CounterMetricFamily
+
+    daemon, address = listening()
+    daemon.metrics.read(lambda: [CounterMetricFamily("others", "Theirs.", value=3)])
+    assert b"others_total 3.0" in ask(address, "GET", "/metrics")[2]
 
 
 def test_a_fuzzer_finds_no_failure(listening) -> None:

@@ -177,8 +177,8 @@ WELL = {
         f'orric_failures_total{MODEL},of="{of}"}}': "0x{n}"
         for of in ("decision", "retraining", "validation", "probe", "journal")
     },
-    f'orric_samples_total{MODEL},outcome="kept"}}': "0+100x{n}",
-    f'orric_samples_total{MODEL},outcome="quota"}}': "0+5x{n}",
+    f'orric_samples_total{MODEL},outcome="learnt"}}': "0+100x{n}",
+    f'orric_samples_total{MODEL},outcome="outlier"}}': "0+5x{n}",
     # Unknown in the first slots.
     f"orric_accuracy_estimate{MODEL}}}": "NaN NaN NaN 0.95x{n}",
     f"orric_anchor_accuracy{MODEL}}}": "NaN NaN NaN 0.97x{n}",
@@ -228,8 +228,8 @@ CASES: dict[str, tuple[dict[str, str], int, list[str]]] = {
     "the disk is full": (failing("journal"), 60, ["OrricCannotWrite"]),
     "agreement falls": ({series("orric_accuracy_estimate"): "NaN NaN NaN 0.95x300 0.8x60"}, 350, ["OrricAgreesLess"]),
     "it forgets": ({series("orric_anchor_accuracy"): "NaN NaN NaN 0.97x300 0.9x60"}, 350, ["OrricForgets"]),
-    "one camera floods": (
-        {series("orric_samples_total", outcome="quota"): "0+500x90"}, 90, ["OrricSetsSamplesAside"],
+    "strange images come": (
+        {series("orric_samples_total", outcome="outlier"): "0+500x90"}, 90, ["OrricSetsSamplesAside"],
     ),
     "memory grows": ({series("process_resident_memory_bytes"): "5e8+1e8x60"}, 60, ["OrricMemory"]),
     "files run out": ({series("process_open_fds"): "60000x60"}, 60, ["OrricFiles"]),

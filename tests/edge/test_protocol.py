@@ -79,6 +79,36 @@ def test_what_is_wrong_is_told(table: Any, status: int, told: str) -> None:
     assert told in caught.value.message
 
 
+def test_parameters_may_be_null() -> None:
+    table = {**body(parameters=None), "parameters": None, "outputs": [{"name": "logits", "parameters": None}]}
+    assert np.array_equal(parsed(json.dumps(table).encode(), None, SERVER).images, IMAGES)
+
+
+def test_bytes_without_the_length_of_the_json_are_explained() -> None:
+    content, _ = binary(IMAGES.tobytes())
+    large, _ = binary(bytes(200_000))
+    for wrong in (content, large):
+        with pytest.raises(BadRequestError, match="need Inference-Header-Content-Length"):
+            parsed(wrong, None, SERVER)
+    with pytest.raises(BadRequestError, match=r"0 bytes follow.*need Inference-Header-Content-Length"):
+        parsed(json.dumps(body(parameters={"binary_data_size": 6144})).encode(), None, SERVER)
+
+
+def test_only_data_may_be_long_and_it_may_stand_anywhere() -> None:
+    note = "x" * 60_000
+    assert parsed(json.dumps({"note": note, **body()}).encode(), None, SERVER).images.shape == IMAGES.shape
+    with pytest.raises(BadRequestError, match="larger than 65536 bytes without the data"):
+        parsed(json.dumps({"note": note * 2, **body()}).encode(), None, SERVER)
+    tensor = body()["inputs"][0]
+    elsewhere = {"parameters": {"data": [1, 2]}, "inputs": [{"data": tensor.pop("data"), **tensor}], "id": '"data":[9]'}
+    found = parsed(json.dumps(elsewhere).encode(), None, SERVER)
+    assert np.array_equal(found.images, IMAGES)
+    assert found.identity == '"data":[9]'
+    for deep in ("[" * 100_000, '{"a":' * 20_000, '{"inputs":[{"data":' + "[" * 200_000):
+        with pytest.raises(BadRequestError):
+            parsed(deep.encode(), None, SERVER)
+
+
 def test_bytes_that_do_not_fit() -> None:
     content, length = binary(IMAGES.tobytes())
     for wrong, header in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ def models(onnx_student: Path) -> tuple[Model, Model]:
 @pytest.mark.parametrize("count", [1, 7, 8, FEW, FEW + 1, 100])
 def test_answers_are_onnx_runtimes_own(models, images: np.ndarray, count: int) -> None:
     async def ask() -> np.ndarray:
-        batcher = Batcher(models[0], 28, Server(), lambda sizes, latencies: None)
+        batcher = Batcher(models[0], 28, Server())
         try:
             outputs, model = await batcher.submit(images[:count])
             assert model is models[0]
@@ -59,7 +60,7 @@ def test_a_thousand_swaps_under_load_mix_no_answers(models, images: np.ndarray) 
     }  # fmt: skip
 
     async def ask() -> tuple[int, set[int]]:
-        batcher = Batcher(models[0], 32, Server(longest_wait_s=0.0), lambda sizes, latencies: None)
+        batcher = Batcher(models[0], 32, Server(longest_wait_s=0.0))
         swaps, answers, seen, done = 0, 0, set(), False
 
         async def client(number: int) -> None:
@@ -86,7 +87,7 @@ def test_a_thousand_swaps_under_load_mix_no_answers(models, images: np.ndarray) 
 
 def test_a_full_queue_and_a_spent_slot_turn_requests_away(models, images: np.ndarray) -> None:
     async def ask() -> None:
-        batcher = Batcher(models[0], 32, Server(queue_images=50), lambda sizes, latencies: None)
+        batcher = Batcher(models[0], 32, Server(queue_images=50))
         waiting = [batcher.submit(images[:40])]
         with suppress(OverloadedError):
             while len(waiting) < 50:
@@ -111,11 +112,63 @@ def test_a_model_that_fails_fails_its_requests_alone(models, images: np.ndarray)
             raise RuntimeError("no")
 
     async def ask() -> None:
-        batcher = Batcher(replace(models[0], session=Broken()), 32, Server(), lambda sizes, latencies: None)
+        batcher = Batcher(replace(models[0], session=Broken()), 32, Server())
         with pytest.raises(RuntimeError, match="no"):
             await batcher.submit(images[:2])
         batcher.model = models[1]
         assert (await batcher.submit(images[:2]))[1] is models[1]
+        batcher.stop()
+
+    asyncio.run(ask())
+
+
+def test_requests_of_few_images_do_not_wait_for_all_of_many(models, images: np.ndarray) -> None:
+    begun, go_on, served = threading.Event(), threading.Event(), []
+
+    class Recording:
+        def __init__(self, model: Model) -> None:
+            self.model = model
+
+        def run(self, names: object, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            served.append((self.model.version, len(inputs[self.model.name])))
+            begun.set()
+            assert go_on.wait(30)
+            return self.model.session.run(names, inputs)
+
+    async def ask() -> tuple[np.ndarray, np.ndarray]:
+        recording = [replace(model, session=Recording(model)) for model in models]
+        batcher = Batcher(recording[0], 32, Server())
+        many = batcher.submit(images[: 3 * FEW])
+        assert begun.wait(30)
+        few, behind = [batcher.submit(images[:2]) for _ in range(3)], batcher.submit(images[:FEW])
+        assert batcher.waiting == 2 * FEW + 3 * 2 + FEW
+        batcher.model = recording[1]
+        go_on.set()
+        found = await asyncio.gather(many, *few, behind)
+        assert batcher.waiting == 0
+        assert [model.version for _, model in found] == [1, 2, 2, 2, 2], "the model that it began with"
+        batcher.stop()
+        return found[0][0], found[-1][0]
+
+    many, behind = asyncio.run(ask())
+    assert served == [(1, FEW), (2, 6), (1, FEW), (1, FEW), (2, FEW)]
+    for outputs, count, model in ((many, 3 * FEW, models[0]), (behind, FEW, models[1])):
+        expected = model.session.run(None, {model.name: to_input(images[:count], 32)})[0]
+        assert outputs == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_part_that_fails_ends_its_request_alone(models, images: np.ndarray) -> None:
+    class Failing:
+        def run(self, names: object, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            raise RuntimeError("no")
+
+    async def ask() -> None:
+        batcher = Batcher(replace(models[0], session=Failing()), 32, Server())
+        with pytest.raises(RuntimeError, match="no"):
+            await batcher.submit(images[: 3 * FEW])
+        assert batcher.waiting == 0
+        batcher.model = models[1]
+        assert len((await batcher.submit(images[: 2 * FEW]))[0]) == 2 * FEW
         batcher.stop()
 
     asyncio.run(ask())

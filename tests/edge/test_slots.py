@@ -35,6 +35,7 @@ def send(daemon: Any, images: np.ndarray) -> np.ndarray:
     async def ask() -> np.ndarray:
         daemon.uploads.arrive(images)
         outputs, _ = await daemon.batcher.submit(images)
+        daemon.uploads.answer([len(images)], [0.001])
         return np.asarray(outputs.argmax(axis=1))
 
     return asyncio.run(ask())
@@ -97,8 +98,8 @@ def test_it_learns_to_see_through_fog(open_daemon, fog) -> None:
     assert set(daemon.loop.failures.values()) == {0}
     assert 0 < rows[-1].ratio <= 1
     figures = daemon.figures()
-    assert figures["agreement"] == rows[-1].outcome.agreement
-    assert 0 < figures["retraining"] + figures["inference"] <= 1
+    assert figures["accuracy_estimate"] == rows[-1].outcome.agreement
+    assert 0 < figures["retraining_part"] + figures["inference_part"] <= 1
     # What trains is what serves: the store has both, and they agree.
     _, files = daemon.versions.store.load(daemon.versions.current.serving)
     assert files[MODEL]
@@ -182,7 +183,7 @@ def test_an_allocator_that_fails_is_counted_and_does_not_touch_serving(
         daemon.loop.finish()
     assert daemon.failures() == {"decision": 1, "retraining": 0, "validation": 0, "probe": 0, "journal": 0}
     assert told[-1] == {"decide": "decision failed", "observe": "observation failed"}[when]
-    assert 'orric_failures{of="decision"} 1.0' in daemon.metrics.text(daemon).decode()
+    assert 'orric_failures_total{model="digits",of="decision"} 1.0' in daemon.metrics.text().decode()
     assert status(daemon)["failures"]["decision"] == 1
     assert slot(daemon, images).decision.slot == (2 if when == "decide" else 3), "the next one is decided again"
     assert daemon.failures()["decision"] == 1

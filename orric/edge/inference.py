@@ -1,0 +1,190 @@
+"""Requests of inference: read, put into the queue, answered."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from orric.edge.connection import Connection
+from orric.edge.guards import LENGTH_NAME, carries, refused
+from orric.edge.log import tell
+from orric.edge.protocol import BadRequestError, Inference, answered, decompressed, parsed
+from orric.edge.request import JSON, OCTETS, RefusedError, Request
+from orric.edge.sender import Sender, Senders
+from orric.edge.serving import Array, Model, OverloadedError, Prepared, prepared
+
+if TYPE_CHECKING:
+    from orric.edge.daemon import Daemon
+
+# Larger bodies are read in a thread of their own, and so are compressed ones, of which no more may wait.
+LARGE_BYTES, MOST_COMPRESSED = 1 << 16, 16
+Work = tuple[Connection, Request, bytes]
+
+
+class Reader:
+    """Reads bodies one after the other in a thread, which keeps one processor busy at most and one body in memory.
+
+    Args:
+        name: Of the thread.
+        read: Reads one.
+    """
+
+    def __init__(self, name: str, read: Callable[[Connection, Request, bytes], None]) -> None:
+        self._read = read
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many bodies wait."""
+        return self._queue.qsize()
+
+    def put(self, work: Work) -> None:
+        """Have a body read after those that wait."""
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            self._read(*work)
+            del work  # which is not held while waiting for the next
+
+
+class Inferences:
+    """Answers requests of inference; but for the reading of large bodies all of it happens in the event loop.
+
+    Args:
+        daemon: Has the model.
+        loop: The event loop.
+        senders: Tells who sent a request.
+    """
+
+    def __init__(self, daemon: Daemon, loop: asyncio.AbstractEventLoop, senders: Senders) -> None:
+        self._daemon, self._loop, self._senders = daemon, loop, senders
+        self._server = daemon.config.server
+        start = f"/v2/models/{daemon.name}".encode()
+        self._plain, self._versions = start + b"/infer", start + b"/versions/"
+        self._large = Reader("reading", self._read_large)
+        self._compressed = Reader("decompressing", self._read_large)
+
+    def begins(self, request: Request) -> None:
+        """See whether a request may be answered.
+
+        Raises:
+            RefusedError: It may not.
+        """
+        request.counted = True
+        path = request.path
+        if self._daemon.loop is None or not (path == self._plain or self._is_of_version(path)):
+            raise RefusedError("unknown", 404, "there is no such model, or this version does not serve")
+        if self._server.inference_token:
+            refusal = refused(self._daemon.token, request.text(b"authorization"))
+            if refusal is not None:
+                raise RefusedError("token", *refusal)
+
+    def _is_of_version(self, path: bytes) -> bool:
+        """Whether a path names the version that serves."""
+        model = self._daemon.versions.model
+        return model is not None and path == b"%s%d/infer" % (self._versions, model.version)
+
+    def answer(self, connection: Connection, request: Request, body: bytes) -> None:
+        """Answer a request."""
+        if b"content-encoding" in request.headers:
+            # A few bytes may become many: unlike those that came in full, these are bounded in number.
+            if self._compressed.waiting >= MOST_COMPRESSED:
+                connection.refuse(RefusedError("overloaded", 503, "too many compressed bodies wait; come again"))
+            else:
+                self._compressed.put((connection, request, body))
+            return
+        if len(body) > LARGE_BYTES:
+            self._large.put((connection, request, body))
+            return
+        try:
+            asked = self._read(request, body)
+        except BadRequestError as error:
+            connection.refuse(RefusedError("body", error.status, error.message))
+            return
+        self._submit(connection, request, asked, None)
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._large.stop()
+        self._compressed.stop()
+
+    def _read(self, request: Request, body: bytes) -> Inference:
+        encoding = request.text(b"content-encoding")
+        if encoding is not None:
+            server = self._server
+            body = decompressed(body, encoding.strip().lower(), server.body_bytes, server.compression_ratio)
+        return parsed(body, request.text(LENGTH_NAME), self._server)
+
+    def _read_large(self, connection: Connection, request: Request, body: bytes) -> None:
+        """Read a body in the thread that calls, and hand it to the event loop."""
+        try:
+            asked = self._read(request, body)
+            ready = prepared(asked.images, self._daemon.batcher.resolution_px)
+        except BadRequestError as error:
+            self._call(connection.refuse_late, request, RefusedError("body", error.status, error.message))
+        except Exception as error:  # want of memory among others
+            tell("error", "request", error=f"{type(error).__name__}: {error}")
+            self._call(connection.refuse_late, request, RefusedError("overloaded", 503, "come again"))
+        else:
+            self._call(self._submit, connection, request, asked, ready)
+
+    def _call(self, function: object, *arguments: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
+
+    def _submit(self, connection: Connection, request: Request, asked: Inference, ready: Prepared | None) -> None:
+        """Put a request into the queue."""
+        if not connection.waits_for(request):
+            return  # the client has gone
+        daemon, count = self._daemon, len(asked.images)
+        if not daemon.serves:
+            connection.refuse(RefusedError("overloaded", 503, "not ready"))
+            return
+        try:
+            answer = daemon.batcher.submit(asked.images, ready)
+        except OverloadedError:
+            daemon.uploads.turn_away(count)
+            daemon.metrics.shed.inc(count)
+            connection.refuse(RefusedError("overloaded", 503, "too many images wait; come again"))
+            return
+        authenticated = carries(daemon.token, request.text(b"authorization"))
+        forwarded, client = request.text(b"x-forwarded-for"), request.text(b"x-orric-client")
+        sender = self._senders.sender(connection.peer, authenticated, forwarded, client)
+        daemon.uploads.arrive(asked.images, sender, asked.identity)
+        request.images = count
+        answer.add_done_callback(lambda done: self._respond(connection, request, asked, sender, done))
+
+    def _respond(
+        self,
+        connection: Connection,
+        request: Request,
+        asked: Inference,
+        sender: Sender,
+        done: asyncio.Future[tuple[Array, Model]],
+    ) -> None:
+        error = done.exception()
+        if error is not None:
+            tell("error", "inference", error=f"{type(error).__name__}: {error}")
+            connection.refuse_late(request, RefusedError("overloaded", 503, "inference failed; come again"))
+            return
+        outputs, model = done.result()
+        daemon = self._daemon
+        if asked.identity is not None:
+            daemon.uploads.remember(asked.identity, outputs.argmax(axis=1), sender)
+        names = daemon.classes if asked.classes else ()
+        content, length = answered(asked, outputs, daemon.name, model.version, names)
+        if length is None:
+            connection.respond(request, 200, content, JSON)
+        else:
+            connection.respond(request, 200, content, OCTETS, ((LENGTH_NAME, b"%d" % length),))
