@@ -28,7 +28,7 @@ def with_anchors(profile: Profile, where: str, target: Path) -> tuple[Profile, P
     if profile.models is None:
         raise ProfileError(where, "has no [models]", "give a profile made by orric calibrate")
     anchors = Anchors.drawn(load_dataset(profile.models.dataset, profile.data))
-    path = target.with_name(f"{target.stem}-anchors.npz")
+    path = target.with_name(f"{target.stem.removesuffix('-anchors')}-anchors.npz")
     anchors.save(path)
     models = profile.models.model_copy(update={"anchors": str(path.resolve())})
     named = profile.model_copy(update={"models": models}).placed_in(profile.beside("."))

@@ -209,3 +209,24 @@ def test_selectors_are_added_to_a_profile(orric, tmp_path):
     status, out, err = orric("calibrate", "--selectors-of", DIGITS, "--table-of", DIGITS)
     assert status == 2
     assert "options --table-of and --selectors-of: are jobs of their own" in err
+
+
+def test_anchors_are_added_to_a_profile(orric, tmp_path, monkeypatch):
+    from orric.retraining.anchors import Anchors
+
+    monkeypatch.chdir(tmp_path)
+    status, out, err = orric("calibrate", "--anchors-of", DIGITS, "--json")
+    assert status == 0, err
+    assert json.loads(out) == {"profile": "digits-anchors.toml", "anchors": "digits-anchors.npz", "images": 200}
+    found = Profile.load(tmp_path / "digits-anchors.toml")
+    assert found.models.anchors == "digits-anchors.npz"
+    again = Anchors.load(found.anchors, 10)
+    shipped = Anchors.load(Profile.load(DIGITS).anchors, 10)
+    assert (again.images == shipped.images).all(), "the shipped ones were made by this command"
+    assert found.beside(found.models.student).exists(), "whatever else it names is found from there"
+    status, _, err = orric("calibrate", "--anchors-of", FOG)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "has no [models]" in err
+    status, _, err = orric("calibrate", "--anchors-of", DIGITS, "--output", "nowhere/x.toml")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "cannot be written" in err
