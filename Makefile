@@ -48,6 +48,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/behaviour.py
 	$(BIN)/python tests/benchmarks/headroom.py
 	$(BIN)/python tests/benchmarks/edge.py
+	$(BIN)/python tests/benchmarks/serving.py
 	$(BIN)/python tests/benchmarks/front.py
 	$(BIN)/python tests/benchmarks/restarts.py
 	$(BIN)/python tests/benchmarks/selecting.py --output $(VENV)/selecting.jsonl

@@ -5,6 +5,7 @@ Names are imported when they are first used, so `import orric` costs nothing tha
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
     from orric.trace import Trace
 
 __version__ = "0.1.0"
+
+# From 1.29.0 on ONNX Runtime reports its use to its maker unless this is set before it is first imported; see
+# findings/onnxruntime-telemetry.sh. Whoever wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "orric.allocators": ("ALLOCATORS", "TRIGGERS", "make_allocator"),

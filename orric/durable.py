@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +28,9 @@ def write_whole(
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        # What was left there is written over; a link is not followed, and nothing is waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(partial, flags, 0o666), "wb") as file:
             passing("opened")
             file.write(content)
             file.flush()
@@ -42,6 +46,37 @@ def write_whole(
     if lasting:
         sync_folder(path.parent)
         passing("lasting")
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file to read that somebody else may have put there.
+
+    Raises:
+        OSError: There is none, or it is a link, a folder or anything else that is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, os.strerror(number))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """Read a file that somebody else may have put there.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        OSError: As `open_regular`, or it is larger.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"is larger than {most} bytes")
+        return file.read(most)
 
 
 def sync_folder(folder: Path) -> None:
@@ -62,7 +97,8 @@ def hold(path: Path) -> IO[str] | None:
     Raises:
         OSError: The file cannot be made.
     """
-    file = path.open("w")
+    # Whatever lies there is not emptied, and a link is not followed.
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), "w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -190,11 +190,14 @@ class Models(Section):
         sampling_ratio: Part of the uploaded samples that every retraining configuration trains on.
         selector: Key in `Profile.selector` of what selects them, for retraining configurations that do not draw
             uniformly.
+        anchors: Trusted images with labels, on which a daemon compares every new student, relative to the profile's
+            file; optional.
     """
 
     error: ClassVar[type[OrricError]] = ProfileError
     dataset: Name
     data: Name | None = None
+    anchors: Name | None = None
     student: Name
     teacher: Name
     resolution_px: dict[str, Count]
@@ -418,6 +421,11 @@ class Profile(Section):
         """Where the files of the models' data set lie, None where the profile does not say."""
         return None if self.models is None or self.models.data is None else self.beside(self.models.data)
 
+    @property
+    def anchors(self) -> Path | None:
+        """Where the anchor set lies, None where the profile has none."""
+        return None if self.models is None or self.models.anchors is None else self.beside(self.models.anchors)
+
     def with_data(self, path: Path) -> Self:
         """Return the profile with the data set's files looked for at a path."""
         if self.models is None:
@@ -431,7 +439,7 @@ class Profile(Section):
             return self
         named = {
             key: Path(os.path.relpath(self.beside(value).resolve(), folder.resolve())).as_posix()
-            for key in ("student", "teacher", "data")
+            for key in ("student", "teacher", "data", "anchors")
             if (value := getattr(self.models, key)) is not None
         }
         return self.model_copy(update={"models": self.models.model_copy(update=named)}).placed_in(folder)

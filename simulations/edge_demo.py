@@ -77,13 +77,14 @@ class Client:
 
 
 @contextmanager
-def daemon(folder: Path, slot_s: float, slots: int, **changes: str) -> Iterator[tuple[str, str]]:
+def daemon(folder: Path, slot_s: float, slots: int, checkout: Path = ROOT, **changes: str) -> Iterator[tuple[str, str]]:
     """Run a daemon on the digits; yield its address and its token.
 
     Args:
         folder: For its state.
         slot_s: Length of a slot.
         slots: Of an episode.
+        checkout: Of which build of orric.
         changes: Keys of its configuration, as the environment names them.
     """
     token = secrets.token_hex(16)
@@ -91,10 +92,16 @@ def daemon(folder: Path, slot_s: float, slots: int, **changes: str) -> Iterator[
         "SLOT_S": f"{slot_s:.6f}", "HORIZON_SLOTS": str(slots), "SERVER__PORT": "0", "STORE__FOLDER": f'"{folder}"',
         "BUDGET__MACS_PER_S": f"{BUDGET_MACS / slot_s:.6e}", "BUDGET__FRACTION": "1.0", **changes,
     }  # fmt: skip
-    environment = {**os.environ, "ORRIC_TOKEN": token, **{f"ORRIC_EDGE_{key}": value for key, value in given.items()}}
-    command = [sys.executable, "-m", "orric", "serve", str(ROOT / "simulations/edge/digits.toml"), "--json"]
+    environment = {
+        **os.environ, "PYTHONPATH": str(checkout), "ORRIC_TOKEN": token,
+        **{f"ORRIC_EDGE_{key}": value for key, value in given.items()},
+    }  # fmt: skip
+    command = [sys.executable, "-m", "orric", "serve", str(checkout / "simulations/edge/digits.toml"), "--json"]
     with (folder / "log.jsonl").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        # There Python looks for the module first, before PYTHONPATH.
+        process = subprocess.Popen(
+            command, cwd=checkout, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )  # fmt: skip
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

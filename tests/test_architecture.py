@@ -226,3 +226,10 @@ print(*{name.split(".")[0] for name in sys.modules})
 """
     extras = {"torch", "onnx", "onnxruntime", "simpy", "pandas", "pyarrow", "matplotlib", "joblib", "sklearn", "PIL"}
     assert not set(run_python(code).split()) & extras
+
+
+def test_nothing_is_reported_to_the_makers_of_onnx_runtime() -> None:
+    """Unless whoever runs it says so: the variable must stand before the first import of that package."""
+    code = "import orric, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run_python(code) == "1\n"
+    assert run_python(f"import os; os.environ['ORT_DISABLE_TELEMETRY'] = '0'; {code}") == "0\n"

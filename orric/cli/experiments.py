@@ -198,7 +198,10 @@ def _replay(log: Path, profile: Path, as_json: bool) -> None:
         print(f"orric: {len(found['different'])} of {found['slots']} decisions of {found['allocator']} are others now")
     else:
         print(f"orric: {found['allocator']} decides all {found['slots']} slots as it was recorded")
-    if found["different"]:
+    if found["damaged"]:
+        number = found["damaged"]
+        print(f"orric: {log}: record {number} is damaged; only those before it were decided again", file=sys.stderr)
+    if found["different"] or found["damaged"]:
         raise typer.Exit(1)
 
 

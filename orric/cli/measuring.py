@@ -79,7 +79,7 @@ def calibrate(
         typer.Option(
             "--output",
             help="Profile to write. [default: NAME.toml; with --table-of NAME-table.toml, with --selectors-of "
-            "NAME-selectors.toml]",
+            "NAME-selectors.toml, with --anchors-of NAME-anchors.toml]",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the profile. [default: the data set's]")] = None,
@@ -146,6 +146,13 @@ def calibrate(
             help="With --selectors-of: whose labels selectors judge by; the teacher's cost a label for all looked at.",
         ),
     ] = Judge.student,
+    anchors_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--anchors-of",
+            help="Draw an anchor set for a daemon from this profile's data set and add it; nothing is measured.",
+        ),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option("--check", help="Measure a part of this profile anew, and say whether it still holds."),
@@ -169,6 +176,7 @@ def calibrate(
     tasks = {
         "--table-of": table_of,
         "--selectors-of": selectors_of,
+        "--anchors-of": anchors_of,
         "--check": check,
         "--compare-corruptions": compare_corruptions,
     }
@@ -201,6 +209,15 @@ def calibrate(
             profile, str(selectors_of), target, names, pool, judge.value, seeds, slots, per_slot, workers, drifts,
             remains, as_json,
         )  # fmt: skip
+        return
+    from orric.cli.anchors import with_anchors
+
+    if anchors_of is not None:
+        target = output or Path(f"{anchors_of.stem}-anchors.toml")
+        demand_writable(target, "--output")
+        anchored, beside, number = with_anchors(_with_data(anchors_of, data), str(anchors_of), target)
+        anchored.save(target)
+        _print_facts({"profile": str(target), "anchors": str(beside), "images": number}, as_json)
         return
     from orric.calibration.calibrate import calibrate as measure
     from orric.calibration.calibrate import finished
@@ -245,6 +262,7 @@ def calibrate(
                 dataset, data, models, workers, None, images, lambda part: progress.update(bar, completed=part)
             )  # fmt: skip
         profile = measure(plan, target, _shown(progress))
+        profile = with_anchors(profile, str(target), target)[0]
         profile.save(target)
         finished(target)
         if pretrain:

@@ -49,7 +49,8 @@ def serve(
         found = {"url": url, "model": config.stream[0].name, "health": health}
         print(json.dumps(found) if as_json else f"Status page: {url}", flush=True)
 
-    Daemon(config, file, token).run(listening, opened)
+    with listening:
+        Daemon(config, file, token).run(listening, opened)
 
 
 def _print_check(file: Path, config: EdgeConfig, token: str | None) -> None:

@@ -12,14 +12,20 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from orric.allocators import REFERENCES, check_name
+from orric.edge.evidence import fewest_compared, fewest_trained
 from orric.exceptions import EdgeError, OrricError, nearest
 from orric.profile import Profile
-from orric.section import FolderName, Name, Positive, Section, read_text
+from orric.section import FolderName, Name, Positive, Section, read_text, readable
 from orric.selection.sampling import Sampling
 
 PREFIX = "ORRIC_EDGE_"
 TOKEN = "ORRIC_TOKEN"
+# Where systemd lays what LoadCredential names, and the name in the unit.
+CREDENTIALS, CREDENTIAL = "CREDENTIALS_DIRECTORY", "token"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+# Addresses that this machine's own programs alone reach.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Part = Annotated[float, Field(strict=True, ge=0, le=1)]
 Seconds = Annotated[float, Field(strict=True, ge=0.05, le=3600)]
@@ -31,7 +37,8 @@ class Server(Section):
     Attributes:
         host: Address to listen on; by default this machine's own programs alone reach it.
         port: 0 takes a free one.
-        token_file: File of the token that changes of state need; the environment variable ORRIC_TOKEN goes before it.
+        token_file: File of the token that changes of state need; the environment variable ORRIC_TOKEN and systemd's
+            credential "token" go before it.
         inference_token: Whether inference needs the token, too.
         most_batch: Images of a batch at most.
         longest_wait_s: How long a request may wait for others to share its batch.
@@ -174,11 +181,51 @@ class Samples(Section):
     Attributes:
         most: Images of a slot at most; of more a fair sample is kept.
         retention_s: How long an image, or an answer that a label may come for, is kept at most.
+        learn_from: "authenticated" learns from requests with the token alone, "all" from everybody's. Left out, it is
+            "all" where this machine's own programs alone reach the server, and "authenticated" elsewhere.
+        source_part: Part of a retraining's samples that one source may fill at most where there are others.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
     most: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 4096
     retention_s: Positive = 600.0
+    learn_from: Literal["authenticated", "all"] | None = None
+    source_part: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.5
+
+
+class Evidence(Section):
+    """What learning needs, and what a new student must show before it serves.
+
+    Attributes:
+        anchors: Trusted images with labels that clients cannot write: a folder with a folder for each class, or an .npz
+            file, relative to the configuration's file. Left out, those of the profile.
+        replay: Anchors that the student is trained on again for every sample.
+        anchor_loss: By which part of the anchors a new student may be worse than the given one, beyond chance.
+        detected_loss: Loss on held-out samples that a comparison must find; with `power` it says how many are needed.
+        power: With which probability it must.
+        statistics_error: Standard error of batch-norm statistics, in deviations of a channel, beyond which nothing is
+            learnt; it says how many samples are needed.
+        set_aside: Part of honest samples, under the severest drift that is known, that may be set aside as outliers.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    anchors: Name | None = None
+    replay: Part = 0.5
+    anchor_loss: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1
+    detected_loss: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.2
+    power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.9
+    statistics_error: Annotated[float, Field(strict=True, gt=0.01, le=1)] = 0.25
+    set_aside: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
+
+    @property
+    def fewest_compared(self) -> int:
+        """Held-out samples without which uploads alone prove nothing."""
+        return fewest_compared(self.detected_loss, self.power)
+
+    @property
+    def fewest_trained(self) -> int:
+        """Samples without which nothing is learnt."""
+        return fewest_trained(self.statistics_error)
 
 
 class StreamKeys(Section):
@@ -234,6 +281,7 @@ class EdgeConfig(Section):
     server: Server = Server()
     retraining: Retraining = Retraining()
     samples: Samples = Samples()
+    evidence: Evidence = Evidence()
     _folder: Path = PrivateAttr(default=Path())
     _profiles: tuple[Profile, ...] = PrivateAttr(default=())
 
@@ -277,6 +325,11 @@ class EdgeConfig(Section):
                 if profile.models is None:
                     remedy = 'use a profile made by orric calibrate, or set mode = "decisions"'
                     raise EdgeError(f"{path}: stream.profile", f"{one.profile} names no [models]", remedy)
+                anchors = found.anchors
+                if found.retraining.enabled and anchors is not None and not anchors.exists():
+                    remedy = "give another path, or take the key out to learn without anchors"
+                    where = "evidence.anchors" if found.evidence.anchors else f"{one.profile}: models.anchors"
+                    raise EdgeError(f"{path}: {where}", f"{anchors} does not exist", remedy)
                 for figures in profile.selector.values():
                     Sampling.by(0.0, figures)  # which refuses unknown selectors
         return found
@@ -287,6 +340,38 @@ class EdgeConfig(Section):
         return self._profiles
 
     @property
+    def learns_from_everybody(self) -> bool:
+        """Whether images of senders without the token are learnt from."""
+        if self.samples.learn_from is None:
+            return self.server.host in LOOPBACK
+        return self.samples.learn_from == "all"
+
+    def doubts(self, token: str | None) -> list[str]:
+        """Return what an operator should know before the daemon learns from others' images.
+
+        Args:
+            token: See `token`.
+        """
+        if self.mode != "live" or not self.retraining.enabled:
+            return []
+        found = []
+        if self.anchors is None:
+            found.append("there is no anchor set: new students are judged by uploads alone; see evidence.anchors")
+        if self.learns_from_everybody:
+            if self.server.host not in LOOPBACK:
+                found.append("whoever reaches the address teaches the student; see samples.learn_from")
+        elif token is None:
+            found.append("only requests with the token teach, and there is no token: nothing will be learnt")
+        return found
+
+    @property
+    def anchors(self) -> Path | None:
+        """Where the anchor set lies: the operator's, or else the profile's; None without."""
+        if self.evidence.anchors is not None:
+            return self._folder / self.evidence.anchors
+        return self._profiles[0].anchors
+
+    @property
     def store_folder(self) -> Path:
         """Where models and the journal are kept."""
         return self._folder / self.store.folder
@@ -294,11 +379,18 @@ class EdgeConfig(Section):
     def token(self, environment: Mapping[str, str] = os.environ) -> str | None:
         """Return the token that changes of state need, None where there is none and nothing may be changed.
 
+        The environment's goes before systemd's credential, and that before the configuration's file.
+
         Raises:
             EdgeError: The file cannot be read, or the token is too short to be one.
         """
         found = environment.get(TOKEN)
         where = f"environment variable {TOKEN}"
+        if found is None and environment.get(CREDENTIALS):
+            where = f"credential {CREDENTIAL!r}"
+            credential = Path(environment[CREDENTIALS], CREDENTIAL)
+            with readable(credential, EdgeError):
+                found = read_text(credential, EdgeError) if credential.exists() else None
         if found is None and self.server.token_file is not None:
             where = f"server.token_file {self.server.token_file}"
             found = read_text(self._folder / self.server.token_file, EdgeError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import signal
@@ -21,21 +20,23 @@ from orric.durable import hold
 from orric.edge.config import EdgeConfig
 from orric.edge.decisions import DecisionService
 from orric.edge.episode import profile_hash
+from orric.edge.identity import Given, file_hash
 from orric.edge.journal import Journal
 from orric.edge.log import tell
 from orric.edge.metrics import Metrics
 from orric.edge.probes import probe_of
+from orric.edge.recorded import follows
 from orric.edge.retraining import Candidate, RetrainingProcess
 from orric.edge.serving import Batcher, available
 from orric.edge.slots import BEAT_S, SlotLoop
-from orric.edge.store import ModelStore
+from orric.edge.store import JOURNAL, ModelStore, begin_store, recognise
 from orric.edge.uploads import Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
 from orric.vision.datasets import DATASETS
 
 # Keys that a reload cannot change while the daemon runs.
-FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget")
+FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget", "evidence")
 
 
 class Daemon:
@@ -73,7 +74,7 @@ class Daemon:
         self._held = hold_store(config.store_folder)
         try:
             if config.mode == "decisions":
-                journal = Journal(config.store_folder / "journal")
+                journal = Journal(config.store_folder / JOURNAL, follows)
                 self.decisions = DecisionService(config, journal, probe_of(config.budget))
                 for line in self.decisions.recovered:
                     tell("info", "recovered", what=line)
@@ -105,20 +106,23 @@ class Daemon:
         first: Callable[[], Candidate | bytes]
         if config.retraining.enabled:
             path = config._folder / config.stream[0].profile
-            self.process = RetrainingProcess(path, config.retraining, self.versions.weights)
+            self.process = RetrainingProcess(
+                path, config.retraining, self.versions.weights, config.evidence, config.anchors
+            )
             first = self.process.first
         else:
             first = partial(read_model, student)
-        identity = " ".join([profile_hash(profile), file_hash(student), file_hash(teacher)])
-        for line in self.versions.begin(first, identity):
+        for line in config.doubts(self.token):
+            tell("warning", "learning", what=line)
+        for line in self.versions.begin(first, Given.of(student, teacher)):
             tell("info", "recovered", what=line)
         rng = np.random.default_rng(config.seed)
-        self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now)
+        self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now, config.learns_from_everybody)
         assert self.versions.model is not None, "one was loaded"
         best = max(profile.inference, key=lambda one: one.profit).name
         self.batcher = Batcher(self.versions.model, profile.models.resolution_px[best], config.server)
         self.versions.attach(self.batcher)
-        journal = Journal(config.store_folder / "journal")
+        journal = Journal(config.store_folder / JOURNAL, follows)
         self.loop = SlotLoop(
             config, journal, self.versions, self.uploads, self.batcher, self.process, probe, tell
         )  # fmt: skip
@@ -168,6 +172,7 @@ class Daemon:
             "slot": float(self.loop.total),
             "model_version": float(self.versions.current.serving),
             "accuracy_estimate": agreements[-1] if agreements else None,
+            "anchor_accuracy": self.loop.anchor_accuracy,
             "labelled_accuracy": labelled[-1].right / labelled[-1].labelled if labelled else None,
             "waiting_images": float(self.batcher.waiting),
             "swaps": float(self.versions.swaps),
@@ -188,6 +193,10 @@ class Daemon:
         inference = next(one for one in profile.inference if one.name == stream.inference)
         whole = max(budget_macs, 1e-300)
         return min(requests * retraining.cost_macs / whole, 1.0), min(requests * inference.cost_macs / whole, 1.0)
+
+    def samples(self) -> dict[str, int]:
+        """Return how many uploaded images became of what since the start."""
+        return {} if self.loop is None else dict(self.uploads.outcomes + self.loop.outcomes)
 
     def failures(self) -> dict[str, int]:
         """Return what failed how often."""
@@ -323,7 +332,7 @@ class Daemon:
             if self.loop is not None:
                 self.loop.config = new
                 self.versions.configure(new)
-                self.uploads.configure(new.samples)
+                self.uploads.configure(new.samples, new.learns_from_everybody)
                 if self.process is not None:
                     self.process.configure(new.retraining)
             tell("info", "reloaded")
@@ -331,11 +340,12 @@ class Daemon:
 
 
 def hold_store(folder: Path) -> IO[str]:
-    """Keep other daemons from a store.
+    """Keep other daemons from a store; one that is new gets its format.
 
     Raises:
-        EdgeError: One has it already, or the folder cannot be used.
+        EdgeError: One has it already, the folder cannot be used, or it is another's or a newer orric's.
     """
+    recognise(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = hold(folder / ".lock")
@@ -343,6 +353,11 @@ def hold_store(folder: Path) -> IO[str]:
         raise EdgeError("store.folder", f"cannot be used ({error.strerror})", "choose another") from None
     if held is None:
         raise EdgeError("store.folder", "another daemon uses it", "stop that one, or choose another folder")
+    try:
+        begin_store(folder)
+    except EdgeError:
+        held.close()
+        raise
     return held
 
 
@@ -359,14 +374,6 @@ def check_hash(role: str, path: Path, wanted: str | None) -> None:
         raise EdgeError(str(path), "cannot be read", f"it should be the {role}")
     if found != wanted:
         raise EdgeError(f"{role}_sha256", f"{path} has {found}", "it is not the file that was meant")
-
-
-def file_hash(path: Path) -> str:
-    """Return the hash of a file, "" where it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def read_model(path: Path) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from orric.edge.config import EdgeConfig
-from orric.edge.episode import Decider, profile_hash, replayed, task_of
+from orric.edge.episode import Decider, head_of, replayed, resumed, task_of
 from orric.edge.journal import Journal, Record
 from orric.edge.probes import Probe
 from orric.exceptions import EdgeError, OrricError
@@ -28,14 +28,15 @@ class DecisionService:
         self._config, self._journal, self._probe = config, journal, probe
         self._lock = threading.Lock()
         self._free = config.budget.fraction
-        self.recovered: list[str] = []
+        self.recovered = [*journal.told]
         self.slot = self.total = 0
         records = journal.records
         if journal.dropped:
             self.recovered.append(f"dropped {journal.dropped} bytes of a record that was not whole")
-        if records and records[0]["of"] == self._head():
-            self._decider = self._new_decider()
-            self.slot, _ = replayed(self._decider, records)
+        self._decider = self._new_decider()
+        found = resumed(config, records, self._decider) if records else None
+        if found is not None:
+            self.slot, _ = found
             self.total = records[0]["total"] + self.slot
             self.recovered.append(f"went on after slot {self.slot} of episode {journal.episode}")
         else:
@@ -112,16 +113,8 @@ class DecisionService:
         """Close the journal."""
         self._journal.close()
 
-    def _head(self) -> Record:
-        config = self._config
-        return {
-            "allocator": config.allocator, "horizon_slots": config.horizon_slots, "seed": config.seed,
-            "streams": [[one.name, list(one.requests)] for one in config.stream],
-            "profiles": [profile_hash(profile) for profile in config.profiles],
-        }  # fmt: skip
-
     def _new_episode(self) -> None:
-        head = {"kind": "episode", "total": self.total, "of": self._head(), "paused": False, "forecast": None}
+        head = {"kind": "episode", "total": self.total, "of": head_of(self._config), "paused": False, "forecast": None}
         try:
             self._journal.begin(head)
         except OSError as error:

@@ -17,13 +17,18 @@ from orric.allocators.guard import Guard
 from orric.allocators.split import for_task
 from orric.configuration import Allocation, StreamAllocation
 from orric.edge.config import EdgeConfig
-from orric.edge.journal import Record, read_journal
+from orric.edge.journal import Record, whole_records
+from orric.edge.recorded import follows
 from orric.exceptions import EdgeError, OrricError
 from orric.objective import feasible_together
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Observation
 
+# Of an episode's head. Those of landed versions have none.
+HEAD = 2
+# Of an episode at most, as of `EdgeConfig.horizon_slots`.
+MOST_SLOTS = 1_000_000
 OVERLOADED = "overloaded: cheapest inference, the rest shed"
 
 
@@ -59,6 +64,99 @@ def profile_hash(profile: Profile) -> str:
     return hashlib.sha256(profile.model_dump_json().encode()).hexdigest()
 
 
+def told_of(task: Task) -> Record:
+    """Return what an allocator is told first, as plain values that no release writes otherwise.
+
+    Every value is named here. One that a later release adds must be left out where it is the default, so that an
+    episode that was begun before is still the same.
+    """
+    streams = []
+    for one in task.streams:
+        inference = [
+            {"name": it.name, "profit": it.profit, "cost_macs": it.cost_macs}
+            | ({} if it.latency_s is None else {"latency_s": it.latency_s})
+            for it in one.inference
+        ]
+        memory = {"kind": one.memory.kind, "slots": one.memory.slots, "factor": one.memory.factor}
+        streams.append(
+            {
+                "name": one.name,
+                "requests": [one.least_requests, one.most_requests],
+                "best_accuracy": one.best_accuracy,
+                "slope_floor": one.slope_floor,
+                "retraining": [
+                    {"name": it.name, "profit": it.profit, "cost_macs": it.cost_macs} for it in one.retraining
+                ],
+                "inference": inference,
+                "memory": {name: value for name, value in memory.items() if value is not None},
+            }
+        )
+    return {"horizon_slots": task.horizon, "capacities_macs": list(task.capacities_macs), "streams": streams}
+
+
+def head_of(config: EdgeConfig) -> Record:
+    """Return what an episode's decisions rest on; another episode begins where it is another."""
+    asked = config.mode == "decisions"
+    return {
+        "format": HEAD, "asked": asked, "allocator": config.allocator, "seed": config.seed,
+        "told": told_of(task_of(config)),
+    }  # fmt: skip
+
+
+def resumed(config: EdgeConfig, records: Sequence[Record], decider: Decider) -> tuple[int, list[int]] | None:
+    """Bring a decider to where a journal ends, if the episode there is the configuration's.
+
+    Heads of landed versions hash the whole profile. With those, the episode is the configuration's where the other
+    values are the same and all that was decided is decided again as it was.
+
+    Args:
+        config: The daemon's.
+        records: Of the episode, closed and in order (`orric.edge.recorded.follows`).
+        decider: Just made; where None is returned, it is of no use any more.
+
+    Returns:
+        The last slot that was decided, and the slots that are decided otherwise now; None where it is another episode.
+    """
+    head = records[0]["of"]
+    landed = _as_landed(head, config)
+    if head != head_of(config) and not landed:
+        return None
+    for record in records:
+        if record["kind"] == "decision" and not _known(record, config):
+            return None
+    try:
+        last, other = replayed(decider, records)
+    except OrricError:
+        return None  # the allocator refuses what it was asked before
+    return None if landed and other else (last, other)
+
+
+def _as_landed(head: Record, config: EdgeConfig) -> bool:
+    """Say whether a head is one of a landed version, and the same as the configuration's but for the profiles."""
+    if "format" in head:
+        return False
+    asked = config.mode == "decisions"
+    streams = [[one.name, list(one.requests)] for one in config.stream]
+    ours: Record = {"allocator": config.allocator, "horizon_slots": config.horizon_slots, "seed": config.seed}
+    if asked:
+        ours |= {"streams": streams}
+    else:
+        ours |= {"names": [one[0] for one in streams], "requests": [one[1] for one in streams]}
+        ours |= {"slot_s": config.slot_s, "macs_per_s": config.budget.macs_per_s}
+    return all(head.get(name) == value for name, value in ours.items())
+
+
+def _known(record: Record, config: EdgeConfig) -> bool:
+    """Say whether a decision is one on the streams, and names configurations that they have."""
+    if len(record["streams"]) != len(config.profiles):
+        return False
+    return all(
+        taken["retraining"] in {one.name for one in profile.retraining}
+        and taken["inference"] in {one.name for one in profile.inference}
+        for taken, profile in zip(record["streams"], config.profiles, strict=True)
+    )
+
+
 def task_of(config: EdgeConfig) -> Task:
     """Return what an allocator is told first."""
     streams = tuple(
@@ -76,28 +174,41 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
         profile: The one that it was recorded with.
 
     Returns:
-        Plain values: the allocator, its allocations slot by slot, and the slots in which they are others than recorded.
+        Plain values: the allocator, its allocations slot by slot, the slots in which they are others than recorded, and
+        which record is damaged, None where all are whole; those before it were decided again.
 
     Raises:
         EdgeError: It is no such journal.
     """
-    records, _ = read_journal(path)
+    found = whole_records(path.resolve(), follows)
+    records = found.records
     try:
         of = records[0]["of"]
-        spans, horizon = of["requests"], of["horizon_slots"]
-        ((least, most),) = spans
-        capacity = of["macs_per_s"] * of["slot_s"]
-        (name,) = of["names"]
-        recorded = of["profile"]
+        if "told" in of:
+            told = of["told"]
+            (stream,) = told["streams"]
+            name, (least, most), horizon = stream["name"], stream["requests"], told["horizon_slots"]
+            (capacity,), recorded = told["capacities_macs"], records[0]["profile"]
+        else:
+            ((least, most),) = of["requests"]
+            (name,) = of["names"]
+            horizon, capacity, recorded = of["horizon_slots"], of["macs_per_s"] * of["slot_s"], of["profile"]
+        allocator, seed = str(of["allocator"]), int(of["seed"])
+        task = Task(
+            int(horizon), (StreamTask.of(profile, float(least), float(most), name=str(name)),),
+            capacities_macs=(float(capacity),),
+        )  # fmt: skip
+        possible = 1 <= task.horizon <= MOST_SLOTS and seed >= 0 and 0 < float(least) <= float(most)
+        if not possible or any(len(one.get("streams", "1")) != 1 for one in records):
+            raise ValueError(of)
     except (IndexError, KeyError, TypeError, ValueError):
         raise EdgeError(
             str(path), "is no journal of a daemon of one stream", "give a file of its journal folder"
         ) from None
     if recorded != profile.name:
         raise EdgeError(str(path), f"was recorded with profile {recorded!r}", f"not with {profile.name!r}")
-    task = Task(horizon, (StreamTask.of(profile, least, most, name=name),), capacities_macs=(capacity,))
-    episode = int(path.stem) if path.stem.isdigit() else 1
-    decider = Decider(task, (profile,), of["allocator"], (), of["seed"], episode)
+    episode = int(path.stem) if path.stem.isascii() and path.stem.isdigit() else 1
+    decider = Decider(task, (profile,), allocator, (), seed, episode)
     last, different = replayed(decider, records)
     decisions = [record for record in records if record["kind"] == "decision"]
     allocations = [
@@ -108,7 +219,10 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
         }
         for one in decisions
     ]
-    return {"allocator": of["allocator"], "slots": last, "different": different, "allocations": allocations}
+    damaged = len(records) + 1 if found.damaged else None
+    return {
+        "allocator": allocator, "slots": last, "different": different, "damaged": damaged, "allocations": allocations,
+    }  # fmt: skip
 
 
 class Decider:
@@ -204,7 +318,8 @@ def replayed(decider: Decider, records: Sequence[Record]) -> tuple[int, list[int
                 decider.observe(Observation(**seen))
             requests = tuple(record["requests"])
             again = decider.decide(record["slot"], record["budget_macs"], requests)
-            if [asdict(one) for one in again.streams] != record["streams"]:
+            # As values of today: what a release adds to an allocation was its default before.
+            if again.streams != tuple(StreamAllocation(**one) for one in record["streams"]):
                 other.append(record["slot"])
             last = record["slot"]
         elif record["kind"] == "observation":

@@ -13,7 +13,7 @@ from orric.edge.guards import LENGTH_NAME, carries, refused
 from orric.edge.log import tell
 from orric.edge.protocol import BadRequestError, Inference, answered, decompressed, parsed
 from orric.edge.request import JSON, OCTETS, RefusedError, Request
-from orric.edge.sender import Senders
+from orric.edge.sender import Sender, Senders
 from orric.edge.serving import Array, Model, OverloadedError, Prepared, prepared
 
 if TYPE_CHECKING:
@@ -160,12 +160,18 @@ class Inferences:
             return
         authenticated = carries(daemon.token, request.text(b"authorization"))
         forwarded, client = request.text(b"x-forwarded-for"), request.text(b"x-orric-client")
-        daemon.uploads.arrive(asked.images, self._senders.sender(connection.peer, authenticated, forwarded, client))
+        sender = self._senders.sender(connection.peer, authenticated, forwarded, client)
+        daemon.uploads.arrive(asked.images, sender, asked.identity)
         request.images = count
-        answer.add_done_callback(lambda done: self._respond(connection, request, asked, done))
+        answer.add_done_callback(lambda done: self._respond(connection, request, asked, sender, done))
 
     def _respond(
-        self, connection: Connection, request: Request, asked: Inference, done: asyncio.Future[tuple[Array, Model]]
+        self,
+        connection: Connection,
+        request: Request,
+        asked: Inference,
+        sender: Sender,
+        done: asyncio.Future[tuple[Array, Model]],
     ) -> None:
         error = done.exception()
         if error is not None:
@@ -175,7 +181,7 @@ class Inferences:
         outputs, model = done.result()
         daemon = self._daemon
         if asked.identity is not None:
-            daemon.uploads.remember(asked.identity, outputs.argmax(axis=1))
+            daemon.uploads.remember(asked.identity, outputs.argmax(axis=1), sender)
         names = daemon.classes if asked.classes else ()
         content, length = answered(asked, outputs, daemon.name, model.version, names)
         if length is None:

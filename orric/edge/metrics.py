@@ -35,6 +35,7 @@ GAUGES = {
     "slot": "Slot, counted over all episodes.",
     "model_version": "Version of the student that serves.",
     "accuracy_estimate": "Agreement with the teacher in the last slot with labels.",
+    "anchor_accuracy": "Accuracy of the newest student on trusted images that clients cannot write.",
     "labelled_accuracy": "Part of right answers among those that clients gave labels for.",
     "budget_macs": "Budget of the slot.",
     "retraining_part": "Part of the slot's budget that retraining was given.",
@@ -42,6 +43,8 @@ GAUGES = {
     "waiting_images": "Images that wait.",
     "ratio_floor": "Lower bound on the episode's ratio to the offline optimum so far.",
 }
+# What becomes of uploaded images: all of those of a slot until it is chosen what is labelled, and then of these alone.
+OUTCOMES = ("learnt", "held_out", "outlier", "class_quota", "duplicate", "quota", "unauthenticated")
 # What is counted elsewhere and read off.
 COUNTERS = {
     "swaps": "How often a version took over.",
@@ -57,6 +60,9 @@ class Told(Protocol):
 
     def failures(self) -> Mapping[str, int]:
         """Return what failed how often."""
+
+    def samples(self) -> Mapping[str, int]:
+        """Return how many uploaded images became of what, by the names in `OUTCOMES`."""
 
 
 class Metrics:
@@ -163,6 +169,13 @@ class Metrics:
                 counted = CounterMetricFamily(f"orric_{name}", about, labels=["model"])
                 counted.add_metric([self._model], figures[name] or 0.0)
                 yield counted
+        became = CounterMetricFamily(
+            "orric_samples", "Uploaded images, by what became of them.", labels=["model", "outcome"]
+        )  # fmt: skip
+        samples = self._told.samples()
+        for outcome in OUTCOMES:
+            became.add_metric([self._model, outcome], samples.get(outcome, 0))
+        yield became
         failed = CounterMetricFamily("orric_failures", "Failures, by what failed.", labels=["model", "of"])
         for of, number in self._told.failures().items():
             failed.add_metric([self._model, of], number)

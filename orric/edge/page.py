@@ -35,6 +35,8 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "swaps": daemon.versions.swaps,
         "rollbacks": daemon.versions.rollbacks,
         "failures": dict(loop.failures),
+        "samples": daemon.samples(),
+        "anchor_accuracy": loop.anchor_accuracy,
         "beside": list(rows[-1].decision.beside) if rows else [],
         "slots": [_row(daemon, row) for row in rows],
     }
@@ -49,7 +51,7 @@ def _row(daemon: Daemon, row: SlotRow) -> dict[str, Any]:
         "retraining_part": retraining, "inference_part": inference, "reason": decision.reason,
         "overloaded": decision.overloaded, "version": row.outcome.version or row.version,
         "swapped": row.outcome.version is not None, "agreement": row.outcome.agreement,
-        "failed": row.outcome.failed is not None, "ratio": row.ratio,
+        "failed": row.outcome.failed is not None, "unlearnt": row.outcome.unlearnt, "ratio": row.ratio,
         "beside": {name: [one[0].retraining, one[0].inference] for name, one in decision.beside.items()},
     }  # fmt: skip
     if counts is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 import threading
@@ -13,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from orric.edge.config import Retraining
+from orric.edge.config import Evidence, Retraining
+from orric.edge.evidence import AnchorComparison, Comparison
 from orric.edge.frames import Header, receive, send
 from orric.edge.lifeline import Lifeline
+from orric.edge.samples import Drawn
 from orric.edge.store import MODEL, WEIGHTS
 from orric.exceptions import EdgeError
 from orric.selection.gradients import Indices
 from orric.selection.sampling import Whose
 from orric.vision.arrays import Labels
-from orric.vision.datasets import Pixels
 
 START_S = 120.0
 
@@ -49,11 +49,15 @@ class Labelled:
         standing: Which they are of those given, indices of shape (n,).
         labels: The teacher's, shape (n,).
         agreement: Of the student that the process trains, before it was trained on any.
+        why: Why nothing was learnt from them.
+        outcomes: Samples by what became of them.
     """
 
     standing: Indices
     labels: Labels
     agreement: float | None
+    why: str = ""
+    outcomes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class Candidate:
         standing: Which samples of those given stand for all of the slot; see `Labelled`.
         labels: The teacher's, of these.
         agreement: Of the student that served with the teacher on these, None without.
-        held_out: How many of the samples were kept from training.
-        lost: On how many of those the student that served agreed with the teacher and this one does not.
-        gained: The reverse.
+        held_out: Beside the student that serves, on samples that were kept from training.
+        anchors: On the anchor set, None where there is none.
+        outcomes: Samples by what became of them.
     """
 
     files: dict[str, bytes]
@@ -78,28 +82,9 @@ class Candidate:
     standing: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     labels: Labels = field(default_factory=lambda: np.empty(0, np.int64))
     agreement: float | None = None
-    held_out: int = 0
-    lost: int = 0
-    gained: int = 0
-
-    @property
-    def worse_by(self) -> float:
-        """By which part of the held-out samples it agrees less with the teacher, beyond what may be chance.
-
-        That is the lower end of an interval of two standard errors of the paired difference.
-        """
-        return beyond_chance(self.lost, self.gained, self.held_out)
-
-
-def beyond_chance(lost: int, gained: int, count: int) -> float:
-    """Return by which part of samples one student is worse than another, less two standard errors.
-
-    Args:
-        lost: Samples on which the other alone agrees with the teacher.
-        gained: Samples on which this one alone does.
-        count: All of them.
-    """
-    return (lost - gained - 2.0 * math.sqrt(lost + gained)) / count if count else 0.0
+    held_out: Comparison = field(default_factory=Comparison)
+    anchors: AnchorComparison | None = None
+    outcomes: dict[str, int] = field(default_factory=dict)
 
 
 class RetrainingProcess:
@@ -111,11 +96,21 @@ class RetrainingProcess:
     Args:
         profile: The profile's file.
         limits: Memory, deadline, and how far it steps back.
+        evidence: What it needs to learn.
+        anchors: Where the anchor set lies, None without.
         stored: Returns the weights that serve, to begin with after a start; None for the profile's own.
     """
 
-    def __init__(self, profile: Path, limits: Retraining, stored: Any = lambda: None) -> None:
+    def __init__(
+        self,
+        profile: Path,
+        limits: Retraining,
+        stored: Any = lambda: None,
+        evidence: Evidence = Evidence(),  # noqa: B008 (it is frozen)
+        anchors: Path | None = None,
+    ) -> None:
         self._profile, self._limits, self._stored = profile, limits, stored
+        self._evidence, self._anchors = evidence, anchors
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -142,11 +137,11 @@ class RetrainingProcess:
             if self._process is None:
                 self._begin_again()
 
-    def retrain(self, images: Pixels, wanted: Wanted, seed: int, deadline_s: float) -> Candidate | Labelled:
+    def retrain(self, drawn: Drawn, wanted: Wanted, seed: int, deadline_s: float) -> Candidate | Labelled:
         """Label images and train on them.
 
         Args:
-            images: Shape (n, height, width, 3), at least one, in an order drawn uniformly.
+            drawn: Images, at least one, and true labels.
             wanted: Which of them are labelled and trained on.
             seed: Of the order of samples.
             deadline_s: Seconds after which the process is killed.
@@ -166,14 +161,14 @@ class RetrainingProcess:
                 if deadline_s <= 0:
                     raise EdgeError("retraining process", "took the slot to start", "the next slot retrains")
             asked = {"do": "retrain", "seed": seed, "held_out": self._limits.held_out, **asdict(wanted)}
-            header, parts = self._ask(asked, deadline_s, images)
+            header, parts = self._ask(asked, deadline_s, drawn.images, drawn.truths)
             if not header["staged"]:
                 standing, labels = parts
-                return Labelled(standing, labels, header["agreement"])
+                return Labelled(standing, labels, header["agreement"], header["why"], header["outcomes"])
             standing, labels, model, weights, inputs, expected = parts
             return Candidate(
-                {MODEL: model, WEIGHTS: weights}, inputs, expected, standing, labels,
-                **{name: header[name] for name in ("agreement", "held_out", "lost", "gained")},
+                {MODEL: model, WEIGHTS: weights}, inputs, expected, standing, labels, header["agreement"],
+                Comparison(**header["held_out"]), _of_anchors(header["anchors"]), header["outcomes"],
             )  # fmt: skip
 
     def settle(self, accepted: bool) -> None:
@@ -218,7 +213,13 @@ class RetrainingProcess:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lifeline.descriptor]
         )  # fmt: skip
         lifeline.started()
-        limits = {"memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice}
+        evidence = self._evidence
+        numbers = {"fewest_compared": evidence.fewest_compared, "fewest_trained": evidence.fewest_trained}
+        limits = {
+            "memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice,
+            "anchors": None if self._anchors is None else str(self._anchors),
+            "evidence": {**evidence.model_dump(exclude={"anchors"}), **numbers},
+        }  # fmt: skip
         _, (model, weights, inputs, expected) = self._ask(limits, START_S)
         return Candidate({MODEL: model, WEIGHTS: weights}, inputs, expected)
 
@@ -248,3 +249,9 @@ class RetrainingProcess:
         if "error" in answer:
             raise EdgeError("retraining process", answer["error"], "serving goes on with the student that serves")
         return answer, found
+
+
+def _of_anchors(told: Header | None) -> AnchorComparison | None:
+    if told is None:
+        return None
+    return AnchorComparison(Comparison(**told["given"]), Comparison(**told["serving"]), told["right"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from orric.edge.config import EdgeConfig
-from orric.edge.episode import Decider, Decision, profile_hash, ratio_floor, replayed, task_of
+from orric.edge.episode import Decider, Decision, head_of, ratio_floor, replayed, resumed, task_of
+from orric.edge.evidence import Comparison
 from orric.edge.heap import give_back
 from orric.edge.journal import Journal, Record
 from orric.edge.probes import Probe
 from orric.edge.retraining import Candidate, RetrainingProcess, Wanted
+from orric.edge.samples import Drawn
 from orric.edge.serving import Batcher
 from orric.edge.uploads import Counts, Uploads
 from orric.edge.versions import Versions
@@ -23,7 +25,6 @@ from orric.exceptions import EdgeError, OrricError
 from orric.objective import servable
 from orric.records import Observation
 from orric.selection.sampling import Sampling
-from orric.vision.datasets import Pixels
 
 EWMA_WEIGHT = 0.3
 SHOWN_SLOTS = 240
@@ -39,9 +40,11 @@ class Outcome:
     agreement: float | None = None
     retrained: float = 0.0
     version: int | None = None
-    # By how much the version that served is worse than the last one that proved itself, beyond chance; None unknown.
-    worse_by: float | None = None
+    # The version that served beside the last one that proved itself; None unknown.
+    compared: Comparison | None = None
     failed: str | None = None
+    # Why nothing was learnt, where it was tried.
+    unlearnt: str | None = None
 
 
 @dataclass
@@ -94,6 +97,9 @@ class SlotLoop:
         self.slot = self.total = 0
         self.rows: deque[SlotRow] = deque(maxlen=SHOWN_SLOTS)
         self.failures = dict.fromkeys(("decision", "retraining", "validation", "probe", "journal"), 0)
+        # Samples since the start by what became of them, and the newest student's accuracy on the anchors.
+        self.outcomes: Counter[str] = Counter()
+        self.anchor_accuracy: float | None = None
         self._forecast: float | None = None
         self._free = config.budget.fraction
         self._taken: list[tuple[float, float, str, str]] = []
@@ -109,38 +115,27 @@ class SlotLoop:
 
     # --- recovery -----------------------------------------------------------------------------------------------
 
-    def _head(self) -> Record:
-        """What an episode rests on; another one begins where it is another."""
-        config = self.config
-        return {
-            "allocator": config.allocator, "horizon_slots": config.horizon_slots, "slot_s": config.slot_s,
-            "seed": config.seed, "requests": [list(one.requests) for one in config.stream],
-            "names": [one.name for one in config.stream], "profile": self._profile.name,
-            "profile_sha256": profile_hash(self._profile), "macs_per_s": config.budget.macs_per_s,
-        }  # fmt: skip
-
     def _recover(self) -> list[str]:
         """Go on where the journal ends."""
-        told = []
+        told = [*self._journal.told]
+        self.failures["journal"] += self._journal.damaged
         if self._journal.dropped:
             told.append(f"dropped {self._journal.dropped} bytes of a record that was not whole")
         records = self._journal.records
-        if not records:
-            self._new_episode()
-            return [*told, "began with the first episode"]
-        head = records[0]
-        if head.get("kind") != "episode":
-            raise EdgeError("journal", "does not begin with an episode", "move the folder away to begin anew")
-        self._set(head)
         for record in records:
             self._set(record)
-        if head["of"] != self._head():
-            self.total = self._slots_before(records)
-            self._new_episode()
-            return [*told, "the configuration is another: began a new episode"]
         self._decider = self._new_decider()
-        self.slot, other = replayed(self._decider, records)
-        self.total = head["total"] + self.slot
+        found = resumed(self.config, records, self._decider) if records else None
+        if found is None:
+            self.total = self._slots_before(records) if records else 0
+            try:
+                self._new_episode()
+            except OSError as error:
+                raise EdgeError("journal", f"cannot be written ({error.strerror})", "make room, or mend it") from None
+            begun = "the configuration is another: began a new episode" if records else "began with the first episode"
+            return [*told, begun]
+        self.slot, other = found
+        self.total = records[0]["total"] + self.slot
         for record in records:
             if record["kind"] == "decision":
                 self._take_note(record["requests"][0], record["budget_macs"], record["streams"][0])
@@ -164,8 +159,8 @@ class SlotLoop:
 
     def _new_episode(self) -> None:
         record = {
-            "kind": "episode", "total": self.total, "of": self._head(), "paused": self.paused,
-            "forecast": self._forecast,
+            "kind": "episode", "total": self.total, "of": head_of(self.config), "paused": self.paused,
+            "forecast": self._forecast, "profile": self._profile.name,
         }  # fmt: skip
         self._journal.begin(record)
         self.slot, self._taken, self._finished = 0, [], {}
@@ -250,7 +245,7 @@ class SlotLoop:
             row.ratio = ratio_floor(self._profile, self._taken, self._finished)
             told, before = None, self.versions.rollbacks
             try:
-                told = self.versions.judge(self.total, row.version, outcome.worse_by)
+                told = self.versions.judge(self.total, row.version, outcome.compared)
             except (OSError, EdgeError) as error:
                 self._tell("error", "versions", error=str(error))
             rolled_back = self.versions.rollbacks > before
@@ -290,40 +285,50 @@ class SlotLoop:
         sampling = Sampling.of(self._profile, stream.retraining)
         if idle or not sampling.ratio or self._process is None or self.versions.current.pinned:
             return
-        images = self._uploads.collected()
-        looked, count = sampling.counts(len(images))
-        rng = np.random.default_rng([self.config.seed, self.total])
-        images = images[rng.permutation(len(images))[:looked]]
+        counts = [(0, 0)]
+
+        def looked(there: int) -> int:
+            counts[0] = sampling.counts(there)
+            return counts[0][0]
+
+        drawn = self._uploads.drawn(looked, np.random.default_rng([self.config.seed, self.total]))
+        count = min(counts[0][1], len(drawn.images))
         if not count:
             return
-        work = images, Wanted(count, sampling.selector.name, sampling.labels), self.rows[-1]
+        work = drawn, Wanted(count, sampling.selector.name, sampling.labels), self.rows[-1]
         self._job = threading.Thread(target=self._retrain, args=work, name="retraining", daemon=True)
         self._job.start()
 
-    def _retrain(self, images: Pixels, wanted: Wanted, row: SlotRow) -> None:
+    def _retrain(self, drawn: Drawn, wanted: Wanted, row: SlotRow) -> None:
         """Retrain and, where the new student is fit, let it serve; whatever goes wrong is told."""
         try:
-            self._try_to_retrain(images, wanted, row)
+            self._try_to_retrain(drawn, wanted, row)
         except Exception as error:
             self.failures["retraining"] += 1
             row.outcome.failed = f"{type(error).__name__}: {error}"
             self._tell("error", "retraining failed", slot=row.decision.slot, error=row.outcome.failed)
 
-    def _try_to_retrain(self, images: Pixels, wanted: Wanted, row: SlotRow) -> None:
+    def _try_to_retrain(self, drawn: Drawn, wanted: Wanted, row: SlotRow) -> None:
         assert self._process is not None, "the caller looked"
         ruled = self._ruled
         outcome, deadline_s = row.outcome, self.config.retraining.deadline * self.config.slot_s
         try:
-            found = self._process.retrain(images, wanted, row.total, deadline_s)
+            found = self._process.retrain(drawn, wanted, row.total, deadline_s)
         except OrricError as error:
             self.failures["retraining"] += 1
             outcome.failed = str(error)
             self._tell("error", "retraining failed", slot=row.decision.slot, error=str(error))
             return
         outcome.agreement = found.agreement
-        outcome.worse_by = self.versions.compare(row.version, images[found.standing], found.labels)
+        self.outcomes.update(found.outcomes)
+        if len(found.standing):
+            outcome.compared = self.versions.compare(row.version, drawn.images[found.standing], found.labels)
         if not isinstance(found, Candidate):
+            outcome.unlearnt = found.why
+            self._tell("info", "nothing learnt", slot=row.decision.slot, why=found.why)
             return
+        if found.anchors is not None:
+            self.anchor_accuracy = found.anchors.accuracy
         accepted = False
         with self._lock:
             overruled = self._ruled != ruled
@@ -333,7 +338,11 @@ class SlotLoop:
                 version = self.versions.adopt(found, row.total)
                 accepted = True
                 outcome.retrained, outcome.version = 1.0, version.number
-                self._tell("info", "swap", version=version.number, lost=found.lost, gained=found.gained)
+                held_out = found.held_out
+                self._tell(
+                    "info", "swap", version=version.number, compared=held_out.count, lost=held_out.lost,
+                    gained=held_out.gained, anchors=self.anchor_accuracy,
+                )  # fmt: skip
             except (OrricError, OSError) as error:
                 self.failures["validation"] += 1
                 outcome.failed = str(error)

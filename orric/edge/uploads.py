@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from orric.edge.config import Samples
+from orric.edge.samples import Drawn, SlotSamples
 from orric.edge.sender import Sender
+from orric.edge.sources import source_of
 from orric.vision.arrays import Labels
-from orric.vision.datasets import FULL_PX, Pixels
+from orric.vision.datasets import Pixels
 
 # Answers that labels may come for, and latencies of a slot, at most.
 MOST_ANSWERS = 20_000
@@ -45,6 +47,21 @@ class Counts:
     right: int
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a request was answered with.
+
+    Attributes:
+        came_s: When.
+        classes: Shape (n,).
+        source: Who asked.
+    """
+
+    came_s: float
+    classes: Labels
+    source: str
+
+
 class Uploads:
     """The present slot's requests, and the images of the slot before.
 
@@ -55,6 +72,10 @@ class Uploads:
         deadline_s: Answers later than this are late.
         rng: Chooses which images are kept where they are too many.
         now: The time in seconds.
+        everybody: Whether images of senders without the token are learnt from.
+
+    Attributes:
+        outcomes: Images since the start by what became of them: "unauthenticated", "duplicate", "quota".
     """
 
     def __init__(
@@ -63,38 +84,34 @@ class Uploads:
         deadline_s: float | None,
         rng: np.random.Generator,
         now: Callable[[], float] = time.monotonic,
+        everybody: bool = True,
     ) -> None:
         self._samples, self._deadline_s, self._rng, self._now = samples, deadline_s, rng, now
+        self._everybody = everybody
         self._lock = threading.Lock()
         self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
+        self.outcomes: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=MOST_LATENCIES)
-        self._images: list[Pixels] = []
-        self._came_s: list[float] = []
-        self._keys: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
-        self._held, self._largest = 0, 1.0
-        self._collected: list[tuple[float, Pixels]] = []
-        self._answers: OrderedDict[str, tuple[float, Labels]] = OrderedDict()
+        self._present = SlotSamples(samples.most, rng)
+        self._before = SlotSamples(samples.most, rng)
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._truths: OrderedDict[tuple[str, str], tuple[float, Labels]] = OrderedDict()
 
-    def arrive(self, images: Pixels, sender: Sender | None = None) -> None:
-        """Count images and keep a fair sample: those of the smallest random keys.
+    def arrive(self, images: Pixels, sender: Sender | None = None, identity: str | None = None) -> None:
+        """Count images, and keep a fair sample of those that may be learnt from.
 
         Args:
             images: Shape (n, height, width, 3).
             sender: Who sent them, None where that is unknown.
+            identity: Of the request, for labels to come.
         """
         with self._lock:
             self.arrived += len(images)
-            keys = self._rng.random(len(images))
-            if self._largest < 1.0:
-                chosen = keys < self._largest
-                images, keys = images[chosen], keys[chosen]
-            if len(images):
-                self._images.append(images)
-                self._came_s.append(self._now())
-                self._keys.append(keys)
-                self._held += len(images)
-            if self._held > 2 * self._samples.most:
-                self._thin()
+            if not (self._everybody or (sender is not None and sender.authenticated)):
+                self.outcomes["unauthenticated"] += len(images)
+                return
+            source = source_of(sender)
+            self._present.arrive(images, source, None if identity is None else (source, identity), self._now())
 
     def turn_away(self, count: int) -> None:
         """Count images that were turned away."""
@@ -112,17 +129,24 @@ class Uploads:
                     size for size, late_s in zip(sizes, latencies_s, strict=True) if late_s > self._deadline_s
                 )
 
-    def remember(self, identity: str, classes: Labels) -> None:
-        """Keep the classes that a request was answered with, for labels to come."""
-        now = self._now()
+    def remember(self, identity: str, classes: Labels, sender: Sender | None = None) -> None:
+        """Keep the classes that a request was answered with, for labels to come.
+
+        An identity belongs to the source that used it first, for as long as it is remembered: another source that
+        uses it too changes nothing.
+        """
+        now_s, source = self._now(), source_of(sender)
         with self._lock:
-            self._answers[identity] = (now, classes)
+            earlier = self._answers.get(identity)
+            if earlier is not None and earlier.source != source:
+                return
+            self._answers[identity] = Answer(now_s, classes, source)
             self._answers.move_to_end(identity)
             while len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
 
     def label(self, identity: str, labels: list[int]) -> int | None:
-        """Compare an answer with its true labels.
+        """Compare an answer with its true labels, and keep these for the judgement of new students.
 
         Returns:
             How many were right; None where no such answer of as many images is remembered.
@@ -130,10 +154,14 @@ class Uploads:
         with self._lock:
             self._expire()
             found = self._answers.get(identity)
-            if found is None or len(found[1]) != len(labels):
+            if found is None or len(found.classes) != len(labels):
                 return None
             del self._answers[identity]
-            right = int((found[1] == np.array(labels)).sum())
+            truths = np.array(labels, np.int64)
+            self._truths[(found.source, identity)] = self._now(), truths
+            while len(self._truths) > MOST_ANSWERS:
+                self._truths.popitem(last=False)
+            right = int((found.classes == truths).sum())
             self.labelled += len(labels)
             self.right += right
             return right
@@ -142,8 +170,11 @@ class Uploads:
         """End the slot: its images become those to retrain on, and all counts begin anew."""
         with self._lock:
             self._expire()
-            self._thin()
-            self._collected = list(zip(self._came_s, self._images, strict=True))
+            self._present.close()
+            self.outcomes["duplicate"] += self._present.duplicates
+            self.outcomes["quota"] += self._present.crowded_out
+            self._before = self._present
+            self._present = SlotSamples(self._samples.most, self._rng)
             p50_s = p99_s = None
             if self._latencies:
                 p50_s, p99_s = np.quantile(np.array(self._latencies), [0.5, 0.99]).tolist()
@@ -152,45 +183,33 @@ class Uploads:
             )  # fmt: skip
             self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
             self._latencies.clear()
-            self._images, self._keys, self._came_s, self._held, self._largest = [], [], [], 0, 1.0
-            self._expire()
             return found
 
-    def collected(self) -> Pixels:
-        """Return the images of the slot before, shape (n, 32, 32, 3), but for those older than they may be."""
+    def drawn(self, count: Callable[[int], int], rng: np.random.Generator) -> Drawn:
+        """Draw samples of the slot before, but for those older than they may be.
+
+        Args:
+            count: From the number of samples that there are to that which is wanted.
+            rng: Draws.
+        """
         with self._lock:
             self._expire()
-            parts = [images for _, images in self._collected]
-        return np.concatenate(parts) if parts else np.empty((0, FULL_PX, FULL_PX, 3), np.uint8)
-
-    def _thin(self) -> None:
-        """Keep as many images as may be kept, in the order in which they came."""
-        most = self._samples.most
-        if self._held <= most:
-            return
-        keys = np.concatenate(self._keys)
-        # Whatever comes with a larger key would not stay.
-        self._largest = float(np.partition(keys, most)[most])
-        kept = [part < self._largest for part in self._keys]
-        chosen = [number for number, part in enumerate(kept) if part.any()]
-        self._images = [self._images[number][kept[number]] for number in chosen]
-        self._keys = [self._keys[number][kept[number]] for number in chosen]
-        self._came_s = [self._came_s[number] for number in chosen]
-        self._held = sum(map(len, self._keys))
+            truths = {request: labels for request, (_, labels) in self._truths.items()}
+            return self._before.drawn(count, self._samples.source_part, truths, rng)
 
     def _expire(self) -> None:
-        oldest = self._now() - self._samples.retention_s
-        self._collected = [(came_s, images) for came_s, images in self._collected if came_s >= oldest]
-        gone = next((number for number, came_s in enumerate(self._came_s) if came_s >= oldest), len(self._came_s))
-        self._held -= sum(map(len, self._keys[:gone]))
-        del self._images[:gone], self._keys[:gone], self._came_s[:gone]
-        while self._answers and next(iter(self._answers.values()))[0] < oldest:
+        oldest_s = self._now() - self._samples.retention_s
+        self._before.expire(oldest_s)
+        self._present.expire(oldest_s)
+        while self._answers and next(iter(self._answers.values())).came_s < oldest_s:
             self._answers.popitem(last=False)
+        while self._truths and next(iter(self._truths.values()))[0] < oldest_s:
+            self._truths.popitem(last=False)
 
-    def configure(self, samples: Samples) -> None:
+    def configure(self, samples: Samples, everybody: bool) -> None:
         """Take over other limits."""
         with self._lock:
-            self._samples = samples
+            self._samples, self._everybody = samples, everybody
             self._expire()
 
     def expire(self) -> None:

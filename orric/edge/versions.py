@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from orric.edge.config import EdgeConfig
-from orric.edge.retraining import Candidate, beyond_chance
+from orric.edge.evidence import Comparison, objection
+from orric.edge.identity import Given
+from orric.edge.retraining import Candidate
 from orric.edge.serving import Batcher, Model
 from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore, Version
 from orric.exceptions import EdgeError
@@ -41,8 +43,8 @@ class Versions:
         self.swaps = self.rollbacks = 0
         self.model: Model | None = None
         self._batcher: Batcher | None = None
-        # Of each version on probation: since which slot (counted over all episodes), and whether it stood a comparison.
-        self._probation: dict[int, tuple[int, bool]] = {}
+        # Of each version on probation: since which slot (counted over all episodes), and beside the last good one.
+        self._probation: dict[int, tuple[int, Comparison]] = {}
         self._good: Model | None = None
 
     @property
@@ -51,20 +53,33 @@ class Versions:
         assert self.store.current is not None, "the daemon begins with a version"
         return self.store.current
 
-    def begin(self, first: Callable[[], Candidate | bytes], identity: str) -> list[str]:
+    def begin(self, first: Callable[[], Candidate | bytes], identity: Given | None) -> list[str]:
         """Load the version that counts, or keep and load the given student.
 
         Args:
             first: Returns the given student: as the retraining process has it, or the file of one that only serves.
-            identity: Of the given student; where the store was begun with another one, this one takes over.
+            identity: What is given; where the store was begun with another student or teacher, this one takes over.
 
         Returns:
             What to tell of it.
+
+        Raises:
+            EdgeError: The given student does not load, or the store cannot be written.
         """
-        told = [*self.store.told]
-        if self.store.current is not None and self.store.identity not in (None, identity):
-            told.append("the given student is another than the store was begun with")
-        if self.store.current is None or self.store.identity != identity:
+        try:
+            return self._begin(first, identity)
+        except OSError as error:
+            raise EdgeError("store.folder", f"cannot be written ({error.strerror})", "make room, or mend it") from None
+
+    def _begin(self, first: Callable[[], Candidate | bytes], identity: Given | None) -> list[str]:
+        told, begun = [*self.store.told], self.store.identity
+        goes_on = identity == begun or (identity is not None and begun is not None and identity.continues(begun))
+        if self.store.current is not None and not goes_on:
+            told.append(
+                "what the store was begun with is not known: the given student takes over" if begun is None
+                else "the given student or teacher is another than the store was begun with"
+            )  # fmt: skip
+        if self.store.current is None or not goes_on:
             given = first()
             files = {MODEL: given} if isinstance(given, bytes) else given.files
             model = self._open(files[MODEL], 1)
@@ -72,12 +87,13 @@ class Versions:
                 self._compare(model, given)
             version = self.store.keep(files, 0, None)
             self.store.point_at(Current(version.number, version.number))
-            self.store.begun_with(identity)
             told.append(f"began with the given student as version {version.number}")
+        if identity is not None and (not goes_on or identity.after(begun) != begun):
+            self.store.begun_with(identity.after(begun if goes_on else None))
         version, files = self.store.load(self.current.serving)
         self.model = self._open(files[MODEL], self.current.serving)
         if self.current.good != self.current.serving:
-            self._probation[self.current.serving] = (version.slot, False)
+            self._probation[self.current.serving] = version.slot, Comparison()
         told.append(f"serving version {self.current.serving}")
         return told
 
@@ -109,20 +125,21 @@ class Versions:
             raise EdgeError("new version", "the operator has pinned another")
         model = self._open(candidate.files[MODEL], 0)
         self._compare(model, candidate)
-        if candidate.worse_by > self._config.retraining.margin:
-            found = (
-                f"lost the teacher's agreement on {candidate.lost} of {candidate.held_out} held-out samples and gained "
-                f"it on {candidate.gained}"
-            )
-            raise EdgeError("new version", found, f"{self._config.retraining.margin:.0%} less are allowed")
+        evidence = self._config.evidence
+        against = objection(
+            candidate.held_out, candidate.anchors, evidence.fewest_compared, self._config.retraining.margin,
+            evidence.anchor_loss,
+        )  # fmt: skip
+        if against is not None:
+            raise EdgeError("new version", against)
         version = self.store.keep(candidate.files, slot, candidate.agreement)
         good = self.current.good if self._config.store.canary_slots else version.number
         self.store.point_at(Current(version.number, good))
-        self._probation[version.number] = (slot, False)
+        self._probation[version.number] = slot, Comparison()
         self._swap(replace(model, version=version.number))
         return version
 
-    def compare(self, number: int, images: Pixels, labels: Labels) -> float | None:
+    def compare(self, number: int, images: Pixels, labels: Labels) -> Comparison | None:
         """Compare a version on probation with the last one that proved itself, on the same labelled samples.
 
         On the same samples, because a drift makes both of them worse.
@@ -130,10 +147,10 @@ class Versions:
         Args:
             number: The version that served when the samples were labelled.
             images: Shape (n, height, width, 3).
-            labels: The teacher's.
+            labels: True ones where they are known, else the teacher's.
 
         Returns:
-            By which part of the samples it is worse, beyond chance; None where it is not on probation, or not loaded.
+            The version beside that one; None where it is not on probation, or not loaded.
         """
         model, good = self.model, self.current.good
         if number not in self._probation or model is None or model.version != number or number == good:
@@ -146,30 +163,36 @@ class Versions:
         inputs = to_input(images, self._resolutions_px[-1])
         ours = model.logits(inputs).argmax(axis=1) == labels
         theirs = self._good.logits(inputs).argmax(axis=1) == labels
-        return beyond_chance(int((theirs & ~ours).sum()), int((ours & ~theirs).sum()), len(labels))
+        return Comparison(len(labels), int((theirs & ~ours).sum()), int((ours & ~theirs).sum()))
 
-    def judge(self, slot: int, number: int, worse_by: float | None) -> str | None:
+    def judge(self, slot: int, number: int, found: Comparison | None) -> str | None:
         """Look at the version that served in a slot; roll back, or let those that have proved themselves count.
+
+        To prove itself takes time, `store.canary_slots`, and evidence: as many compared samples as find a loss with the
+        wished power. Those of later versions count for it, too, since they were trained from it.
 
         Args:
             slot: Counted over all episodes.
             number: The version that served at its begin.
-            worse_by: From `compare`.
+            found: From `compare`.
 
         Returns:
             What to tell of it, None for nothing.
         """
-        if number in self._probation and worse_by is not None:
-            if worse_by > self._config.store.canary_margin:
+        if number in self._probation and found is not None:
+            if found.worse_by > self._config.store.canary_margin:
                 version = self.roll_back()
                 return (
-                    f"version {number} agrees less with the teacher than version {version}, by {worse_by:.1%} or more: "
-                    "rolled back"
+                    f"version {number} agrees less with the teacher than version {version}, by {found.worse_by:.1%} or "
+                    "more: rolled back"
                 )
-            self._probation[number] = (self._probation[number][0], True)
+            self._probation = {
+                one: (since, seen + found if one <= number else seen) for one, (since, seen) in self._probation.items()
+            }
+        fewest = self._config.evidence.fewest_compared
         proved = [
-            one for one, (since, stood) in self._probation.items()
-            if stood and since + self._config.store.canary_slots <= slot and one in self.store.versions()
+            one for one, (since, seen) in self._probation.items()
+            if seen.count >= fewest and since + self._config.store.canary_slots <= slot and one in self.store.versions()
         ]  # fmt: skip
         if not proved:
             return None

@@ -15,7 +15,7 @@ from torch import nn
 
 from orric.exceptions import CalibrationError, ProfileError
 from orric.profile import Profile
-from orric.retraining.models import ServedNetwork, classes_of, exported
+from orric.retraining.models import ServedNetwork, classes_of, exported, with_features
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
 from orric.selection.candidates import Candidates
 from orric.selection.network_gradients import last_layer
@@ -23,7 +23,7 @@ from orric.vision.arrays import Labels
 from orric.vision.datasets import FULL_PX as FULL_PX
 from orric.vision.datasets import Dataset, Pixels, load_dataset, to_input
 from orric.vision.onnx_export import check_outputs, outputs_of
-from orric.vision.onnx_sessions import Array, open_session, run
+from orric.vision.onnx_sessions import Array, batches, open_session, run
 
 Update = Literal["weights", "statistics"]
 PROBES = 4
@@ -65,7 +65,8 @@ class Student:
         self._student.network.to(profile.training.device)
         self._optimizer = optimizer_for(self._student.network, profile.training)
         self._serving = open_session(self._student.model.SerializeToString())
-        self._teacher = open_session(exported(teacher, "teacher", classes))
+        self._teacher_model = exported(teacher, "teacher", classes)
+        self._teacher = open_session(self._teacher_model)
         self._staged: Any = None
         # What torch gave for the staged weights at the full resolution, for the check at the swap.
         self._expected: tuple[Array, Array] | None = None
@@ -94,6 +95,27 @@ class Student:
         """Return the teacher's pseudo-labels for images of shape (n, height, width, 3)."""
         labels: Labels = run(self._teacher, to_input(images, FULL_PX)).argmax(axis=1)
         return labels
+
+    def taught(self, images: Pixels) -> tuple[Labels, Array]:
+        """Return the teacher's pseudo-labels for images, and its features of them.
+
+        Args:
+            images: Shape (n, height, width, 3), n at least 1.
+
+        Returns:
+            Labels of shape (n,), and what goes into the teacher's last layer, shape (n, d): its logits where that
+            cannot be told.
+        """
+        parts = [self._feature_session.run(None, {self._teacher.get_inputs()[0].name: part}) for part in batches(
+            to_input(images, FULL_PX)
+        )]  # fmt: skip
+        logits, *others = (np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+        features = others[0] if others and others[0].ndim == 2 else logits
+        return logits.argmax(axis=1), features
+
+    @cached_property
+    def _feature_session(self) -> Any:
+        return open_session(with_features(self._teacher_model))
 
     def agreement(self, images: Pixels, labels: Labels) -> float:
         """Return the part of images on which the weights that serve now agree with the teacher's labels."""
@@ -126,7 +148,8 @@ class Student:
 
     def served(self) -> tuple[bytes, bytes, Array, Array]:
         """Return the present weights for a store: as an ONNX model, as safetensors, and what torch gives for probes."""
-        weights = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
+        # Copies, since parameters may share memory, which the format refuses.
+        weights = {name: value.cpu().contiguous().clone() for name, value in self.network.state_dict().items()}
         assert self._expected is not None, "whatever serves was checked"
         return self._student.replaced(), safetensors.torch.save(weights), *self._expected
 

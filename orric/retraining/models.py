@@ -180,6 +180,18 @@ def exported(path: Path, role: str, classes: int) -> bytes:
     return model
 
 
+def with_features(model: bytes) -> bytes:
+    """Return a classifier that also gives what goes into its last matrix product; itself where there is none."""
+    found = onnx.load_from_string(model)
+    products = [node for node in found.graph.node if node.op_type in ("Gemm", "MatMul")]
+    if products:
+        constants = {one.name for one in found.graph.initializer}
+        inner = next((name for name in products[-1].input if name not in constants), None)
+        if inner is not None and inner not in {one.name for one in [*found.graph.output, *found.graph.input]}:
+            found.graph.output.append(onnx.helper.make_tensor_value_info(inner, onnx.TensorProto.FLOAT, None))
+    return bytes(found.SerializeToString())
+
+
 @dataclass
 class ServedNetwork:
     """A network that torch trains and the ONNX model that serves it, with one initializer per weight.

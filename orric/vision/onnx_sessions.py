@@ -32,5 +32,9 @@ def run(session: onnxruntime.InferenceSession, inputs: Array) -> Array:
     name = session.get_inputs()[0].name
     if not len(inputs):
         return np.empty((0, session.get_outputs()[0].shape[1]), np.float32)
-    parts = [session.run(None, {name: inputs[at : at + BATCH]})[0] for at in range(0, len(inputs), BATCH)]
-    return np.concatenate(parts)
+    return np.concatenate([session.run(None, {name: part})[0] for part in batches(inputs)])
+
+
+def batches(inputs: Array) -> list[Array]:
+    """Return inputs in parts of `BATCH`."""
+    return [inputs[at : at + BATCH] for at in range(0, len(inputs), BATCH)]

@@ -12,10 +12,8 @@ simulator's own real loop.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +21,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -31,120 +28,21 @@ from scipy.stats import linregress
 from scipy.stats import t as student_t
 
 from orric.edge.serving import Model
-from orric.edge.store import MODEL
 from orric.retraining.accuracy import drifted
 from orric.vision.datasets import digits, to_input
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "simulations"))
 from edge_demo import BUDGET_MACS, PER_SLOT, SEVERITIES, Client, daemon, drive  # noqa: E402
+from inference_load import CPU, bare, binary, loaded, model_of  # noqa: E402
 
 PARTS = ("throughput", "retraining", "swaps", "soak", "drift")
 ROUNDS, SECONDS = 5, 3.0
 # Images of a request, connections, and the target: a part of the bare loop, or requests per second.
 LOADS = ((64, 4, 0.8), (32, 4, 0.6), (1, 32, 2000.0))
-CPU = "CPUExecutionProvider"
 # Of the soak: blocks that a slope is taken from, and the growth a swap below which it is none: a unit (a MiB, a file
 # handle) in an hour of slots of a minute.
 BLOCKS, FLAT = 12, 1 / 60
-
-
-class Connection(asyncio.Protocol):
-    """Sends one request over and over, the next one when the last is answered.
-
-    Args:
-        load: What all connections share.
-    """
-
-    def __init__(self, load: Load) -> None:
-        self._load, self._buffer, self._wanted = load, b"", 0
-
-    def connection_made(self, transport: Any) -> None:
-        """Begin."""
-        self._transport = transport
-        self._send()
-
-    def data_received(self, data: bytes) -> None:
-        """Take an answer in."""
-        self._buffer += data
-        if not self._wanted:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = self._buffer[:end].lower()
-            if not head.startswith(b"http/1.1 200"):
-                self._load.failed += 1
-            length = head.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0]
-            self._wanted = end + 4 + int(length)
-        if len(self._buffer) < self._wanted:
-            return
-        self._load.latencies_s.append(time.perf_counter() - self._begun)
-        self._buffer, self._wanted = b"", 0
-        if time.perf_counter() < self._load.until:
-            self._send()
-        else:
-            self._transport.close()
-            self._load.left -= 1
-            if not self._load.left:
-                self._load.done.set_result(None)
-
-    def _send(self) -> None:
-        self._begun = time.perf_counter()
-        self._transport.write(self._load.request)
-
-
-class Load:
-    """A load on a daemon: connections that ask one after the other.
-
-    Args:
-        images: Of a request.
-        connections: How many.
-        seconds: How long.
-    """
-
-    def __init__(self, images: int, connections: int, seconds: float) -> None:
-        raw = np.random.default_rng(1).integers(0, 256, (images, 32, 32, 3), np.uint8).tobytes()
-        tensor = {
-            "name": "images", "datatype": "UINT8", "shape": [images, 32, 32, 3],
-            "parameters": {"binary_data_size": len(raw)},
-        }  # fmt: skip
-        head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-        lines = (
-            "POST /v2/models/digits/infer HTTP/1.1", "Host: localhost",
-            f"Inference-Header-Content-Length: {len(head)}", f"Content-Length: {len(head) + len(raw)}", "", "",
-        )  # fmt: skip
-        self.request = "\r\n".join(lines).encode() + head + raw
-        self.left, self.failed, self.latencies_s = connections, 0, list[float]()
-        self._seconds = seconds
-
-    async def run(self, address: str) -> float:
-        """Load a daemon; return the seconds that it took."""
-        loop = asyncio.get_running_loop()
-        self.done, begun = loop.create_future(), time.perf_counter()
-        self.until = begun + self._seconds
-        host, port = address.rsplit(":", 1)
-        for _ in range(self.left):
-            await loop.create_connection(lambda: Connection(self), host, int(port))
-        await self.done
-        return time.perf_counter() - begun
-
-
-def load_main(address: str, images: int, connections: int, seconds: float) -> None:
-    """Load a daemon in this process, and print requests per second, median, 99th percentile and failures."""
-    import uvloop
-
-    load = Load(images, connections, seconds)
-    took = uvloop.run(load.run(address))
-    p50, p99 = np.quantile(load.latencies_s, [0.5, 0.99])
-    print(json.dumps([len(load.latencies_s) / took, p50, p99, load.failed]))
-
-
-def loaded(address: str, images: int, connections: int, seconds: float = SECONDS) -> tuple[float, float, float]:
-    """Load a daemon from a process of its own; return requests per second, median and 99th percentile in seconds."""
-    command = [sys.executable, __file__, "--load", address, str(images), str(connections), str(seconds)]
-    rate, p50, p99, failed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert failed == 0, f"{failed} requests failed"
-    return rate, p50, p99
 
 
 @contextmanager
@@ -152,17 +50,6 @@ def running(slot_s: float = 3600.0, **changes: str) -> Iterator[tuple[str, str, 
     """Run a daemon on the digits; yield its address, token and state folder."""
     with tempfile.TemporaryDirectory() as folder, daemon(Path(folder), slot_s, 1000, **changes) as (address, token):
         yield address, token, Path(folder)
-
-
-def bare(content: bytes, images: int) -> float:
-    """Return images per second of a session in a loop, on the input of the network."""
-    model = Model.open(content, 1, CPU, 1, (32,))
-    inputs = to_input(np.random.default_rng(1).integers(0, 256, (images, 32, 32, 3), np.uint8), 32)
-    count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < SECONDS:
-        model.session.run(None, {model.name: inputs})
-        count += images
-    return count / (time.perf_counter() - begun)
 
 
 def throughput() -> None:
@@ -174,7 +61,10 @@ def throughput() -> None:
     with running() as (address, _, folder):
         content = model_of(folder, 1)
         for images, connections, target in LOADS:
-            rounds = [(bare(content, images), *loaded(address, images, connections)) for _ in range(ROUNDS)]
+            request = binary(images)
+            rounds = [
+                (bare(content, images, SECONDS), *loaded(address, request, connections, SECONDS)) for _ in range(ROUNDS)
+            ]
             alone, rate, p50, p99 = (statistics.median(column) for column in zip(*rounds, strict=True))
             wanted = f"{target:.0%} of the loop" if target < 1 else f"{target:,.0f} requests/s"
             print(
@@ -184,17 +74,12 @@ def throughput() -> None:
             )
 
 
-def model_of(folder: Path, version: int) -> bytes:
-    """Return a version's model from the store that a daemon writes to."""
-    return (folder / f"versions/{version:06d}" / MODEL).read_bytes()
-
-
 def retraining() -> None:
     """Compare latencies idle and beside retraining."""
     with running() as (address, _, _folder):
-        idle = [loaded(address, 4, 2) for _ in range(3)]
+        idle = [loaded(address, binary(4), 2, SECONDS) for _ in range(3)]
     with running(slot_s=2.0, BUDGET__MACS_PER_S="1e12", SAMPLES__MOST="400") as (address, token, _folder):
-        busy = [loaded(address, 4, 2, 12.0) for _ in range(3)]
+        busy = [loaded(address, binary(4), 2, 12.0) for _ in range(3)]
         found = Client(address, token).status()
     for name, rounds in (("idle", idle), ("retraining in every slot", busy)):
         rate, p50, p99 = (statistics.median(column) for column in zip(*rounds, strict=True))
@@ -333,12 +218,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)} [all]")
-    parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.load:
-        address, images, connections, seconds = asked.load
-        load_main(address, int(images), int(connections), float(seconds))
-        return
     for part in asked.parts or PARTS:
         globals()[part]()
 

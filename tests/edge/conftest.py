@@ -41,11 +41,11 @@ def onnx_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def selecting(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a profile whose one way to retrain is on a tenth of the samples that CHG Shapley selects of three."""
+    """Return a profile whose one way to retrain is on a fifth of the samples that CHG Shapley selects of three."""
     folder = tmp_path_factory.mktemp("selecting")
     table = Profile.load(DIGITS).moved(folder).model_dump(exclude_none=True)
-    table["retraining"] = [table["retraining"][0], {"name": "10% picky", "profit": 1.0, "cost_macs": 7e6}]
-    table["models"] |= {"sampling_ratio": {"none": 0.0, "10% picky": 0.1}, "selector": {"10% picky": "picky"}}
+    table["retraining"] = [table["retraining"][0], {"name": "20% picky", "profit": 1.0, "cost_macs": 14e6}]
+    table["models"] |= {"sampling_ratio": {"none": 0.0, "20% picky": 0.2}, "selector": {"20% picky": "picky"}}
     table["selector"] = {"picky": {"method": "chg-shapley", "pool": 3.0}}
     Profile(**table).save(folder / "profile.toml")
     return folder / "profile.toml"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -72,6 +72,20 @@ def test_the_environment_goes_before_the_file(write) -> None:
         EdgeConfig.load(path, {"ORRIC_EDGE_SLOT_S__X": "1"})
     with pytest.raises(EdgeError, match=r"server\.port: found 'many'"):
         EdgeConfig.load(path, {"ORRIC_EDGE_SERVER__PORT": "many"})
+
+
+def test_the_token_comes_from_systemd_as_a_credential(write, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file-of-mine\n")
+    config = EdgeConfig.load(write(server__token_file="token"), {})
+    given = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    assert config.token(given) == "from-a-file-of-mine", "there are other credentials than the token"
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/token").write_text("from-a-credential\n")
+    assert config.token(given) == "from-a-credential"
+    assert config.token(given | {"ORRIC_TOKEN": "from-the-environment"}) == "from-the-environment"
+    (tmp_path / "credentials/token").write_text("short\n")
+    with pytest.raises(EdgeError, match="credential 'token': the token has 5 characters; give 16 at least"):
+        config.token(given)
 
 
 def test_the_token_comes_from_the_environment_or_a_file(write, tmp_path: Path) -> None:
@@ -157,3 +171,26 @@ def test_a_selector_that_does_not_exist_is_told(write, selecting, tmp_path) -> N
     odd.write_text(selecting.read_text().replace('"chg-shapley"', '"chg-shaply"'))
     with pytest.raises(orric.ProfileError, match="'chg-shaply' is unknown; did you mean 'chg-shapley'"):
         EdgeConfig.load(write(profile=odd), {})
+
+
+def test_who_teaches_hangs_on_who_can_reach_it(write) -> None:
+    def config(**changes: Any) -> EdgeConfig:
+        return EdgeConfig.load(write(**changes), {})
+
+    assert config().learns_from_everybody
+    assert config().doubts(None) == []
+    assert not config(samples__learn_from="authenticated").learns_from_everybody
+    abroad = config(server__host="0.0.0.0")
+    assert not abroad.learns_from_everybody, "the safe value is the default where others reach it"
+    assert abroad.doubts("a-token-of-some-length") == []
+    assert "nothing will be learnt" in abroad.doubts(None)[0]
+    trusting = config(server__host="0.0.0.0", samples__learn_from="all")
+    assert trusting.learns_from_everybody
+    assert "whoever reaches the address" in trusting.doubts(None)[0]
+    assert config(mode="shadow", server__host="0.0.0.0").doubts(None) == []
+
+
+def test_anchors_that_are_not_there_are_told_before_anything_starts(write) -> None:
+    with pytest.raises(EdgeError, match=r"evidence\.anchors: .*nowhere.npz does not exist; "):
+        EdgeConfig.load(write(evidence__anchors="nowhere.npz"), {})
+    assert EdgeConfig.load(write(evidence__anchors="nowhere.npz", retraining__enabled=False), {}).anchors is not None

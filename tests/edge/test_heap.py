@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from orric.edge.evidence import Comparison
 from orric.edge.heap import give_back
 from orric.edge.retraining import Candidate, Wanted
 from orric.edge.serving import Model
@@ -47,7 +48,7 @@ class SameAgain:
     def retrain(self, images: np.ndarray, wanted: Wanted, seed: int, deadline_s: float) -> Candidate:
         files = {MODEL: bytes(bytearray(self._content))}
         standing, labels = np.arange(wanted.count), np.zeros(wanted.count, np.int64)
-        return Candidate(files, self._inputs, self._expected, standing, labels)
+        return Candidate(files, self._inputs, self._expected, standing, labels, held_out=Comparison(100))
 
     def settle(self, accepted: bool) -> None:
         assert accepted

@@ -369,8 +369,8 @@ def test_others_may_add_metrics(listening) -> None:
     from prometheus_client.core import CounterMetricFamily
 
     daemon, address = listening()
-    daemon.metrics.read(lambda: [CounterMetricFamily("orric_samples", "Samples.", value=3)])
-    assert b"orric_samples_total 3.0" in ask(address, "GET", "/metrics")[2]
+    daemon.metrics.read(lambda: [CounterMetricFamily("others", "Theirs.", value=3)])
+    assert b"others_total 3.0" in ask(address, "GET", "/metrics")[2]
 
 
 def test_a_fuzzer_finds_no_failure(listening) -> None:

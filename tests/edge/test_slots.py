@@ -18,6 +18,7 @@ import orric
 from orric.edge.config import EdgeConfig
 from orric.edge.daemon import Daemon
 from orric.edge.episode import Decider, ratio_floor
+from orric.edge.evidence import Comparison
 from orric.edge.page import status
 from orric.edge.retraining import Candidate, Wanted
 from orric.edge.store import MODEL, ModelStore
@@ -66,17 +67,18 @@ def test_it_learns_from_what_it_selects(open_daemon, selecting, fog, monkeypatch
     asked, retrain = [], daemon.process.retrain
 
     def listen(pool, wanted, *others):
-        asked.append((len(pool), wanted))
+        asked.append((len(pool.images), wanted))
         answer = retrain(pool, wanted, *others)
         asked.append(answer)
         return answer
 
     monkeypatch.setattr(daemon.process, "retrain", listen)
     rows = [slot(daemon, images) for _ in range(3)]
-    assert [row.decision.streams[0].retraining for row in rows[:2]] == ["10% picky"] * 2
-    assert asked[0] == (90, Wanted(30, "chg-shapley", "student")), "three are looked at for each that is taken"
+    assert [row.decision.streams[0].retraining for row in rows[:2]] == ["20% picky"] * 2
+    assert asked[0] == (180, Wanted(60, "chg-shapley", "student")), "three are looked at for each that is taken"
     # Half of those are held out: drawn, not selected, and the only ones that tell how well the student does.
-    assert asked[1].standing.tolist() == list(range(15))
+    assert set(asked[1].standing.tolist()) <= set(range(30))
+    assert asked[1].outcomes["held_out"] == len(asked[1].standing) > 16
     assert rows[0].outcome.agreement == asked[1].agreement == pytest.approx(before, abs=0.3)
     assert (send(daemon, images) == truth).mean() > before + 0.1
     assert set(daemon.loop.failures.values()) == {0}
@@ -339,25 +341,28 @@ def test_versions_are_compared_with_the_last_good_one_and_rolled_back(open_daemo
     def adopt(content: bytes, slot: int) -> int:
         probe = versions._open(content, 0)
         expected = probe.session.run(None, {probe.name: to_input(images[:4], 32)})[0]
-        return versions.adopt(Candidate({MODEL: content}, to_input(images[:4], 32), expected), slot).number
+        files, held_out = {MODEL: content}, Comparison(100)
+        return versions.adopt(Candidate(files, to_input(images[:4], 32), expected, held_out=held_out), slot).number
 
     same, broken = versions.store.load(1)[1][MODEL], model.SerializeToString()
     assert adopt(same, 1) == 2
     assert versions.judge(1, 1, None) is None
     assert versions.judge(9, 2, None) is None, "time alone proves nothing"
-    worse_by = versions.compare(2, images, labels)
-    assert worse_by == 0
-    assert versions.judge(10, 2, worse_by) == "version 2 has proved itself"
+    few = versions.compare(2, images[:20], labels[:20])
+    assert versions.judge(9, 2, few) is None, "twenty samples prove nothing"
+    compared = versions.compare(2, images, labels)
+    assert compared.worse_by == 0
+    assert versions.judge(10, 2, compared) == "version 2 has proved itself"
     assert versions.current.good == 2
     assert adopt(broken, 11) == 3
     assert versions.compare(2, images, labels) is None, "it is not on probation any more"
-    worse_by = versions.compare(3, images, labels)
-    assert worse_by > 0.3
+    compared = versions.compare(3, images, labels)
+    assert compared.worse_by > 0.3
     daemon._held.close()
     versions.store.point_at(versions.current)
     again = Versions(daemon.config, ModelStore(daemon.config.store_folder), versions._provider, (20, 32))
     again.begin(lambda: b"", versions.store.identity)
-    assert "rolled back" in again.judge(12, 3, worse_by), "a restart does not end the probation"
+    assert "rolled back" in again.judge(12, 3, compared), "a restart does not end the probation"
     assert again.current.serving == again.current.good == 2
     assert 3 not in again.store.versions(), "what was rolled back does not serve again"
     assert again.roll_back() == 1

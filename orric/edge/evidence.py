@@ -1,0 +1,124 @@
+"""What a new student must show before it serves, and how many samples that takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binom
+
+# Standard errors that a paired difference must exceed before it counts.
+ERRORS = 2.0
+
+
+def beyond_chance(lost: int, gained: int, count: int) -> float:
+    """Return by which part of samples one student is worse than another, less two standard errors.
+
+    Args:
+        lost: Samples on which the other alone is right.
+        gained: Samples on which this one alone is.
+        count: All of them.
+    """
+    return (lost - gained - ERRORS * math.sqrt(lost + gained)) / count if count else 0.0
+
+
+def fewest_compared(loss: float, power: float) -> int:
+    """Return how many samples two students must be compared on, so that a loss is found.
+
+    Where the worse one gains nothing, it is found as soon as it has lost more than the square of `ERRORS`, and what it
+    loses of n samples is binomial: the number is exact.
+
+    Args:
+        loss: Part of the samples on which the worse one is wrong and the other right, above 0, below 1.
+        power: Probability that such a loss comes out as more than chance, 0.5 to below 1.
+
+    >>> fewest_compared(0.2, 0.9)
+    38
+    """
+    counts = np.arange(1, math.ceil(100 / loss))
+    return int(counts[np.argmax(binom.sf(ERRORS * ERRORS, counts, loss) >= power)])
+
+
+def fewest_trained(error: float) -> int:
+    """Return how many samples a student must be trained on, so that its batch-norm statistics are known.
+
+    The mean of a channel over n images has a standard error of at most 1 / sqrt(n) of the channel's own deviation.
+
+    Args:
+        error: That part, above 0 and at most 1.
+
+    >>> fewest_trained(0.25)
+    16
+    """
+    return math.ceil(1 / (error * error))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A new student beside another one on the same samples.
+
+    Attributes:
+        count: Samples.
+        lost: Those on which the other alone is right.
+        gained: Those on which the new one alone is.
+    """
+
+    count: int = 0
+    lost: int = 0
+    gained: int = 0
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(self.count + other.count, self.lost + other.lost, self.gained + other.gained)
+
+    @property
+    def worse_by(self) -> float:
+        """By which part of the samples the new one is worse, beyond what may be chance."""
+        return beyond_chance(self.lost, self.gained, self.count)
+
+
+@dataclass(frozen=True)
+class AnchorComparison:
+    """A new student on the anchor set.
+
+    Attributes:
+        given: Beside the student that was given, which never learnt from a client.
+        serving: Beside the one that serves.
+        right: Anchors that the new one classifies rightly.
+    """
+
+    given: Comparison
+    serving: Comparison
+    right: int
+
+    @property
+    def accuracy(self) -> float:
+        """The new one's accuracy on the anchors."""
+        return self.right / self.given.count
+
+
+def objection(
+    held_out: Comparison, anchors: AnchorComparison | None, fewest: int, margin: float, anchor_loss: float
+) -> str | None:
+    """Say why a new student must not serve, None where nothing speaks against it.
+
+    Anchors are clean while a stream may have drifted, so that a student may lose on them what it wins on the stream:
+    up to `anchor_loss` of what the given student knew, and more only where the one that serves has lost it already.
+
+    Args:
+        held_out: Beside the student that serves, on uploads that were kept from training.
+        anchors: On the anchor set, None where there is none.
+        fewest: Held-out samples without which uploads alone prove nothing.
+        margin: By which part of the held-out samples it may be worse, beyond chance.
+        anchor_loss: By which part of the anchors it may be worse than the given student, beyond chance.
+    """
+    if anchors is None and held_out.count < fewest:
+        return (
+            f"it was compared on {held_out.count} samples and {fewest} are needed where there is no anchor set; "
+            "give one, or lower evidence.power"
+        )
+    if held_out.worse_by > margin:
+        return f"it agrees less with the teacher on held-out samples, by {held_out.worse_by:.1%} or more"
+    if anchors is not None and anchors.given.worse_by > anchor_loss and anchors.serving.lost >= anchors.serving.gained:
+        return f"it has lost {anchors.given.worse_by:.1%} or more of what the given student knew of the anchor set"
+    return None
