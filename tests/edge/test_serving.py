@@ -13,9 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from orric.edge.config import Samples, Server
+from orric.edge.config import Server
 from orric.edge.serving import FEW, Batcher, Model, OverloadedError, available
-from orric.edge.uploads import Uploads
 from orric.exceptions import EdgeError
 from orric.vision.datasets import to_input
 
@@ -201,44 +200,3 @@ def test_a_provider_that_is_absent_is_named() -> None:
             assert found == CPU
             assert told is not None
             assert f"provider {name!r} is absent" in told
-
-
-def test_uploads_are_counted_and_sampled_fairly() -> None:
-    now = [0.0]
-    uploads = Uploads(Samples(most=500, retention_s=100.0), 0.5, np.random.default_rng(1), lambda: now[0])
-    for number in range(4000):
-        uploads.arrive(np.full((1, 32, 32, 3), number % 256, np.uint8))
-    uploads.arrive(np.zeros((300, 32, 32, 3), np.uint8))
-    uploads.turn_away(7)
-    uploads.answer([1, 3], [0.1, 0.9])
-    counts = uploads.close_slot()
-    assert (counts.arrived, counts.served, counts.late, counts.shed) == (4307, 4, 3, 7)
-    kept = uploads.collected()
-    assert kept.shape == (500, 32, 32, 3)
-    # 300 of 4,300 images came together: about as large a part of them is kept.
-    assert 10 < (kept[-60:, 0, 0, 0] == 0).sum() < 60
-    assert uploads.close_slot().arrived == 0
-    assert len(uploads.collected()) == 0
-
-
-def test_images_and_answers_go_after_their_retention() -> None:
-    now = [0.0]
-    uploads = Uploads(Samples(retention_s=10.0), None, np.random.default_rng(1), lambda: now[0])
-    uploads.arrive(np.zeros((5, 32, 32, 3), np.uint8))
-    uploads.remember("a", np.array([1, 2, 3]))
-    uploads.remember("b", np.array([1]))
-    assert uploads.label("a", [1, 2]) is None, "of another number of images"
-    assert uploads.label("a", [1, 2, 4]) == 2
-    assert uploads.label("a", [1, 2, 4]) is None, "once"
-    counts = uploads.close_slot()
-    assert (counts.labelled, counts.right) == (3, 2)
-    assert len(uploads.collected()) == 5
-    now[0] = 10.1
-    assert len(uploads.collected()) == 0
-    assert uploads.label("b", [1]) is None
-    uploads.arrive(np.zeros((5, 32, 32, 3), np.uint8))
-    now[0] = 18.0
-    uploads.arrive(np.ones((3, 32, 32, 3), np.uint8))
-    now[0] = 21.0  # in one long slot
-    uploads.close_slot()
-    assert len(uploads.collected()) == 3
