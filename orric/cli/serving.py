@@ -54,6 +54,8 @@ def serve(
 
 
 def _print_check(file: Path, config: EdgeConfig, token: str | None) -> None:
+    from orric.edge.config import LOOPBACK
+
     server = config.server
     lines = [
         f"{file}: fine",
@@ -63,6 +65,12 @@ def _print_check(file: Path, config: EdgeConfig, token: str | None) -> None:
         f"budget:    {config.budget.probe}, {config.budget.macs_per_s:g} MACs/s",
         f"token:     {'given' if token else 'none: nothing can be changed over HTTP'}",
     ]
+    if config.mode != "decisions":
+        whose = "everybody's images" if config.learns_from_everybody else "images that come with the token"
+        learns = f"from {whose}, {'with' if config.anchors else 'without'} anchors"
+        lines.append(f"learning:  {learns if config.retraining.enabled else 'off'}")
     print("\n".join(lines))
-    if server.host not in ("127.0.0.1", "::1", "localhost") and not server.inference_token:
+    for line in config.doubts(token):
+        print(f"orric: {line}", file=sys.stderr)
+    if server.host not in LOOPBACK and not server.inference_token:
         print("orric: inference is open to whoever reaches this address; see server.inference_token", file=sys.stderr)

@@ -298,7 +298,9 @@ def test_who_sent_images_is_told_to_those_who_learn(listening, images: np.ndarra
     daemon, address = listening(server__trusted_proxies=["127.0.0.0/8"])
     seen = []
     arrive = daemon.uploads.arrive
-    monkeypatch.setattr(daemon.uploads, "arrive", lambda images, sender, name: (seen.append(sender), arrive(images)))
+    monkeypatch.setattr(
+        daemon.uploads, "arrive", lambda images, sender, *more: (seen.append(sender), arrive(images, sender, *more))
+    )  # fmt: skip
     named = {"X-Forwarded-For": "203.0.113.9", "X-Orric-Client": "camera-1"}
     for headers in ({}, HEADERS, {**HEADERS, **named}):
         assert ask(address, "POST", INFER, request_of(images[:1]), headers)[0] == 200

@@ -13,8 +13,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from orric.edge.config import Server
+from orric.edge.config import Samples, Server
 from orric.edge.serving import FEW, Batcher, Model, OverloadedError, available
+from orric.edge.uploads import Uploads
 from orric.exceptions import EdgeError
 from orric.vision.datasets import to_input
 
@@ -200,3 +201,57 @@ def test_a_provider_that_is_absent_is_named() -> None:
             assert found == CPU
             assert told is not None
             assert f"provider {name!r} is absent" in told
+
+
+def numbered(first: int, count: int) -> np.ndarray:
+    """Return pictures of which no two are the same."""
+    images = np.zeros((count, 32, 32, 3), np.uint8)
+    images[:, 0, 0, :2] = np.stack(np.divmod(np.arange(first, first + count), 256), axis=1)
+    return images
+
+
+def test_uploads_are_counted_and_sampled_fairly() -> None:
+    now = [0.0]
+    uploads = Uploads(Samples(most=500, retention_s=100.0), 0.5, np.random.default_rng(1), lambda: now[0])
+    for number in range(4000):
+        uploads.arrive(numbered(number, 1))
+    uploads.arrive(numbered(4000, 300))
+    uploads.turn_away(7)
+    uploads.answer([1, 3], [0.1, 0.9])
+    counts = uploads.close_slot()
+    assert (counts.arrived, counts.served, counts.late, counts.shed) == (4307, 4, 3, 7)
+    kept = collected(uploads)
+    assert kept.shape == (500, 32, 32, 3)
+    # 300 of 4,300 images came together: about as large a part of them is kept.
+    assert 10 < (kept[:, 0, 0, 0].astype(int) * 256 + kept[:, 0, 0, 1] >= 4000).sum() < 60
+    assert uploads.outcomes["quota"] == 3800
+    assert uploads.close_slot().arrived == 0
+    assert len(collected(uploads)) == 0
+
+
+def collected(uploads: Uploads) -> np.ndarray:
+    """Return all that may be learnt from."""
+    return uploads.drawn(lambda there: there, np.random.default_rng(0)).images
+
+
+def test_images_and_answers_go_after_their_retention() -> None:
+    now = [0.0]
+    uploads = Uploads(Samples(retention_s=10.0), None, np.random.default_rng(1), lambda: now[0])
+    uploads.arrive(numbered(0, 5))
+    uploads.remember("a", np.array([1, 2, 3]))
+    uploads.remember("b", np.array([1]))
+    assert uploads.label("a", [1, 2]) is None, "of another number of images"
+    assert uploads.label("a", [1, 2, 4]) == 2
+    assert uploads.label("a", [1, 2, 4]) is None, "once"
+    counts = uploads.close_slot()
+    assert (counts.labelled, counts.right) == (3, 2)
+    assert len(collected(uploads)) == 5
+    now[0] = 10.1
+    assert len(collected(uploads)) == 0
+    assert uploads.label("b", [1]) is None
+    uploads.arrive(numbered(0, 5))
+    now[0] = 18.0
+    uploads.arrive(numbered(9, 3))
+    now[0] = 21.0  # in one long slot
+    uploads.close_slot()
+    assert len(collected(uploads)) == 3
