@@ -12,6 +12,7 @@ from orric.edge.protocol import EXTENSIONS, metadata
 from orric.exceptions import OrricError, extra
 
 with extra("edge"):
+    import msgspec
     from fastapi import Depends, FastAPI, HTTPException, Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def application(daemon: Daemon) -> FastAPI:
     """Return everything but inference and health, and the document of everything."""
     app = FastAPI(
-        title="orric", version=__version__, docs_url=None, redoc_url=None,
+        title="orric", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
         description="An edge server that serves a student, retrains it, and decides how its compute is split.",
     )  # fmt: skip
 
@@ -134,7 +135,8 @@ def application(daemon: Daemon) -> FastAPI:
 
     @app.get("/v1/status", tags=["operation"])
     async def state() -> dict[str, Any]:
-        return status(daemon)
+        # Of plain values alone, so that nothing has to be looked at on the way.
+        return Response(msgspec.json.encode(status(daemon)), media_type="application/json")  # type: ignore[return-value]
 
     @app.get("/", tags=["operation"], response_class=HTMLResponse)
     async def shown() -> str:
@@ -214,5 +216,11 @@ def application(daemon: Daemon) -> FastAPI:
     @app.post(f"{versions}/infer", **infer)
     async def inference_by_version(model_name: str, model_version: str) -> dict[str, Any]:
         raise AssertionError("answered before")
+
+    document = msgspec.json.encode(app.openapi())  # once, since it is long
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def described() -> Response:
+        return Response(document, media_type="application/json")
 
     return app

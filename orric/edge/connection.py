@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Protocol, cast
 
 from orric.edge.crowd import Crowd, Phase
+from orric.edge.log import tell
 from orric.edge.request import JSON, Headers, RefusedError, Request, head
 from orric.edge.sender import grouped
 from orric.exceptions import extra
@@ -338,7 +341,17 @@ class Connection(asyncio.Protocol):
         if self._crowd.is_full and self.held_bytes > SMALL_BYTES:
             self.refuse(RefusedError("overloaded", 503, WAITING))
             return
-        self._answering.answer(self, request, parts[0] if len(parts) == 1 else b"".join(parts))
+        with self.answering(request):
+            self._answering.answer(self, request, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    @contextmanager
+    def answering(self, request: Request) -> Iterator[None]:
+        """Let whatever fails inside the block fail this request alone, and have it answered."""
+        try:
+            yield
+        except Exception as error:  # of whoever answers
+            tell("error", "request", error=f"{type(error).__name__}: {error}")
+            self.refuse_late(request, RefusedError("failure", 500, "the server failed"))
 
     def respond(self, request: Request, status: int, content: bytes, kind: bytes = JSON, more: Headers = ()) -> None:
         """Answer a request; whoever has gone is not answered."""

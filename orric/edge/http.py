@@ -219,7 +219,6 @@ def start_server(daemon: Daemon, listening: socket.socket | None = None) -> Runn
     fronts: list[Front] = []
 
     pages = application(daemon)
-    pages.openapi()  # made here once, rather than in the thread of whoever asks for it first
 
     def front_of(loop: asyncio.AbstractEventLoop) -> Front:
         fronts.append(Front(daemon, pages, senders, loop))

@@ -137,11 +137,15 @@ class Inferences:
             tell("error", "request", error=f"{type(error).__name__}: {error}")
             self._call(connection.refuse_late, request, RefusedError("overloaded", 503, "come again"))
         else:
-            self._call(self._submit, connection, request, asked, ready)
+            self._call(self._submit_late, connection, request, asked, ready)
 
     def _call(self, function: object, *arguments: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
+
+    def _submit_late(self, connection: Connection, request: Request, asked: Inference, ready: Prepared | None) -> None:
+        with connection.answering(request):
+            self._submit(connection, request, asked, ready)
 
     def _submit(self, connection: Connection, request: Request, asked: Inference, ready: Prepared | None) -> None:
         """Put a request into the queue."""
@@ -166,6 +170,17 @@ class Inferences:
         answer.add_done_callback(lambda done: self._respond(connection, request, asked, sender, done))
 
     def _respond(
+        self,
+        connection: Connection,
+        request: Request,
+        asked: Inference,
+        sender: Sender,
+        done: asyncio.Future[tuple[Array, Model]],
+    ) -> None:
+        with connection.answering(request):
+            self._answer(connection, request, asked, sender, done)
+
+    def _answer(
         self,
         connection: Connection,
         request: Request,

@@ -256,7 +256,7 @@ def bursts(attack: Attack) -> None:
 def unread_answers(attack: Attack) -> None:
     """Requests whose answers nobody reads."""
     asked = request("/openapi.json") * 20
-    attack.crowd(asked, lambda turn: asked, 200, 0.05, reads=False)
+    attack.crowd(asked, lambda turn: asked, 200, 0.2, reads=False)
 
 
 ATTACKS = {

@@ -30,7 +30,9 @@ import psutil
 
 from orric.edge.store import ModelStore
 from orric.profile import Profile
+from orric.retraining.accuracy import drifted
 from orric.retraining.models import exported
+from orric.vision.datasets import digits
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "simulations"))
@@ -80,24 +82,27 @@ def started(path: Path, token: str, log: Path) -> tuple[subprocess.Popen[str], s
 
 def kills(number: int) -> None:
     """Kill the daemon while it retrains, again and again."""
-    images = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    images = drifted(digits(), 1, 1, 200, "fog", 4)[0]
     rng, orphans, lost, damaged, slots, caught = np.random.default_rng(1), 0, 0, 0, 0, 0
     slowest_s, serving = 0.0, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lines = "slot_s = 1.5\n[budget]\nmacs_per_s = 1e11\n[samples]\nmost = 40\n[server]\nport = 0"
+        lines = "slot_s = 2.0\n[budget]\nmacs_per_s = 1e11\n[samples]\nmost = 40\n[server]\nport = 0"
         path, token = configuration(folder, PROFILE, lines), secrets.token_hex(16)
+        swaps = 0
         for _ in range(number):
             process, address = started(path, token, folder / "log")
             client = Client(address, token)
             lost += client.status()["slot"] < slots
             daemon = psutil.Process(process.pid)
-            until = time.monotonic() + float(rng.uniform(0.0, 6.0))  # some in their first second, some amid retraining
+            until = time.monotonic() + float(rng.uniform(0.0, 9.0))  # some in their first second, some amid retraining
             while time.monotonic() < until:
-                client.classify(images)
+                client.classify(images[rng.permutation(len(images))[:20]])
+                time.sleep(0.05)  # serving goes before retraining, which needs some of the processor, too
             children = daemon.children(recursive=True)
             caught += any("orric.edge.worker" in child.cmdline() for child in children)
             found = client.status()
+            swaps += found["swaps"]
             slots, serving = max(slots, found["slot"]), max(serving, found["serving"])
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -115,8 +120,9 @@ def kills(number: int) -> None:
                 damaged += 1
                 print(f"  the version that serves: {error}")
     print(
-        f"{number} kills, {caught} of them with a retraining process, {slots} slots, version {serving}: {orphans} "
-        f"orphans (the slowest went after {slowest_s:.2f} s), {lost} times slots lost, {damaged} versions damaged"
+        f"{number} kills, {caught} of them with a retraining process, {slots} slots, {swaps} swaps, version {serving}: "
+        f"{orphans} orphans (the slowest went after {slowest_s:.2f} s), {lost} times slots lost, "
+        f"{damaged} versions damaged"
     )
 
 

@@ -15,6 +15,7 @@ from orric.vision.datasets import to_input
 
 from ..builders import PROFILES
 from .conftest import DIGITS, TOKEN
+from .lines import INFER, counted, eventually
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -233,7 +234,6 @@ def test_pages_cannot_be_framed_and_errors_name_no_files(listening) -> None:
         assert "/" not in told["error"]
 
 
-INFER = "/v2/models/digits/infer"
 PAGE = {"User-Agent": "Mozilla/5.0"}
 
 
@@ -342,6 +342,7 @@ def test_metrics_tell_of_every_request(listening, images: np.ndarray) -> None:
         assert ask(address, "POST", INFER, request_of(images[:count]))[0] == status
     assert ask(address, "POST", INFER, b"{}")[0] == 400
     assert ask(address, "POST", "/v1/pause", b"{}")[0] == 401
+    eventually(lambda: counted(daemon, "orric_connections") == 0)
     found = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(ask(address, "GET", "/metrics")[2].decode())
