@@ -183,14 +183,15 @@ class Samples(Section):
         retention_s: How long an image, or an answer that a label may come for, is kept at most.
         learn_from: "authenticated" learns from requests with the token alone, "all" from everybody's. Left out, it is
             "all" where this machine's own programs alone reach the server, and "authenticated" elsewhere.
-        source_part: Part of a retraining's samples that one source may fill at most where there are others.
+        source_part: Part of a retraining's samples that one source may fill at most where there are others; 1 lets it
+            fill what they leave, since every source has an even part before any has more.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
     most: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 4096
     retention_s: Positive = 600.0
     learn_from: Literal["authenticated", "all"] | None = None
-    source_part: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.5
+    source_part: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
 
 
 class Evidence(Section):
@@ -212,15 +213,10 @@ class Evidence(Section):
     anchors: Name | None = None
     replay: Part = 0.5
     anchor_loss: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1
-    detected_loss: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.2
+    detected_loss: Annotated[float, Field(strict=True, ge=0.01, lt=1)] = 0.2
     power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.9
     statistics_error: Annotated[float, Field(strict=True, gt=0.01, le=1)] = 0.25
     set_aside: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
-
-    @property
-    def fewest_compared(self) -> int:
-        """Held-out samples without which uploads alone prove nothing."""
-        return fewest_compared(self.detected_loss, self.power)
 
     @property
     def fewest_trained(self) -> int:
@@ -293,6 +289,13 @@ class EdgeConfig(Section):
             check_name(name)
         if len(self.stream) > 1 and self.mode != "decisions":
             raise ValueError(f'{len(self.stream)} streams; a server has one, or set mode = "decisions"')
+        for key, margin in (
+            ("retraining.margin", self.retraining.margin),
+            ("store.canary_margin", self.store.canary_margin),
+        ):
+            if self.retraining.enabled and margin >= self.evidence.detected_loss:
+                found = f"{key} is {margin:g} and evidence.detected_loss {self.evidence.detected_loss:g}"
+                raise ValueError(f"{found}; a loss that is allowed is not found: give the smaller one first")
         names = [one.name for one in self.stream]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two streams are called {twice!r}; name each one once")
@@ -345,6 +348,12 @@ class EdgeConfig(Section):
         if self.samples.learn_from is None:
             return self.server.host in LOOPBACK
         return self.samples.learn_from == "all"
+
+    @property
+    def fewest_compared(self) -> int:
+        """Samples on which two students must be compared, so that a loss of `evidence.detected_loss` is found."""
+        evidence, margin = self.evidence, max(self.retraining.margin, self.store.canary_margin)
+        return fewest_compared(evidence.detected_loss, evidence.power, margin)
 
     def doubts(self, token: str | None) -> list[str]:
         """Return what an operator should know before the daemon learns from others' images.

@@ -23,7 +23,7 @@ from orric.edge.episode import profile_hash
 from orric.edge.identity import Given, file_hash
 from orric.edge.journal import Journal
 from orric.edge.log import tell
-from orric.edge.metrics import Metrics
+from orric.edge.metrics import OUTCOMES, Metrics
 from orric.edge.probes import probe_of
 from orric.edge.recorded import follows
 from orric.edge.retraining import Candidate, RetrainingProcess
@@ -36,7 +36,13 @@ from orric.exceptions import EdgeError, OrricError
 from orric.vision.datasets import DATASETS
 
 # Keys that a reload cannot change while the daemon runs.
-FIXED = ("mode", "stream", "store", "server", "slot_s", "horizon_slots", "allocator", "seed", "budget", "evidence")
+FIXED = (
+    "mode", "stream", "server", "slot_s", "horizon_slots", "allocator", "shadow", "forecast", "seed", "budget",
+    "evidence", "student_sha256", "teacher_sha256",
+)  # fmt: skip
+FIXED_WITHIN = (
+    *(("retraining", key) for key in ("enabled", "memory_bytes", "nice")), ("store", "folder"), ("store", "versions"),
+)  # fmt: skip
 
 
 class Daemon:
@@ -107,7 +113,12 @@ class Daemon:
         if config.retraining.enabled:
             path = config._folder / config.stream[0].profile
             self.process = RetrainingProcess(
-                path, config.retraining, self.versions.weights, config.evidence, config.anchors
+                path,
+                config.retraining,
+                self.versions.weights,
+                config.evidence,
+                config.anchors,
+                config.fewest_compared,
             )
             first = self.process.first
         else:
@@ -116,6 +127,12 @@ class Daemon:
             tell("warning", "learning", what=line)
         for line in self.versions.begin(first, Given.of(student, teacher)):
             tell("info", "recovered", what=line)
+        if config.retraining.enabled and config.anchors is not None:
+            from orric.retraining.anchors import Anchors
+
+            # Here as well as in the retraining process, which an old store lets the daemon start without.
+            assert self.versions.model is not None, "one was loaded"
+            Anchors.load(config.anchors, self.versions.model.classes)
         rng = np.random.default_rng(config.seed)
         self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now, config.learns_from_everybody)
         assert self.versions.model is not None, "one was loaded"
@@ -196,7 +213,9 @@ class Daemon:
 
     def samples(self) -> dict[str, int]:
         """Return how many uploaded images became of what since the start."""
-        return {} if self.loop is None else dict(self.uploads.outcomes + self.loop.outcomes)
+        if self.loop is None:
+            return {}
+        return {name: self.uploads.outcomes[name] + self.loop.outcomes[name] for name in OUTCOMES}
 
     def failures(self) -> dict[str, int]:
         """Return what failed how often."""
@@ -319,9 +338,9 @@ class Daemon:
             for key in FIXED:
                 if getattr(new, key) != getattr(self.config, key):
                     raise EdgeError(f"{self._path}: {key}", "cannot change while the daemon runs", "restart it")
-            for key in ("enabled", "memory_bytes", "nice"):
-                if getattr(new.retraining, key) != getattr(self.config.retraining, key):
-                    where = f"{self._path}: retraining.{key}"
+            for part, key in FIXED_WITHIN:
+                if getattr(getattr(new, part), key) != getattr(getattr(self.config, part), key):
+                    where = f"{self._path}: {part}.{key}"
                     raise EdgeError(where, "cannot change while the daemon runs", "restart it")
             if list(map(profile_hash, new.profiles)) != list(map(profile_hash, self.config.profiles)):
                 raise EdgeError(f"{self._path}: profile", "cannot change while the daemon runs", "restart it")

@@ -10,6 +10,8 @@ from scipy.stats import binom
 
 # Standard errors that a paired difference must exceed before it counts.
 ERRORS = 2.0
+# Samples that are wanted at most, whatever is to be found.
+MOST_COMPARED = 100_000
 
 
 def beyond_chance(lost: int, gained: int, count: int) -> float:
@@ -23,21 +25,25 @@ def beyond_chance(lost: int, gained: int, count: int) -> float:
     return (lost - gained - ERRORS * math.sqrt(lost + gained)) / count if count else 0.0
 
 
-def fewest_compared(loss: float, power: float) -> int:
+def fewest_compared(loss: float, power: float, margin: float = 0.0) -> int:
     """Return how many samples two students must be compared on, so that a loss is found.
 
-    Where the worse one gains nothing, it is found as soon as it has lost more than the square of `ERRORS`, and what it
-    loses of n samples is binomial: the number is exact.
+    Where the worse one gains nothing, what it loses of n samples is binomial, and it is found as soon as it has lost
+    more than the margin allows beyond chance: the number is exact.
 
     Args:
-        loss: Part of the samples on which the worse one is wrong and the other right, above 0, below 1.
-        power: Probability that such a loss comes out as more than chance, 0.5 to below 1.
+        loss: Part of the samples on which the worse one is wrong and the other right, above the margin, below 1.
+        power: Probability that such a loss comes out as more than the margin and chance, 0.5 to below 1.
+        margin: Part of the samples that may be lost.
 
-    >>> fewest_compared(0.2, 0.9)
-    38
+    >>> fewest_compared(0.2, 0.9), fewest_compared(0.2, 0.9, 0.05)
+    (38, 69)
     """
-    counts = np.arange(1, math.ceil(100 / loss))
-    return int(counts[np.argmax(binom.sf(ERRORS * ERRORS, counts, loss) >= power)])
+    counts = np.arange(1, MOST_COMPARED)
+    # lost - 2 sqrt(lost) > margin n, solved for the root.
+    most = (ERRORS / 2 + np.sqrt(ERRORS * ERRORS / 4 + margin * counts)) ** 2
+    enough = np.asarray(binom.sf(np.floor(most + 1e-9), counts, loss)) >= power
+    return int(counts[np.argmax(enough)]) if enough.any() else MOST_COMPARED
 
 
 def fewest_trained(error: float) -> int:

@@ -165,27 +165,27 @@ class Inferences:
         authenticated = carries(daemon.token, request.text(b"authorization"))
         forwarded, client = request.text(b"x-forwarded-for"), request.text(b"x-orric-client")
         sender = self._senders.sender(connection.peer, authenticated, forwarded, client)
-        daemon.uploads.arrive(asked.images, sender, asked.identity)
+        number = daemon.uploads.arrive(asked.images, sender)
         request.images = count
-        answer.add_done_callback(lambda done: self._respond(connection, request, asked, sender, done))
+        answer.add_done_callback(lambda done: self._respond(connection, request, asked, (number, sender), done))
 
     def _respond(
         self,
         connection: Connection,
         request: Request,
         asked: Inference,
-        sender: Sender,
+        sent: tuple[int, Sender],
         done: asyncio.Future[tuple[Array, Model]],
     ) -> None:
         with connection.answering(request):
-            self._answer(connection, request, asked, sender, done)
+            self._answer(connection, request, asked, sent, done)
 
     def _answer(
         self,
         connection: Connection,
         request: Request,
         asked: Inference,
-        sender: Sender,
+        sent: tuple[int, Sender],
         done: asyncio.Future[tuple[Array, Model]],
     ) -> None:
         error = done.exception()
@@ -196,7 +196,7 @@ class Inferences:
         outputs, model = done.result()
         daemon = self._daemon
         if asked.identity is not None:
-            daemon.uploads.remember(asked.identity, outputs.argmax(axis=1), sender)
+            daemon.uploads.remember(asked.identity, outputs.argmax(axis=1), *sent)
         names = daemon.classes if asked.classes else ()
         content, length = answered(asked, outputs, daemon.name, model.version, names)
         if length is None:

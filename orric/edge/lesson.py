@@ -11,6 +11,7 @@ from orric.edge.evidence import Comparison
 from orric.edge.faults import point
 from orric.edge.frames import Header
 from orric.edge.screening import Screen, evenly
+from orric.exceptions import EdgeError
 from orric.retraining.anchors import Anchors
 from orric.retraining.loop import Student
 from orric.selection import selector
@@ -19,6 +20,8 @@ from orric.vision.arrays import Labels, Pixels
 from orric.vision.datasets import FULL_PX
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+# Part of the anchors that the teacher must know: with fewer their labels are not those of the models.
+LEAST_KNOWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,21 @@ class Teaching:
         self._again = self._compared = anchors
         if anchors is not None:
             self._again, self._compared = anchors.halves()
-            rng = np.random.default_rng(0)
-            self._screen = Screen(anchors, lambda images: student.taught(images)[1], evidence["set_aside"], rng)
+            known = float((student.taught(anchors.images)[0] == anchors.labels).mean())
+            if known < LEAST_KNOWN:
+                found = f"the teacher knows {known:.0%} of its images"
+                raise EdgeError("anchor set", found, "its classes may stand in another order than the models'")
             # Of the student as it was given: nothing that a client sent has touched it.
             self._given = student.classify(self._compared.images, FULL_PX) == self._compared.labels
+        self._anchors_of_all = anchors
+
+    def look(self) -> None:
+        """Learn what the anchors look like under drift; it takes a second."""
+        if self._anchors_of_all is not None:
+            seen, aside = self._student.taught, self._evidence["set_aside"]
+            self._screen = Screen(
+                self._anchors_of_all, lambda images: seen(images)[1], aside, np.random.default_rng(0)
+            )  # fmt: skip
 
     def retrained(self, asked: Header, images: Pixels, truths: Labels) -> tuple[Any, ...]:
         """Label images, train on those that are fit for it, and return what is to be sent.
@@ -74,7 +88,7 @@ class Teaching:
         found = self._labelled(asked, images, truths, rng)
         fit = (found.labels >= 0) & ~found.outliers
         held, chosen = self._parted(found, fit, truths)
-        trained = chosen[evenly(found.labels[chosen])]
+        trained = chosen[evenly(found.labels[chosen], fewest)]
         # What a selector chose because the student is unsure of it says nothing of how well the student does.
         standing = held if found.selected and len(held) else np.flatnonzero(fit)
         judged = np.where(truths >= 0, truths, found.labels)
@@ -85,9 +99,13 @@ class Teaching:
                 "learnt": 0,
             },
         }  # fmt: skip
+        why = None
         if len(trained) < fewest:
-            why = f"{len(trained)} of {int((found.labels >= 0).sum())} labelled samples are fit to learn from"
-            return {**answer, "staged": False, "why": f"{why}, {fewest} are needed"}, standing, judged[standing]
+            why = f"{len(trained)} of {int((found.labels >= 0).sum())} labelled samples are fit to learn from, {fewest}"
+        elif self._compared is None and len(held) < self._evidence["fewest_compared"]:
+            why = f"without anchors {len(held)} samples can be held out, {self._evidence['fewest_compared']}"
+        if why is not None:
+            return {**answer, "staged": False, "why": f"{why} are needed"}, standing, judged[standing]
         before = student.classify(images[held], FULL_PX) == judged[held]
         asked_for = point("worker.train")
         if asked_for == "nan":
@@ -145,7 +163,8 @@ class Teaching:
         """Return what the student is trained on: samples, and some anchors again, so that it forgets nothing."""
         if self._again is None:
             return images, rng, labels
-        again = rng.permutation(len(self._again.labels))[: int(np.ceil(self._evidence["replay"] * len(labels)))]
+        wanted = int(np.ceil(self._evidence["replay"] * len(labels)))
+        again = np.resize(rng.permutation(len(self._again.labels)), wanted)
         return (
             np.concatenate([images, self._again.images[again]]),
             rng,

@@ -97,6 +97,7 @@ class RetrainingProcess:
         profile: The profile's file.
         limits: Memory, deadline, and how far it steps back.
         evidence: What it needs to learn.
+        fewest_compared: Samples on which a new student must be compared where there are no anchors.
         anchors: Where the anchor set lies, None without.
         stored: Returns the weights that serve, to begin with after a start; None for the profile's own.
     """
@@ -108,9 +109,10 @@ class RetrainingProcess:
         stored: Any = lambda: None,
         evidence: Evidence = Evidence(),  # noqa: B008 (it is frozen)
         anchors: Path | None = None,
+        fewest_compared: int = 0,
     ) -> None:
         self._profile, self._limits, self._stored = profile, limits, stored
-        self._evidence, self._anchors = evidence, anchors
+        self._evidence, self._anchors, self._fewest_compared = evidence, anchors, fewest_compared
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -214,7 +216,7 @@ class RetrainingProcess:
         )  # fmt: skip
         lifeline.started()
         evidence = self._evidence
-        numbers = {"fewest_compared": evidence.fewest_compared, "fewest_trained": evidence.fewest_trained}
+        numbers = {"fewest_compared": self._fewest_compared, "fewest_trained": evidence.fewest_trained}
         limits = {
             "memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice,
             "anchors": None if self._anchors is None else str(self._anchors),

@@ -22,6 +22,8 @@ SEVERITIES = (1, 3, 5)
 WIDTH, FAINTEST = 0.1, 1e-5
 # How many times as often as the usual class one may stand in a training set.
 CROWDING = 2.0
+# Part of the samples that a class must have more of, to say what is usual.
+RARE = 0.02
 
 
 class Screen:
@@ -140,11 +142,15 @@ def _squared(apart: Features, precision: Any) -> Distances:
     return found
 
 
-def evenly(labels: Labels) -> Indices:
-    """Return samples so that no class stands there more than twice as often as the usual one, the median.
+def evenly(labels: Labels, fewest: int = 0) -> Indices:
+    """Return samples so that no class stands there more than twice as often as the usual one.
+
+    The usual one is the median of the classes that have more than a fiftieth of the samples: single ones are as likely
+    the teacher's errors.
 
     Args:
         labels: Shape (n,).
+        fewest: Samples that this must not keep the student below, where there are so many.
 
     Returns:
         Indices, ascending; of classes that are too frequent the first samples.
@@ -152,6 +158,8 @@ def evenly(labels: Labels) -> Indices:
     if not len(labels):
         return np.empty(0, np.intp)
     _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    most = int(np.ceil(CROWDING * np.median(counts)))
+    most = int(np.ceil(CROWDING * np.median(counts[counts > RARE * len(labels)])))
+    while np.minimum(counts, most).sum() < min(fewest, len(labels)):
+        most += 1
     kept = [np.flatnonzero(which == number)[:most] for number in range(len(counts))]
     return np.sort(np.concatenate(kept))

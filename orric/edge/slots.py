@@ -107,6 +107,8 @@ class SlotLoop:
         self._job: threading.Thread | None = None
         # How often the operator chose a version: one that was begun before does not take over.
         self._ruled = 0
+        # Whether the next retraining must first go back to the version that serves.
+        self._stale = False
         self._limit: int | None = None
         # Told while the loop waits for a retraining.
         self.beat: Callable[[], None] = lambda: None
@@ -221,7 +223,8 @@ class SlotLoop:
             if row is None or row.counts is not None:
                 return None  # the slot was not decided
             row.counts = counts
-            images = float(counts.arrived)
+            # No more than are expected at most: one burst would keep learning from being afforded for many slots.
+            images = min(float(counts.arrived), self.config.stream[0].requests[1])
             if self.config.forecast == "last" or self._forecast is None:
                 self._forecast = images
             else:
@@ -291,7 +294,9 @@ class SlotLoop:
             counts[0] = sampling.counts(there)
             return counts[0][0]
 
-        drawn = self._uploads.drawn(looked, np.random.default_rng([self.config.seed, self.total]))
+        # With room for what is held out and set aside.
+        fewest = 2 * self.config.evidence.fewest_trained
+        drawn = self._uploads.drawn(looked, np.random.default_rng([self.config.seed, self.total]), fewest)
         count = min(counts[0][1], len(drawn.images))
         if not count:
             return
@@ -307,9 +312,13 @@ class SlotLoop:
             self.failures["retraining"] += 1
             row.outcome.failed = f"{type(error).__name__}: {error}"
             self._tell("error", "retraining failed", slot=row.decision.slot, error=row.outcome.failed)
+            self._stale = True  # whatever was trained is not what serves
 
     def _try_to_retrain(self, drawn: Drawn, wanted: Wanted, row: SlotRow) -> None:
         assert self._process is not None, "the caller looked"
+        if self._stale:
+            self._stale = False
+            self._restore_training()
         ruled = self._ruled
         outcome, deadline_s = row.outcome, self.config.retraining.deadline * self.config.slot_s
         try:
@@ -409,8 +418,6 @@ class SlotLoop:
                 else:
                     done = f"rolled back to version {self.versions.roll_back()}"
                 self._ruled += 1
-                if self._job is None or not self._job.is_alive():
-                    # Which may have to wait for the process, and nobody waits for that.
-                    threading.Thread(target=self._restore_training, name="restore", daemon=True).start()
+                self._stale = True
             self._tell("warning", "operator", what=done)
             return done

@@ -39,14 +39,10 @@ def fair_parts(wanted: Sequence[int], most: int) -> list[int]:
     for place, number in enumerate(order):
         parts[number] = min(wanted[number], left // (len(order) - place))
         left -= parts[number]
-    for number in range(len(wanted)):  # what the division left over
-        if left and parts[number] < wanted[number]:
-            parts[number] += 1
-            left -= 1
     return parts
 
 
-def fairly_drawn(sources: Sequence[str], count: int, part: float, rng: np.random.Generator) -> Indices:
+def fairly_drawn(sources: Sequence[str], count: int, part: float, rng: np.random.Generator, fewest: int = 0) -> Indices:
     """Draw samples uniformly within every source, and as evenly as possible over the sources.
 
     Args:
@@ -54,6 +50,7 @@ def fairly_drawn(sources: Sequence[str], count: int, part: float, rng: np.random
         count: Samples to draw at most.
         part: Of `count` that one source may fill at most where there are others.
         rng: Draws.
+        fewest: Samples that the part must not keep a draw below: a few images of another source would end learning.
 
     Returns:
         Indices in random order. They are fewer than `count` where the sources' parts do not fill it.
@@ -61,8 +58,9 @@ def fairly_drawn(sources: Sequence[str], count: int, part: float, rng: np.random
     names, which = np.unique(np.asarray(sources, dtype=object).astype(str), return_inverse=True)
     if len(names) < 2:
         return rng.permutation(len(sources))[:count]
-    cap = int(np.ceil(part * count))
     members = [rng.permutation(np.flatnonzero(which == number)) for number in range(len(names))]
+    others = len(sources) - max(map(len, members))
+    cap = max(int(np.ceil(part * count)), min(count, fewest) - others)
     parts = fair_parts([min(len(one), cap) for one in members], count)
     return rng.permutation(np.concatenate([one[:size] for one, size in zip(members, parts, strict=True)]))
 

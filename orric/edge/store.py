@@ -176,6 +176,8 @@ class ModelStore:
     def __init__(self, folder: Path, keep: int = 5) -> None:
         self._folder, self._keep = folder, keep
         self.told: list[str] = []
+        # The oldest version on probation, which stays until it has proved itself.
+        self.proving: int | None = None
         self.current: Current | None = None
         with _usable():
             (folder / VERSIONS).mkdir(parents=True, exist_ok=True)
@@ -268,7 +270,8 @@ class ModelStore:
         content = json.dumps(asdict(current)).encode()
         write_whole(self._folder / CURRENT, content, lasting=True, passing=_points("store.current"))
         self.current = current
-        self._forget_old()
+        with suppress(OSError):  # what cannot be removed now is removed later: the pointer is what counts
+            self._forget_old()
 
     def _read_current(self) -> Current | None:
         try:
@@ -335,7 +338,7 @@ class ModelStore:
 
     def _forget_old(self) -> None:
         assert self.current is not None, "there is a current version"
-        kept = {self.current.serving, self.current.good}
+        kept = {self.current.serving, self.current.good, self.proving} & set(self.versions())
         others = [number for number in self.versions() if number not in kept and number < self.current.serving]
         for number in others[: max(len(others) - (self._keep - len(kept)), 0)]:
             self._remove(number)

@@ -53,13 +53,15 @@ class Answer:
 
     Attributes:
         came_s: When.
-        classes: Shape (n,).
+        classes: Shape (n,); None where requests of several sources had the same identity.
         source: Who asked.
+        number: Of the request.
     """
 
     came_s: float
-    classes: Labels
+    classes: Labels | None
     source: str
+    number: int
 
 
 class Uploads:
@@ -95,23 +97,27 @@ class Uploads:
         self._present = SlotSamples(samples.most, rng)
         self._before = SlotSamples(samples.most, rng)
         self._answers: OrderedDict[str, Answer] = OrderedDict()
-        self._truths: OrderedDict[tuple[str, str], tuple[float, Labels]] = OrderedDict()
+        self._truths: OrderedDict[int, tuple[float, Labels]] = OrderedDict()
+        self._number = 0
 
-    def arrive(self, images: Pixels, sender: Sender | None = None, identity: str | None = None) -> None:
+    def arrive(self, images: Pixels, sender: Sender | None = None) -> int:
         """Count images, and keep a fair sample of those that may be learnt from.
 
         Args:
             images: Shape (n, height, width, 3).
             sender: Who sent them, None where that is unknown.
-            identity: Of the request, for labels to come.
+
+        Returns:
+            The number of the request, for `remember`.
         """
         with self._lock:
             self.arrived += len(images)
+            self._number += 1
             if not (self._everybody or (sender is not None and sender.authenticated)):
                 self.outcomes["unauthenticated"] += len(images)
-                return
-            source = source_of(sender)
-            self._present.arrive(images, source, None if identity is None else (source, identity), self._now())
+            else:
+                self._present.arrive(images, source_of(sender), self._number, self._now())
+            return self._number
 
     def turn_away(self, count: int) -> None:
         """Count images that were turned away."""
@@ -129,18 +135,23 @@ class Uploads:
                     size for size, late_s in zip(sizes, latencies_s, strict=True) if late_s > self._deadline_s
                 )
 
-    def remember(self, identity: str, classes: Labels, sender: Sender | None = None) -> None:
+    def remember(self, identity: str, classes: Labels, number: int, sender: Sender | None = None) -> None:
         """Keep the classes that a request was answered with, for labels to come.
 
-        An identity belongs to the source that used it first, for as long as it is remembered: another source that
-        uses it too changes nothing.
+        An identity that several sources use while it is remembered names none of their requests: no label comes to
+        images of somebody else.
+
+        Args:
+            identity: The client's own name of the request.
+            classes: Shape (n,).
+            number: From `arrive`.
+            sender: Who sent it.
         """
         now_s, source = self._now(), source_of(sender)
         with self._lock:
             earlier = self._answers.get(identity)
-            if earlier is not None and earlier.source != source:
-                return
-            self._answers[identity] = Answer(now_s, classes, source)
+            known = classes if earlier is None or earlier.source == source else None
+            self._answers[identity] = Answer(now_s, known, source, number)
             self._answers.move_to_end(identity)
             while len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
@@ -149,16 +160,16 @@ class Uploads:
         """Compare an answer with its true labels, and keep these for the judgement of new students.
 
         Returns:
-            How many were right; None where no such answer of as many images is remembered.
+            How many were right; None where no such answer of as many images is remembered, or several are.
         """
         with self._lock:
             self._expire()
             found = self._answers.get(identity)
-            if found is None or len(found.classes) != len(labels):
+            if found is None or found.classes is None or len(found.classes) != len(labels):
                 return None
             del self._answers[identity]
             truths = np.array(labels, np.int64)
-            self._truths[(found.source, identity)] = self._now(), truths
+            self._truths[found.number] = self._now(), truths
             while len(self._truths) > MOST_ANSWERS:
                 self._truths.popitem(last=False)
             right = int((found.classes == truths).sum())
@@ -170,11 +181,7 @@ class Uploads:
         """End the slot: its images become those to retrain on, and all counts begin anew."""
         with self._lock:
             self._expire()
-            self._present.close()
-            self.outcomes["duplicate"] += self._present.duplicates
-            self.outcomes["quota"] += self._present.crowded_out
-            self._before = self._present
-            self._present = SlotSamples(self._samples.most, self._rng)
+            ended, self._present = self._present, SlotSamples(self._samples.most, self._rng)
             p50_s = p99_s = None
             if self._latencies:
                 p50_s, p99_s = np.quantile(np.array(self._latencies), [0.5, 0.99]).tolist()
@@ -183,19 +190,25 @@ class Uploads:
             )  # fmt: skip
             self.arrived = self.served = self.late = self.shed = self.labelled = self.right = 0
             self._latencies.clear()
-            return found
+        ended.close()  # which takes a while for many images: requests need not wait for it
+        with self._lock:
+            self._before = ended
+            self.outcomes["duplicate"] += ended.duplicates
+            self.outcomes["quota"] += ended.crowded_out
+        return found
 
-    def drawn(self, count: Callable[[int], int], rng: np.random.Generator) -> Drawn:
+    def drawn(self, count: Callable[[int], int], rng: np.random.Generator, fewest: int = 0) -> Drawn:
         """Draw samples of the slot before, but for those older than they may be.
 
         Args:
             count: From the number of samples that there are to that which is wanted.
             rng: Draws.
+            fewest: Samples that no quota must keep it below; see `orric.edge.sources.fairly_drawn`.
         """
         with self._lock:
             self._expire()
-            truths = {request: labels for request, (_, labels) in self._truths.items()}
-            return self._before.drawn(count, self._samples.source_part, truths, rng)
+            truths = {number: labels for number, (_, labels) in self._truths.items()}
+            return self._before.drawn(count, self._samples.source_part, truths, rng, fewest)
 
     def _expire(self) -> None:
         oldest_s = self._now() - self._samples.retention_s

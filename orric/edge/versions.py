@@ -127,15 +127,17 @@ class Versions:
         self._compare(model, candidate)
         evidence = self._config.evidence
         against = objection(
-            candidate.held_out, candidate.anchors, evidence.fewest_compared, self._config.retraining.margin,
+            candidate.held_out, candidate.anchors, self._config.fewest_compared, self._config.retraining.margin,
             evidence.anchor_loss,
         )  # fmt: skip
         if against is not None:
             raise EdgeError("new version", against)
         version = self.store.keep(candidate.files, slot, candidate.agreement)
         good = self.current.good if self._config.store.canary_slots else version.number
+        self.store.proving = min(self._probation, default=None)
         self.store.point_at(Current(version.number, good))
-        self._probation[version.number] = slot, Comparison()
+        if self._config.store.canary_slots:
+            self._probation[version.number] = slot, Comparison()
         self._swap(replace(model, version=version.number))
         return version
 
@@ -179,25 +181,29 @@ class Versions:
         Returns:
             What to tell of it, None for nothing.
         """
+        there = set(self.store.versions())
+        self._probation = {one: value for one, value in self._probation.items() if one in there}
         if number in self._probation and found is not None:
-            if found.worse_by > self._config.store.canary_margin:
-                version = self.roll_back()
-                return (
-                    f"version {number} agrees less with the teacher than version {version}, by {found.worse_by:.1%} or "
-                    "more: rolled back"
-                )
             self._probation = {
                 one: (since, seen + found if one <= number else seen) for one, (since, seen) in self._probation.items()
             }
-        fewest = self._config.evidence.fewest_compared
+            worse_by = max(found.worse_by, self._probation[number][1].worse_by)
+            if worse_by > self._config.store.canary_margin:
+                version = self.roll_back()
+                return (
+                    f"version {number} agrees less with the teacher than version {version}, by {worse_by:.1%} or "
+                    "more: rolled back"
+                )
+        fewest = self._config.fewest_compared
         proved = [
             one for one, (since, seen) in self._probation.items()
-            if seen.count >= fewest and since + self._config.store.canary_slots <= slot and one in self.store.versions()
+            if seen.count >= fewest and since + self._config.store.canary_slots <= slot
         ]  # fmt: skip
         if not proved:
             return None
         best = max(proved)
         self._probation = {one: value for one, value in self._probation.items() if one > best}
+        self.store.proving = min(self._probation, default=None)
         self.store.point_at(replace(self.current, good=best))
         return f"version {best} has proved itself"
 

@@ -56,13 +56,13 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
         student = Student(Profile.load(profile_path), probes=probes)
         place = limits["anchors"]
         anchors = None if place is None else Anchors.load(Path(place), student.classes)
+        teaching = Teaching(student, anchors, limits["evidence"])
         model, weights, inputs, expected = student.served()
         os.nice(limits["nice"])
         # Beyond what is taken already, an allocation fails instead of the machine running out.
         resource.setrlimit(resource.RLIMIT_DATA, (limits["memory_bytes"], limits["memory_bytes"]))
         send(answers, {}, model, weights, inputs, expected)
-        # While the daemon goes on with the student: this takes a second.
-        teaching = Teaching(student, anchors, limits["evidence"])
+        teaching.look()  # while the daemon goes on with the student
     except EOFError:
         return
     except OrricError as error:

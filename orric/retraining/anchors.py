@@ -14,7 +14,7 @@ from orric.vision.datasets import Dataset, Pixels
 from orric.vision.own_images import read_own_images
 
 # Images of each class that calibration takes, and that an anchor set has at least.
-EACH, FEWEST = 20, 2
+EACH, FEWEST = 20, 4
 
 
 @dataclass(frozen=True)

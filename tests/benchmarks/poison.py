@@ -221,8 +221,7 @@ def tell_falsely(daemon: Any, images: np.ndarray, sender: Any, identity: str) ->
     from orric.vision.datasets import to_input
 
     classes = daemon.versions.model.logits(to_input(images, 32)).argmax(axis=1)
-    daemon.uploads.arrive(images, sender, identity)
-    daemon.uploads.remember(identity, classes, sender)
+    daemon.uploads.remember(identity, classes, daemon.uploads.arrive(images, sender), sender)
     daemon.uploads.label(identity, ((classes + 1) % 10).tolist())
 
 
@@ -247,7 +246,7 @@ def cases(part: str) -> Iterator[Case]:
                 elif part == "few" and attack in FEW_ATTACKS:
                     yield from (Case(stream, seed, attack, 0.75, honest=honest) for honest in (1, 2, 5, 20))
                 elif part == "limit" and attack in ("inverted", "one class"):
-                    yield from (Case(stream, seed, attack, share, honest=40) for share in (0.9, 0.95))
+                    yield from (Case(stream, seed, attack, share, honest=20) for share in (0.9, 0.95, 0.98))
 
 
 def without(case: Case) -> list[Case]:

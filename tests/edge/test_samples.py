@@ -55,10 +55,10 @@ def test_one_source_alone_has_all() -> None:
 def test_who_floods_crowds_nobody_out() -> None:
     samples = SlotSamples(100, np.random.default_rng(0))
     honest = pictures(30, 1)
-    samples.arrive(honest[:10], "honest", None, 0.0)
+    samples.arrive(honest[:10], "honest", 0, 0.0)
     for number in range(50):
-        samples.arrive(pictures(40, 100 + number), "flood", None, 0.0)
-    samples.arrive(honest[10:], "honest", None, 0.0)
+        samples.arrive(pictures(40, 100 + number), "flood", 0, 0.0)
+    samples.arrive(honest[10:], "honest", 0, 0.0)
     samples.close()
     kept = {image.tobytes() for image in everything(samples)}
     assert len(kept) == 100
@@ -75,7 +75,7 @@ def test_what_is_kept_of_a_source_is_a_uniform_sample() -> None:
         for at in range(0, 200, 20):
             numbered = np.zeros((20, 1, 1, 3), np.uint8)
             numbered[:, 0, 0, 0] = np.arange(at, at + 20)
-            samples.arrive(numbered, "a", None, 0.0)
+            samples.arrive(numbered, "a", 0, 0.0)
         samples.close()
         kept[everything(samples)[:, 0, 0, 0]] += 1
     assert kept.sum() == 200 * 50
@@ -85,7 +85,7 @@ def test_what_is_kept_of_a_source_is_a_uniform_sample() -> None:
 def test_each_image_counts_once_whoever_sends_it() -> None:
     samples = SlotSamples(100, np.random.default_rng(0))
     for source in ("a", "b"):
-        samples.arrive(np.repeat(pictures(1, 1), 30, axis=0), source, None, 0.0)
+        samples.arrive(np.repeat(pictures(1, 1), 30, axis=0), source, 0, 0.0)
     samples.close()
     assert len(everything(samples)) == 1
     assert samples.duplicates == 59
@@ -94,7 +94,7 @@ def test_each_image_counts_once_whoever_sends_it() -> None:
 def test_sources_are_told_apart_up_to_a_number() -> None:
     samples = SlotSamples(10_000, np.random.default_rng(0))
     for number in range(MOST_SOURCES + 50):
-        samples.arrive(pictures(1, number), str(number), None, 0.0)
+        samples.arrive(pictures(1, number), str(number), 0, 0.0)
     assert len(samples._sources) == MOST_SOURCES + 1
     assert samples._sources[OTHERS].held == 50
     assert source_of(Sender("192.0.2.1")) != source_of(Sender("192.0.2.1", client="gate"))
@@ -111,19 +111,45 @@ clock = [0.0]
 def test_true_labels_come_to_their_images(uploads: Uploads) -> None:
     clock[0] = 0.0
     one, other = Sender("192.0.2.1"), Sender("192.0.2.2")
-    images, theirs = pictures(3, 1), pictures(3, 2)
-    uploads.arrive(images, one, "7")
-    uploads.remember("7", np.array([1, 2, 3]), one)
-    uploads.arrive(theirs, other, "7")
-    uploads.remember("7", np.array([9, 9, 9]), other)
+    images, again, theirs = pictures(3, 1), pictures(3, 3), pictures(3, 2)
+    uploads.remember("7", np.array([1, 2, 3]), uploads.arrive(images, one), one)
+    assert uploads.label("7", [1, 2, 5]) == 2
+    uploads.remember("7", np.array([4, 4, 4]), uploads.arrive(again, one), one)
+    uploads.remember("8", np.array([1, 1, 1]), uploads.arrive(theirs, one), one)
+    uploads.remember("8", np.array([9, 9, 9]), uploads.arrive(theirs, other), other)
+    assert uploads.label("8", [1, 1, 1]) is None, "two sources used it, so that it names neither's request"
     uploads.close_slot()
-    assert uploads.label("7", [1, 2, 5]) == 2, "the answer of the source that used the identity first"
     drawn = uploads.drawn(lambda there: there, np.random.default_rng(0))
     truths = {image.tobytes(): truth for image, truth in zip(drawn.images, drawn.truths.tolist(), strict=True)}
     assert [truths[image.tobytes()] for image in images] == [1, 2, 5]
+    assert [truths[image.tobytes()] for image in again] == [-1, -1, -1], "of a later request of the same name"
     assert [truths[image.tobytes()] for image in theirs] == [-1, -1, -1]
     clock[0] = 11.0
     assert not len(uploads.drawn(lambda there: there, np.random.default_rng(0)).images), "nothing is kept for longer"
+
+
+def test_a_few_images_of_another_source_do_not_end_learning() -> None:
+    sources = ["camera"] * 300 + ["probe"]
+    assert len(fairly_drawn(sources, 30, 0.5, np.random.default_rng(0))) == 16
+    assert len(fairly_drawn(sources, 30, 0.5, np.random.default_rng(0), fewest=32)) == 30
+    assert len(fairly_drawn(sources, 300, 0.5, np.random.default_rng(0), fewest=32)) == 151
+
+
+def test_what_is_kept_holds_no_more_than_itself() -> None:
+    """An image is a view of the body that it came in, which may be much larger."""
+    samples = SlotSamples(10, np.random.default_rng(0))
+    samples.arrive(pictures(100, 1)[:1], "a", 0, 0.0)
+    (request,) = samples._sources["a"].requests
+    assert request.images.base is None or request.images.base.size == request.images.size
+
+
+def test_after_what_expired_there_is_room_again() -> None:
+    samples = SlotSamples(50, np.random.default_rng(0))
+    samples.arrive(pictures(2000, 1), "a", 0, 0.0)
+    samples.expire(1.0)
+    samples.arrive(pictures(40, 2), "a", 0, 2.0)
+    samples.close()
+    assert len(everything(samples)) == 40
 
 
 def test_whoever_has_no_token_teaches_nothing_where_that_is_asked_for() -> None:

@@ -89,14 +89,26 @@ def test_a_teacher_without_a_last_product_gives_its_logits() -> None:
     assert len(onnx.load_from_string(with_features(model.SerializeToString())).graph.output) == 1
 
 
-@given(labels=st.lists(st.integers(0, 5), max_size=200))
-def test_no_class_stands_more_than_twice_as_often_as_the_usual_one(labels: list[int]) -> None:
-    kept = evenly(np.array(labels, np.int64))
+@given(labels=st.lists(st.integers(0, 5), max_size=200), fewest=st.integers(0, 30))
+def test_no_class_crowds_out_the_others(labels: list[int], fewest: int) -> None:
+    kept = evenly(np.array(labels, np.int64), fewest)
     assert kept.tolist() == sorted(set(kept.tolist()))
-    before, after = Counter(labels), Counter(labels[place] for place in kept)
-    if labels:
-        most = int(np.ceil(2 * np.median(list(before.values()))))
-        assert after == Counter({name: min(count, most) for name, count in before.items()})
+    assert len(kept) >= min(fewest, len(labels))
+    after = Counter(labels[place] for place in kept)
+    assert set(after) == set(labels), "no class goes"
+    assert set(kept.tolist()) >= {labels.index(name) for name in after}, "the first of each stay"
+
+
+@pytest.mark.parametrize(
+    ("counts", "left"),
+    [
+        ([20, 20, 20, 600], [20, 20, 20, 40]), ([5, 5, 5, 5], [5, 5, 5, 5]), ([150, 1, 1, 1], [150, 1, 1, 1]),
+        ([100, 100, 100, 100, 1, 1, 1, 1, 1], [100, 100, 100, 100, 1, 1, 1, 1, 1]), ([200], [200]),
+    ],
+)  # fmt: skip
+def test_single_images_of_other_classes_do_not_say_what_is_usual(counts: list[int], left: list[int]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert np.bincount(labels[evenly(labels)]).tolist() == left
 
 
 def test_halves_have_every_class(anchors: Anchors) -> None:

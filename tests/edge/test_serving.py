@@ -238,8 +238,8 @@ def test_images_and_answers_go_after_their_retention() -> None:
     now = [0.0]
     uploads = Uploads(Samples(retention_s=10.0), None, np.random.default_rng(1), lambda: now[0])
     uploads.arrive(numbered(0, 5))
-    uploads.remember("a", np.array([1, 2, 3]))
-    uploads.remember("b", np.array([1]))
+    uploads.remember("a", np.array([1, 2, 3]), 1)
+    uploads.remember("b", np.array([1]), 2)
     assert uploads.label("a", [1, 2]) is None, "of another number of images"
     assert uploads.label("a", [1, 2, 4]) == 2
     assert uploads.label("a", [1, 2, 4]) is None, "once"

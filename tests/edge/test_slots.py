@@ -469,3 +469,30 @@ def test_the_process_ends_with_the_daemon(open_daemon, fog) -> None:
     daemon.process.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
+
+
+def test_evidence_is_weighed_over_slots(open_daemon) -> None:
+    """A version that loses a little in every slot does not prove itself by lasting."""
+    daemon = open_daemon(store__canary_slots=2)
+    versions = daemon.versions
+    versions.store.keep(versions.store.load(1)[1], 1, None)
+    versions._probation[2] = (1, Comparison())
+    assert versions.judge(2, 2, Comparison(16, 4, 0)) is None
+    with pytest.raises(EdgeError, match="there is no earlier version"):
+        versions.judge(3, 2, Comparison(32, 8, 0))  # a quarter of all, beyond chance and margin; version 1 serves here
+
+
+def test_the_oldest_on_probation_stays_until_it_has_proved_itself(open_daemon) -> None:
+    """However few versions are kept: with little evidence a slot none would ever be good enough to go back to."""
+    daemon = open_daemon(store__versions=2, store__canary_slots=2)
+    versions = daemon.versions
+    content = versions.store.load(1)[1][MODEL]
+    inputs = to_input(np.zeros((2, 32, 32, 3), np.uint8), 32)
+    expected = versions._open(content, 0).session.run(None, {versions.model.name: inputs})[0]
+    for slot_number in range(1, 16):
+        held_out = Comparison(100)
+        versions.adopt(Candidate({MODEL: content}, inputs, expected, held_out=held_out), slot_number)
+        versions.judge(slot_number + 1, versions.current.serving, Comparison(20))
+    assert versions.current.good > 3
+    assert len(versions._probation) < 8
+    assert len(versions.store.versions()) <= 3
