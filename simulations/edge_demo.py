@@ -81,7 +81,7 @@ def daemon(folder: Path, slot_s: float, slots: int, checkout: Path = ROOT, **cha
     """Run a daemon on the digits; yield its address and its token.
 
     Args:
-        folder: For its state.
+        folder: For its log and, within, its store.
         slot_s: Length of a slot.
         slots: Of an episode.
         checkout: Of which build of orric.
@@ -89,7 +89,8 @@ def daemon(folder: Path, slot_s: float, slots: int, checkout: Path = ROOT, **cha
     """
     token = secrets.token_hex(16)
     given = {
-        "SLOT_S": f"{slot_s:.6f}", "HORIZON_SLOTS": str(slots), "SERVER__PORT": "0", "STORE__FOLDER": f'"{folder}"',
+        "SLOT_S": f"{slot_s:.6f}", "HORIZON_SLOTS": str(slots), "SERVER__PORT": "0",
+        "STORE__FOLDER": f'"{folder / "store"}"',
         "BUDGET__MACS_PER_S": f"{BUDGET_MACS / slot_s:.6e}", "BUDGET__FRACTION": "1.0", **changes,
     }  # fmt: skip
     environment = {

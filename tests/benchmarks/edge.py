@@ -95,7 +95,7 @@ def swaps(number: int = 1000) -> None:
         while client.status()["serving"] < 2:
             client.classify(images)
         client.ask("POST", "/v1/pin", b"{}")
-        versions = sorted(int(path.name) for path in (folder / "versions").glob("[0-9]*"))[-2:]
+        versions = sorted(int(path.name) for path in (folder / "store/versions").glob("[0-9]*"))[-2:]
         expected = {}
         for version in versions:
             model = Model.open(model_of(folder, version), version, CPU, 1, (32,))

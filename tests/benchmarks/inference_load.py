@@ -147,7 +147,7 @@ def model_of(folder: Path, version: int) -> bytes:
     """Return a version's model from the store that a daemon writes to."""
     from orric.edge.store import MODEL
 
-    return (folder / f"versions/{version:06d}" / MODEL).read_bytes()
+    return (folder / f"store/versions/{version:06d}" / MODEL).read_bytes()
 
 
 def bare(content: bytes, images: int, seconds: float) -> float:
