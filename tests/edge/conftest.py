@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ for package in ("fastapi", "httptools", "msgspec", "prometheus_client", "uvloop"
 
 TOKEN = "a-token-of-some-length"
 DIGITS = PROFILES / "digits.toml"
+STORES = Path(__file__).with_name("stores")
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +125,30 @@ def line() -> Iterator[Callable[..., Line]]:
             return opened.enter_context(contextlib.closing(Line(address, **given)))
 
         yield connected
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Path:
+    """Return a copy of the stores of earlier versions, which a daemon may write to."""
+    return Path(shutil.copytree(STORES, tmp_path / "stores"))
+
+
+@pytest.fixture
+def open_store() -> Iterator[Callable[[Path], Any]]:
+    """Return a function that opens the store beside a configuration, as a daemon does."""
+    from orric.edge.config import EdgeConfig
+    from orric.edge.daemon import Daemon
+
+    made = []
+
+    def opened(folder: Path) -> Any:
+        path = folder / "edge.toml"
+        made.append(Daemon(EdgeConfig.load(path, {}), path, TOKEN))
+        return made[-1]
+
+    yield opened
+    for daemon in made:
+        daemon.stop()
 
 
 @pytest.fixture(scope="session")

@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orric.edge import faults
-from orric.edge.config import EdgeConfig
 from orric.edge.daemon import Daemon
 from orric.edge.episode import Decider
 from orric.edge.journal import Record, _line, read_journal
 from orric.edge.recorded import follows
 from orric.exceptions import AllocatorError, EdgeError, OrricError
 
-from .conftest import TOKEN
+from .conftest import STORES
 
-STORES = Path(__file__).with_name("stores")
 PROFILE = STORES / "models/profile.toml"
 Open = Callable[..., Daemon]
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Path:
-    """Return a copy of the stores, which a daemon may write to."""
-    return Path(shutil.copytree(STORES, tmp_path / "stores"))
-
-
-@pytest.fixture
-def open_store() -> Iterator[Open]:
-    """Return a function that opens the store beside a configuration, as a daemon does."""
-    made = []
-
-    def opened(folder: Path) -> Daemon:
-        path = folder / "edge.toml"
-        made.append(Daemon(EdgeConfig.load(path, {}), path, TOKEN))
-        return made[-1]
-
-    yield opened
-    for daemon in made:
-        daemon.stop()
 
 
 def journal_of(folder: Path) -> Path:

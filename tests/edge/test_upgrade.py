@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +26,11 @@ from orric.exceptions import EdgeError
 from orric.profile import Models, Profile
 from orric.vision.datasets import to_input
 
-from .conftest import TOKEN
+from .conftest import STORES
 
-STORES = Path(__file__).with_name("stores")
 WRITTEN = sorted(path.parent.name for path in STORES.glob("*/live"))
 LANDED = [name for name in WRITTEN if not name.startswith("format")]
 Open = Callable[[Path], Daemon]
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Path:
-    """Return a copy of the stores, which a daemon may write to."""
-    return Path(shutil.copytree(STORES, tmp_path / "stores"))
-
-
-@pytest.fixture
-def open_store() -> Iterator[Open]:
-    """Return a function that opens the store beside a configuration, as a daemon does."""
-    made = []
-
-    def opened(folder: Path) -> Daemon:
-        path = folder / "edge.toml"
-        made.append(Daemon(EdgeConfig.load(path, {}), path, TOKEN))
-        return made[-1]
-
-    yield opened
-    for daemon in made:
-        daemon.stop()
 
 
 def decided(folder: Path) -> list[Any]:
