@@ -114,6 +114,7 @@ class RetrainingProcess:
         self._profile, self._limits, self._stored = profile, limits, stored
         self._evidence, self._anchors, self._fewest_compared = evidence, anchors, fewest_compared
         self._process: subprocess.Popen[bytes] | None = None
+        self._looked = False
         self._lock = threading.Lock()
 
     def first(self) -> Candidate:
@@ -138,6 +139,7 @@ class RetrainingProcess:
         with self._lock:
             if self._process is None:
                 self._begin_again()
+            self._look()
 
     def retrain(self, drawn: Drawn, wanted: Wanted, seed: int, deadline_s: float) -> Candidate | Labelled:
         """Label images and train on them.
@@ -157,8 +159,10 @@ class RetrainingProcess:
         """
         with self._lock:
             until_s = time.monotonic() + deadline_s
-            if self._process is None:
-                self._begin_again()
+            if self._process is None or not self._looked:
+                if self._process is None:
+                    self._begin_again()
+                self._look()  # which no deadline of a slot interrupts: it would begin again in every one
                 deadline_s = until_s - time.monotonic()
                 if deadline_s <= 0:
                     raise EdgeError("retraining process", "took the slot to start", "the next slot retrains")
@@ -207,8 +211,15 @@ class RetrainingProcess:
         if weights is not None:
             self._ask({"do": "restore"}, START_S, weights)
 
+    def _look(self) -> None:
+        """Have the process see what the anchors look like under drift, once after its start."""
+        if not self._looked:
+            self._ask({"do": "look"}, START_S)
+            self._looked = True
+
     def _start(self) -> Candidate:
         self.stop()
+        self._looked = False
         lifeline = self._lifeline = Lifeline()
         command = [sys.executable, "-m", "orric.edge.worker", str(self._profile), str(lifeline.descriptor)]
         self._process = subprocess.Popen(

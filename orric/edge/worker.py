@@ -62,7 +62,6 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
         # Beyond what is taken already, an allocation fails instead of the machine running out.
         resource.setrlimit(resource.RLIMIT_DATA, (limits["memory_bytes"], limits["memory_bytes"]))
         send(answers, {}, model, weights, inputs, expected)
-        teaching.look()  # while the daemon goes on with the student
     except EOFError:
         return
     except OrricError as error:
@@ -78,6 +77,9 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
             if header["do"] == "retrain":
                 before = student.served()[1]
                 send(answers, *teaching.retrained(header, *parts))
+            elif header["do"] == "look":
+                teaching.look()
+                send(answers, {})
             elif header["do"] == "accept":
                 student.swap()
                 send(answers, {})
