@@ -292,20 +292,23 @@ def test_any_host_where_that_is_configured(listening) -> None:
     assert ask(address, "GET", "/v2", headers={"Host": "elsewhere.example"})[0] == 200
 
 
-def test_who_sent_images_is_told_to_those_who_learn(listening, images: np.ndarray, monkeypatch) -> None:
+@pytest.mark.parametrize("header", [None, "X-Camera"])
+def test_who_sent_images_is_told_to_those_who_learn(listening, images: np.ndarray, monkeypatch, header) -> None:
     from orric.edge.sender import Sender
 
-    daemon, address = listening(server__trusted_proxies=["127.0.0.0/8"])
+    keys = {} if header is None else {"server__client_header": header}
+    daemon, address = listening(server__trusted_proxies=["127.0.0.0/8"], **keys)
     seen = []
     arrive = daemon.uploads.arrive
     monkeypatch.setattr(
         daemon.uploads, "arrive", lambda images, sender, *more: (seen.append(sender), arrive(images, sender, *more))
     )  # fmt: skip
-    named = {"X-Forwarded-For": "203.0.113.9", "X-Orric-Client": "camera-1"}
+    named = {"X-Forwarded-For": "203.0.113.9", "X-Camera": "camera-1"}
     for headers in ({}, HEADERS, {**HEADERS, **named}):
         assert ask(address, "POST", INFER, request_of(images[:1]), headers)[0] == 200
     assert seen == [
-        Sender("127.0.0.1"), Sender("127.0.0.1", True), Sender("203.0.113.9", True, "camera-1"),
+        Sender("loopback"), Sender("loopback", True),
+        Sender("203.0.113.9", True, None if header is None else "camera-1"),
     ]  # fmt: skip
 
 
