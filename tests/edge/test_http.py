@@ -371,6 +371,31 @@ def test_metrics_tell_of_every_request(listening, images: np.ndarray) -> None:
     assert any(key[0] == "python_gc_collections_total" for key in found)
 
 
+def test_metrics_are_made_once_for_many_who_ask(listening, monkeypatch) -> None:
+    monkeypatch.setattr("orric.edge.front.METRICS_S", 3600.0)
+    daemon, address = listening()
+    made = []
+    text = daemon.metrics.text
+    monkeypatch.setattr(daemon.metrics, "text", lambda: (made.append(1), text())[1])
+    for _ in range(20):
+        assert ask(address, "GET", "/metrics")[0] == 200
+    assert len(made) == 1
+
+
+def test_pages_that_fail_are_told_to_come_again(listening, monkeypatch, caplog) -> None:
+    _, address = listening()
+
+    def fails(daemon: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("orric.edge.app.status", fails)
+    for _ in range(3):
+        status, headers, told = ask(address, "GET", "/v1/status")
+        assert (status, told) == (503, {"error": "the server failed; come again"})
+        assert headers["retry-after"]
+    assert [line.getMessage() for line in caplog.records].count("request") == 1, "once in a while"
+
+
 def test_others_may_add_metrics(listening) -> None:
     from prometheus_client.core import CounterMetricFamily
 
