@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from orric.edge.connection import Connection
-from orric.edge.log import tell
-from orric.edge.request import JSON, RefusedError, Request
+from orric.edge.request import JSON, RefusedError, Request, problem
 from orric.exceptions import extra
 
 with extra("edge"):
@@ -30,13 +29,18 @@ class Bridge:
     Args:
         application: Answers.
         loop: The event loop of the connections.
+        failed: Takes note of what the application failed by.
         headers: Lines of every answer.
     """
 
     def __init__(
-        self, application: Application, loop: asyncio.AbstractEventLoop, headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        application: Application,
+        loop: asyncio.AbstractEventLoop,
+        failed: Callable[[Exception], None],
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        self._application, self._connections, self._headers = application, loop, headers
+        self._application, self._connections, self._failed, self._headers = application, loop, failed, headers
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = uvloop.new_event_loop()
@@ -102,8 +106,8 @@ class Bridge:
         try:
             await self._application(_scope(connection, request), receive, send)
         except Exception as error:  # of whatever the application calls
-            tell("error", "request", error=f"{type(error).__name__}: {error}")
-            answer: tuple[Any, ...] = (500, b'{"error":"the server failed"}')
+            self._failed(error)
+            answer: tuple[Any, ...] = (503, problem("the server failed; come again"), JSON, self._headers)
         else:
             kind = next((value for name, value in lines if name == b"content-type"), JSON)
             more = [(name, value) for name, value in lines if name not in (b"content-type", b"content-length")]

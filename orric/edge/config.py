@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -63,7 +64,9 @@ class Server(Section):
         drain_s: How long a shutdown waits for requests under way.
         provider: Where the student runs; one that is absent is named in the log, and the processor takes its place.
         threads: Threads of ONNX Runtime.
-        trusted_proxies: Addresses or networks of proxies, whose `X-Forwarded-For` and `X-Orric-Client` are believed.
+        trusted_proxies: Addresses or networks of proxies, whose `X-Forwarded-For` is believed.
+        client_header: Header in which such a proxy names the client, None for none. The proxy must set it, or take it
+            out of every request: what a client itself sends in it would be believed.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
@@ -93,6 +96,15 @@ class Server(Section):
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     threads: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
     trusted_proxies: tuple[Name, ...] = ()
+    client_header: Annotated[str, Field(strict=True, pattern="^[A-Za-z][A-Za-z0-9-]{0,63}$")] | None = None
+
+    @field_validator("hosts")
+    @classmethod
+    def _host_names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            if one != "*" and not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", one):
+                raise ValueError(f'found {one!r}; give names without scheme, port and path, as edge.example, or "*"')
+        return given
 
     @field_validator("trusted_proxies")
     @classmethod

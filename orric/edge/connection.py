@@ -15,14 +15,12 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol, cast
 
 from orric.edge.crowd import Crowd, Phase
-from orric.edge.log import tell
-from orric.edge.request import JSON, Headers, RefusedError, Request, head
+from orric.edge.request import JSON, Headers, RefusedError, Request, head, problem
 from orric.edge.sender import grouped
 from orric.exceptions import extra
 
 with extra("edge"):
     import httptools
-    import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +57,9 @@ class Answering(Protocol):
 
     def refuses(self, reason: str, peer: str, message: str) -> None:
         """Take note of a refusal."""
+
+    def failed(self, error: Exception) -> None:
+        """Take note of what failed while a request was answered."""
 
     def flush(self) -> None:
         """Tell of refusals that were held back."""
@@ -159,8 +160,6 @@ class Connection(asyncio.Protocol):
             self._unread = b""
         self._take(data)
 
-    # --- reading --------------------------------------------------------------------------------------------------
-
     def _take(self, data: bytes) -> None:
         """Read on; stop behind the end of a request."""
         self._taking = True
@@ -252,7 +251,7 @@ class Connection(asyncio.Protocol):
             self.turn_away("body", 413, f"the body is larger than {self._bounds.body_bytes} bytes")
         elif self._chunks > FREE_CHUNKS + self._size // CHUNK_BYTES:
             self.turn_away("body", 400, f"the body comes in chunks of less than {CHUNK_BYTES} bytes")
-        elif self._left is None and self._fed - self._size > self._bounds.head_bytes + CHUNK_HEAD_BYTES * self._chunks:
+        elif self._fed - self._size > self._bounds.head_bytes + CHUNK_HEAD_BYTES * self._chunks and not self._complete:
             self.turn_away("head", 431, f"what is no body has {self._bounds.head_bytes} bytes at most")
         elif self._left is None and self._lines > self._bounds.headers:
             self.turn_away("head", 431, f"a request has {self._bounds.headers} headers at most")
@@ -266,14 +265,23 @@ class Connection(asyncio.Protocol):
         try:
             cast(httptools.HttpRequestParser, self._parser).feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # Another protocol may be offered; ours goes on.
+            # Another protocol may be offered; ours goes on. The parser takes a body for bytes of the other one, and
+            # what it skips would be read as a request.
             self._parser = httptools.HttpRequestParser(self)
+            if self._request is not None and self._request.announces_body:
+                self._refusal = RefusedError("malformed", 400, "a request that has a body may offer no other protocol")
         except httptools.HttpParserError:
+            if self._complete and self._request is not None:
+                self._request.keeps_alive = False  # where the next request began is not known any more
+                return True
             self.turn_away("malformed", 400, NOT_HTTP)
             return False
         return True
 
-    # --- the parser's side ----------------------------------------------------------------------------------------
+    def on_message_begin(self) -> None:
+        """Stop at another request behind a body with chunks, whose end the parser alone knows."""
+        if self._complete:
+            raise ValueError("a second request")
 
     def on_url(self, url: bytes) -> None:
         """Take the target."""
@@ -350,8 +358,8 @@ class Connection(asyncio.Protocol):
         try:
             yield
         except Exception as error:  # of whoever answers
-            tell("error", "request", error=f"{type(error).__name__}: {error}")
-            self.refuse_late(request, RefusedError("failure", 500, "the server failed"))
+            self._answering.failed(error)
+            self.refuse_late(request, RefusedError("failure", 503, "the server failed; come again"))
 
     def respond(self, request: Request, status: int, content: bytes, kind: bytes = JSON, more: Headers = ()) -> None:
         """Answer a request; whoever has gone is not answered."""
@@ -359,6 +367,7 @@ class Connection(asyncio.Protocol):
             return
         self._release()
         request.status = status
+        more = (*more, *(line for line in self._about(status) if line[0] not in dict(more)))
         closes = self._ends or not request.keeps_alive or not self._complete or self._crowd.drained_s is not None
         if closes:
             request.keeps_alive = False
@@ -382,7 +391,7 @@ class Connection(asyncio.Protocol):
         request = cast(Request, self._request)
         request.keeps_alive = request.keeps_alive and not closes
         self._answering.refuses(error.reason, self.peer, error.message)
-        self.respond(request, error.status, _told(error.message), JSON, self._about(error.status))
+        self.respond(request, error.status, problem(error.message))
 
     def waits_for(self, request: Request) -> bool:
         """Whether a request's client still waits for its answer."""
@@ -398,7 +407,7 @@ class Connection(asyncio.Protocol):
         if self.phase in (Phase.CLOSED, Phase.CLOSING):
             return
         self._answering.refuses(reason, self.peer, message)
-        content = _told(message)
+        content = problem(message)
         more = (*self._about(status), (b"connection", b"close"))
         self._write(head(status, JSON, len(content), more) + content)
         self.linger()
@@ -442,8 +451,6 @@ class Connection(asyncio.Protocol):
         size, self.held_bytes = self.held_bytes, 0
         if size:
             self._crowd.release(size)
-
-    # --- ending ---------------------------------------------------------------------------------------------------
 
     def linger(self) -> None:
         """Say that nothing more will come, and read what still comes, for a moment, before closing."""
@@ -491,8 +498,3 @@ class Connection(asyncio.Protocol):
         if self.phase in (Phase.HEAD, Phase.BODY):
             self.turn_away("draining", 503, "shutting down; come again")
         self._transport.abort() if self.phase == Phase.UNDER_WAY else self._transport.close()
-
-
-def _told(message: str) -> bytes:
-    found: bytes = msgspec.json.encode({"error": message})
-    return found

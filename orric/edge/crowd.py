@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orric.edge.config import Server
+from orric.edge.log import tell
 from orric.edge.sender import Senders
 from orric.exceptions import EdgeError
 
@@ -139,10 +141,14 @@ class Crowd:
         """Count bytes of a body that are held, and make room for them where they are too many."""
         self.buffered_bytes += size
         while self.buffered_bytes > self.bounds.buffer_bytes:
-            held = [(one.held_bytes, one) for one in self if one.phase == Phase.BODY]
+            # Of whoever holds most, so that many bodies of one client's are not kept for the one of another's.
+            held = [one for one in self if one.phase == Phase.BODY]
             if not held:
                 return  # whoever asks next is told to come again
-            _, largest = max(held, key=lambda pair: pair[0])
+            sums = {one.address: 0 for one in held}
+            for address in sums:
+                sums[address] = sum(one.held_bytes for one in self._by_address[address])
+            largest = max(held, key=lambda one: (sums[one.address], one.held_bytes))
             self.closed("buffer")
             largest.make_room()
 
@@ -175,5 +181,9 @@ class Crowd:
             now_s = time.monotonic()
             for one in self:
                 if now_s > one.deadline_s:
-                    one.expire()
+                    try:
+                        one.expire()
+                    except Exception as error:  # of one connection, whose deadline is all that it may cost
+                        one.deadline_s = inf
+                        tell("error", "deadline", error=f"{type(error).__name__}: {error}")
             swept()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from orric.edge import health
@@ -12,6 +14,7 @@ from orric.edge.connection import Connection
 from orric.edge.guards import Guards, carries, refused
 from orric.edge.inference import Inferences
 from orric.edge.log import Repeated
+from orric.edge.metrics import CONTENT_TYPE
 from orric.edge.request import RefusedError, Request
 from orric.edge.sender import Senders
 
@@ -25,7 +28,10 @@ SECURITY = (
     (b"content-security-policy", b"default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"),
 )
 # Reasons that are no news: clients are told, and the metrics count them.
-UNTOLD = ("overloaded", "body", "unknown", "draining")
+UNTOLD = ("overloaded", "body", "unknown", "draining", "failure")
+# Bytes of a body at most where neither a token is needed nor inference asked for, and how long metrics are kept: to
+# make their text takes as long as some requests of inference.
+OPEN_BYTES, METRICS_S = 1 << 16, 0.5
 # Status of a request whose client went before its answer, as proxies write it.
 GONE = 499
 
@@ -41,7 +47,9 @@ class HealthFront:
         self._daemon = daemon
         self._guards = Guards(daemon.config.server)
         self.retry_after_s: Callable[[], int] = lambda: daemon.retry_after_s
-        self._refusals = Repeated("refused")
+        self._refusals, self._failures = Repeated("refused"), Repeated("request")
+        # When the text of the metrics was made, and the text.
+        self._metrics = (-inf, b"")
 
     def begins(self, connection: Connection, request: Request) -> None:
         self._guards.check(request)
@@ -54,9 +62,15 @@ class HealthFront:
         elif request.method not in (b"GET", b"HEAD"):
             connection.refuse(RefusedError("unknown", 405, "Method Not Allowed"))
         else:
-            status, content, kind = health.told(self._daemon, request.path)
-            more = ((b"retry-after", b"%d" % self.retry_after_s()),) if status == 503 else ()
-            connection.respond(request, status, content, kind, more)
+            connection.respond(request, *self._told(request.path))
+
+    def _told(self, path: bytes) -> tuple[int, bytes, bytes]:
+        if path != b"/metrics":
+            return health.told(self._daemon, path)
+        now_s = time.monotonic()
+        if now_s > self._metrics[0] + METRICS_S:
+            self._metrics = now_s, self._daemon.metrics.text()
+        return 200, self._metrics[1], CONTENT_TYPE.encode()
 
     def finished(self, request: Request, seconds: float) -> None:
         pass
@@ -69,8 +83,13 @@ class HealthFront:
         if reason not in UNTOLD:
             self._refusals.note(reason, peer=peer, what=message)
 
+    def failed(self, error: Exception) -> None:
+        kind = type(error).__name__
+        self._failures.note(kind, error=f"{kind}: {error}")
+
     def flush(self) -> None:
         self._refusals.flush()
+        self._failures.flush()
 
 
 class Front(HealthFront):
@@ -87,16 +106,24 @@ class Front(HealthFront):
         self, daemon: Daemon, application: Application, senders: Senders, loop: asyncio.AbstractEventLoop
     ) -> None:
         super().__init__(daemon)
-        self._inferences = Inferences(daemon, loop, senders)
-        self._bridge = Bridge(application, loop, SECURITY)
+        self._inferences = Inferences(daemon, loop, senders, self.failed)
+        self._bridge = Bridge(application, loop, self.failed, SECURITY)
 
     def begins(self, connection: Connection, request: Request) -> None:
         path, method = request.path, request.method
         request.counted = method == b"POST" and path.startswith(b"/v2/models/") and path.endswith(b"/infer")
         self._guards.check(request)
+        if b"%" in path:
+            # No path needs it, and what is decoded later would pass by what looks at paths here.
+            raise RefusedError("unknown", 404, "there is no such path")
         if request.counted:
             self._inferences.begins(request)
-        elif method == b"POST" and not path.startswith(b"/v2/repository/"):
+        elif method != b"POST" and request.announces_body:
+            raise RefusedError("body", 405, f"{method.decode()} has no body here")
+        elif path.startswith(b"/v2/repository/"):
+            if b"transfer-encoding" in request.headers or int(request.headers.get(b"content-length", 0)) > OPEN_BYTES:
+                raise RefusedError("body", 413, f"give a body of {OPEN_BYTES} bytes at most, without chunks")
+        elif method == b"POST":
             # Before a body is read: whoever has no token fills no memory.
             refusal = refused(self._daemon.token, request.text(b"authorization"))
             if refusal is not None:

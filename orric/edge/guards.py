@@ -64,7 +64,8 @@ class Guards:
         authority = request.authority
         if authority not in self._known:
             self._check_host(authority, request.is_new)
-            if len(self._known) < 100:
+            # None at all, which requests of HTTP/1.0 may have, is fine for no others.
+            if authority and len(self._known) < 100:
                 self._known.add(authority)
         if request.method not in (b"GET", b"HEAD"):
             self._check_origin(request)

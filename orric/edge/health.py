@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orric.edge.metrics import CONTENT_TYPE
 from orric.edge.request import JSON
 
 if TYPE_CHECKING:
@@ -14,9 +13,7 @@ PATHS = frozenset((b"/healthz", b"/readyz", b"/v2/health/live", b"/v2/health/rea
 
 
 def told(daemon: Daemon, path: bytes) -> tuple[int, bytes, bytes]:
-    """Return the status, the content and its type for one of the paths."""
-    if path == b"/metrics":
-        return 200, daemon.metrics.text(), CONTENT_TYPE.encode()
+    """Return the status, the content and its type for one of the paths but that of the metrics."""
     if path == b"/v2/health/live":
         return 200, b'{"live":true}', JSON
     if path == b"/healthz":

@@ -150,9 +150,9 @@ def _listen(host: str, port: int, where: str, remedy: str) -> socket.socket:
     try:
         listening.bind((host, port))
         listening.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:  # names that are none among them
         listening.close()
-        why = error.strerror or str(error)
+        why = getattr(error, "strerror", None) or str(error)
         raise EdgeError(f"{where}: {host}:{port}", f"cannot be listened on ({why})", remedy) from None
     return listening
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orric.edge.connection import Connection
 from orric.edge.guards import LENGTH_NAME, carries, refused
 from orric.edge.log import tell
-from orric.edge.protocol import BadRequestError, Inference, answered, decompressed, parsed
+from orric.edge.protocol import SMALL_BYTES, BadRequestError, Inference, answered, decompressed, parsed
 from orric.edge.request import JSON, OCTETS, RefusedError, Request
 from orric.edge.sender import Sender, Senders
 from orric.edge.serving import Array, Model, OverloadedError, Prepared, prepared
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Larger bodies are read in a thread of their own, and so are compressed ones, of which no more may wait.
 LARGE_BYTES, MOST_COMPRESSED = 1 << 16, 16
-Work = tuple[Connection, Request, bytes]
+Work = tuple[Connection, Request, bytes, int]
 
 
 class Reader:
@@ -30,10 +30,12 @@ class Reader:
     Args:
         name: Of the thread.
         read: Reads one.
+        most_bytes: Of the bodies that wait or are read; those of clients that have gone lie here, too.
     """
 
-    def __init__(self, name: str, read: Callable[[Connection, Request, bytes], None]) -> None:
-        self._read = read
+    def __init__(self, name: str, read: Callable[[Connection, Request, bytes], None], most_bytes: int) -> None:
+        self._read, self._most_bytes = read, most_bytes
+        self._lock, self._bytes, self._stopping = threading.Lock(), 0, False
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -43,19 +45,36 @@ class Reader:
         """How many bodies wait."""
         return self._queue.qsize()
 
-    def put(self, work: Work) -> None:
-        """Have a body read after those that wait."""
-        self._queue.put(work)
+    def put(self, connection: Connection, request: Request, body: bytes, size: int) -> bool:
+        """Have a body read after those that wait; False where too many bytes do.
+
+        Args:
+            connection: It came on.
+            request: Its head.
+            body: As it came.
+            size: Bytes that it may become.
+        """
+        with self._lock:
+            if self._bytes + size > self._most_bytes:
+                return False
+            self._bytes += size
+        self._queue.put((connection, request, body, size))
+        return True
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread after the body that it reads; nobody waits for the others any more."""
+        self._stopping = True
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            self._read(*work)
-            del work  # which is not held while waiting for the next
+            connection, request, body, size = work
+            if not self._stopping and connection.waits_for(request):
+                self._read(connection, request, body)
+            del work, connection, request, body  # which are not held while waiting for the next
+            with self._lock:
+                self._bytes -= size
 
 
 class Inferences:
@@ -65,15 +84,24 @@ class Inferences:
         daemon: Has the model.
         loop: The event loop.
         senders: Tells who sent a request.
+        failed: Takes note of what failed.
     """
 
-    def __init__(self, daemon: Daemon, loop: asyncio.AbstractEventLoop, senders: Senders) -> None:
-        self._daemon, self._loop, self._senders = daemon, loop, senders
+    def __init__(
+        self,
+        daemon: Daemon,
+        loop: asyncio.AbstractEventLoop,
+        senders: Senders,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._daemon, self._loop, self._senders, self._failed = daemon, loop, senders, failed
         self._server = daemon.config.server
+        self._client_header = (self._server.client_header or "").lower().encode()
         start = f"/v2/models/{daemon.name}".encode()
         self._plain, self._versions = start + b"/infer", start + b"/versions/"
-        self._large = Reader("reading", self._read_large)
-        self._compressed = Reader("decompressing", self._read_large)
+        most_bytes = max(self._server.buffer_bytes, self._server.body_bytes)
+        self._large = Reader("reading", self._read_large, most_bytes)
+        self._compressed = Reader("decompressing", self._read_large, most_bytes)
 
     def begins(self, request: Request) -> None:
         """See whether a request may be answered.
@@ -99,13 +127,15 @@ class Inferences:
         """Answer a request."""
         if b"content-encoding" in request.headers:
             # A few bytes may become many: unlike those that came in full, these are bounded in number.
-            if self._compressed.waiting >= MOST_COMPRESSED:
+            server = self._server
+            size = min(max(len(body), SMALL_BYTES, int(len(body) * server.compression_ratio)), server.body_bytes)
+            waits = self._compressed.waiting < MOST_COMPRESSED
+            if not (waits and self._compressed.put(connection, request, body, size)):
                 connection.refuse(RefusedError("overloaded", 503, "too many compressed bodies wait; come again"))
-            else:
-                self._compressed.put((connection, request, body))
             return
         if len(body) > LARGE_BYTES:
-            self._large.put((connection, request, body))
+            if not self._large.put(connection, request, body, len(body)):
+                connection.refuse(RefusedError("overloaded", 503, "too many large bodies wait; come again"))
             return
         try:
             asked = self._read(request, body)
@@ -134,7 +164,7 @@ class Inferences:
         except BadRequestError as error:
             self._call(connection.refuse_late, request, RefusedError("body", error.status, error.message))
         except Exception as error:  # want of memory among others
-            tell("error", "request", error=f"{type(error).__name__}: {error}")
+            self._failed(error)
             self._call(connection.refuse_late, request, RefusedError("overloaded", 503, "come again"))
         else:
             self._call(self._submit_late, connection, request, asked, ready)
@@ -163,7 +193,8 @@ class Inferences:
             connection.refuse(RefusedError("overloaded", 503, "too many images wait; come again"))
             return
         authenticated = carries(daemon.token, request.text(b"authorization"))
-        forwarded, client = request.text(b"x-forwarded-for"), request.text(b"x-orric-client")
+        forwarded = request.text(b"x-forwarded-for")
+        client = request.text(self._client_header) if self._client_header else None
         sender = self._senders.sender(connection.peer, authenticated, forwarded, client)
         number = daemon.uploads.arrive(asked.images, sender)
         request.images = count

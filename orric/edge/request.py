@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from orric.exceptions import extra
+
+with extra("edge"):
+    import msgspec
+
 Headers = Sequence[tuple[bytes, bytes]]
 JSON = b"application/json"
 OCTETS = b"application/octet-stream"
@@ -12,7 +17,7 @@ PHRASES = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
     405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large",
     415: b"Unsupported Media Type", 417: b"Expectation Failed", 421: b"Misdirected Request",
-    422: b"Unprocessable Content", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    422: b"Unprocessable Content", 431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
 }  # fmt: skip
 
@@ -67,6 +72,12 @@ class Request:
         """Return a header's value, None where it is missing."""
         found = self.headers.get(name)
         return None if found is None else found.decode("latin-1")
+
+
+def problem(message: str) -> bytes:
+    """Return the content of an answer that tells why there is no other."""
+    found: bytes = msgspec.json.encode({"error": message})
+    return found
 
 
 def head(status: int, kind: bytes, length: int, more: Headers) -> bytes:

@@ -16,8 +16,7 @@ class Sender:
     """Whoever sent images, as far as the daemon can tell.
 
     Attributes:
-        address: Of the peer, or, behind a trusted proxy, of the last hop that is none. Of an IPv6 address the network
-            of 64 bits, which one host commonly has whole.
+        address: Of the peer, or, behind a trusted proxy, of the last hop that is none; see `grouped`.
         authenticated: Whether the request carried the daemon's token.
         client: The name that a trusted proxy declared, None without one.
     """
@@ -48,7 +47,7 @@ class Senders:
             peer: Address at the other end of the connection.
             authenticated: Whether it carried the token.
             forwarded: Its X-Forwarded-For, the lines joined by commas.
-            client: Its X-Orric-Client.
+            client: The name that its proxy gave it, where one is configured to; see `server.client_header`.
         """
         if not self.trusts(peer):
             return Sender(grouped(peer), authenticated)
@@ -63,17 +62,23 @@ class Senders:
                 if not _within(found, self._trusted):
                     break
         named = client.strip() if client is not None else ""
-        fits = named.isascii() and named.isprintable() and 0 < len(named) <= NAME_CHARACTERS
+        # A comma joins two lines, the first of which may be the client's own.
+        fits = "," not in named and named.isascii() and named.isprintable() and 0 < len(named) <= NAME_CHARACTERS
         return Sender(grouped(address), authenticated, named if fits else None)
 
 
 @lru_cache(maxsize=4096)
 def grouped(address: str) -> str:
-    """Return what one host commonly has whole: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Return what one host commonly has whole: an IPv4 address, an IPv6 network of 64 bits, or all of loopback.
+
+    That goes for the link's own addresses, too: whoever is on it may take any of them.
+    """
     found = _parsed(address)
     if found is None:
         return address
-    if isinstance(found, IPv4Address) or found.is_link_local or found.is_loopback:
+    if found.is_loopback:
+        return "loopback"
+    if isinstance(found, IPv4Address):
         return str(found)
     return str(IPv6Network((int(found) >> 64 << 64, 64)))
 

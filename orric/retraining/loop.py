@@ -135,11 +135,6 @@ class Student:
         with single_threaded():
             return Candidates(*last_layer(self.network, inputs), labels)
 
-    @property
-    def has_staged(self) -> bool:
-        """Whether weights are staged."""
-        return self._staged is not None
-
     def classify_staged(self, images: Pixels) -> Labels:
         """Classify images of shape (n, height, width, 3) with the staged weights, at the full resolution."""
         assert self._staged is not None, "the caller staged some"

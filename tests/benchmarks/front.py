@@ -259,9 +259,29 @@ def unread_answers(attack: Attack) -> None:
     attack.crowd(asked, lambda turn: asked, 200, 0.2, reads=False)
 
 
+def metrics(attack: Attack) -> None:
+    """Many connections, each of which asks for the metrics again and again without waiting for an answer."""
+    asked = request("/metrics") * 20
+    attack.crowd(asked, lambda turn: asked, 200, 0.1, reads=True)
+
+
+def resets(attack: Attack) -> None:
+    """Large bodies, and a reset right behind each."""
+    content = request(INFER, b"{" * (7 << 20), "Content-Type: application/json")
+    while attack.goes_on:
+        try:
+            with connected(attack.port) as line:
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                line.sendall(content)
+                attack.sent += len(content)
+        except OSError:
+            attack.statuses[0] += 1
+
+
 ATTACKS = {
     "json-bodies": json_bodies, "large-heads": large_heads, "idle-connections": idle_connections,
     "slow-heads": slow_heads, "slow-bodies": slow_bodies, "bursts": bursts, "unread-answers": unread_answers,
+    "metrics": metrics, "resets": resets,
 }  # fmt: skip
 
 

@@ -21,6 +21,9 @@ from orric.exceptions import EdgeError
     ("changes", "told"),
     [
         ({"server__port": 70000}, "server.port: found 70000; input should be less than or equal to 65535"),
+        ({"server__hosts": ["a:1"]}, "server.hosts: found 'a:1'; give names without scheme, port and path"),
+        ({"server__hosts": ["http://x/"]}, "server.hosts: found 'http://x/'"),
+        ({"server__client_header": "a b"}, "server.client_header: found 'a b'"),
         ({"server__prot": 1}, "unknown key 'prot'; did you mean 'port'?"),
         ({"server__provider": "gpu"}, "server.provider: 'gpu' is unknown; did you mean"),
         ({"server__longest_wait_s": -1.0}, "longest_wait_s: found -1.0"),

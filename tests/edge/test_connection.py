@@ -98,6 +98,43 @@ def test_another_protocol_is_not_spoken(listening, line) -> None:
     assert one.answer()[0] == 400
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_behind_an_offered_protocol_is_no_request(listening, line, chunked: bool) -> None:
+    _, address = listening()
+    one = line(address)
+    hidden = get("/healthz")
+    lines = ("Connection: upgrade", "Upgrade: h2c")
+    sent = post(hidden, *lines, path="/v2/repository/index")
+    if chunked:
+        sent = sent.replace(b"Content-Length: %d" % len(hidden), b"Transfer-Encoding: chunked")
+    one.send(sent)
+    status, headers, _ = one.answer()
+    assert (status, headers["connection"]) == (400, "close")
+    assert one.is_over
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        get("/v2/health/live", "Content-Length: 3") + b"abc", b"POST /v1/pause HTTP/1.1\r\nHost: loc", b"\x00\x01",
+        b"GET /a HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_nothing_behind_a_body_with_chunks_reaches_its_request(
+    listening, line, images: np.ndarray, behind: bytes
+) -> None:
+    daemon, address = listening()
+    one = line(address)
+    body = json.dumps(request_of(images[:1], id="first")).encode()
+    head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    one.send(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks + behind)
+    status, headers, told = one.answer()
+    assert (status, json.loads(told)["id"], headers["connection"]) == (200, "first", "close")
+    assert one.is_over
+    assert counted(daemon, "orric_requests_total", model="digits", status="200") == 1
+
+
 def test_bodies_with_chunks_and_those_that_are_asked_for_first(listening, line, images: np.ndarray) -> None:
     _, address = listening()
     body = json.dumps(request_of(images[:40])).encode()
@@ -170,8 +207,9 @@ def test_what_fails_fails_one_request(listening, line, images: np.ndarray, monke
     with monkeypatch.context() as patch:
         patch.setattr(daemon.uploads, what, fails)
         one.send(post(body))
-        status, _, told = one.answer()
-        assert (status, json.loads(told)) == (500, {"error": "the server failed"})
+        status, headers, told = one.answer()
+        assert (status, json.loads(told)) == (503, {"error": "the server failed; come again"})
+        assert headers["retry-after"]
     one.send(post(body))
     assert one.answer()[0] == 200
 
@@ -183,6 +221,35 @@ def test_a_client_that_has_said_all_still_reads(listening, line, images: np.ndar
     one.finish()
     assert one.answer()[0] == 200
     assert one.is_over
+
+
+def test_no_host_is_missing_for_requests_of_the_old_version_alone(listening, line) -> None:
+    _, address = listening()
+    one = line(address)
+    one.send(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert one.answer()[0] == 200
+    one.send(b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert one.answer()[0] == 400
+
+
+def test_encoded_paths_are_unknown(listening, line) -> None:
+    _, address = listening()
+    one = line(address)
+    for path in ("/health%7a", "/metric%73", "/%00"):
+        one.send(get(path))
+        assert one.answer()[0] == 404
+
+
+def test_bodies_that_nobody_reads_are_refused_before_they_come(listening, line) -> None:
+    _, address = listening()
+    for method, path, status in (
+        ("PUT", "/v1/pin", 405), ("DELETE", "/", 405), ("GET", "/v1/status", 405), ("PUT", INFER, 405),
+        ("POST", "/v2/repository/index", 413),
+    ):  # fmt: skip
+        one = line(address)
+        one.send(post(b"{", path=path, length=8 << 20).replace(b"POST", method.encode()))
+        assert one.answer()[0] == status
+        assert one.is_over
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
@@ -330,7 +397,7 @@ class Answering:
     def finished(self, *given: object) -> None:
         pass
 
-    gone = refuses = flush = finished
+    gone = refuses = flush = failed = finished
 
 
 HEADS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,11 +10,15 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from math import inf
 
 import numpy as np
 import pytest
 
-from orric.edge.crowd import RESERVED_FILES, Bounds
+from orric.edge.config import Server
+from orric.edge.crowd import RESERVED_FILES, Bounds, Crowd, Phase
+from orric.edge.sender import Senders
 from orric.exceptions import EdgeError
 
 from .conftest import TOKEN
@@ -63,9 +68,48 @@ def test_bodies_share_a_buffer(listening, line, images: np.ndarray) -> None:
     assert ask(address, "POST", INFER, request_of(images[:1]))[0] == 200
 
 
-def test_next_to_no_files_is_told_at_the_start() -> None:
-    from orric.edge.config import Server
+class Held:
+    """What a crowd sees of a connection whose body comes in, and whose deadline is over."""
 
+    def __init__(self, crowd: Crowd, address: str, size: int) -> None:
+        self.address = self.peer = address
+        self.phase, self.deadline_s, self.held_bytes, self._crowd = Phase.BODY, -inf, size, crowd
+        crowd.admit(self)
+        crowd.hold(size)
+
+    def make_room(self) -> None:
+        self.phase = Phase.CLOSING
+        self._crowd.release(self.held_bytes)
+
+
+def test_room_is_made_by_whoever_holds_most() -> None:
+    crowd = Crowd(replace(Bounds.of(Server(), 500), buffer_bytes=100), Senders(), str)
+    honest, many = Held(crowd, "192.0.2.1", 40), [Held(crowd, "192.0.2.2", size) for size in (20, 30, 15)]
+    assert [one.phase for one in (honest, *many)] == [Phase.BODY, Phase.BODY, Phase.CLOSING, Phase.BODY]
+
+
+def test_one_failed_expiry_ends_no_deadlines(monkeypatch) -> None:
+    monkeypatch.setattr("orric.edge.crowd.SWEEP_S", 0.0)
+    crowd, expired, swept = Crowd(Bounds.of(Server(), 500), Senders(), str), [], []
+
+    def fails() -> None:
+        expired.append("first")
+        raise RuntimeError("no")
+
+    first, second = Held(crowd, "192.0.2.1", 0), Held(crowd, "192.0.2.2", 0)
+    first.expire, second.expire = fails, lambda: expired.append("second")
+
+    async def watch() -> None:
+        watching = asyncio.create_task(crowd.watch(lambda: swept.append(1)))
+        while len(swept) < 3 and not watching.done():
+            await asyncio.sleep(0)
+        watching.cancel()
+
+    asyncio.run(watch())
+    assert expired == ["first", "second", "second", "second"]
+
+
+def test_next_to_no_files_is_told_at_the_start() -> None:
     assert Bounds.of(Server(), RESERVED_FILES + 100).connections == 100
     assert Bounds.of(Server(), 1 << 20).connections == 1000
     with pytest.raises(EdgeError, match="limit of open files: is 100; raise it to 176"):

@@ -292,20 +292,23 @@ def test_any_host_where_that_is_configured(listening) -> None:
     assert ask(address, "GET", "/v2", headers={"Host": "elsewhere.example"})[0] == 200
 
 
-def test_who_sent_images_is_told_to_those_who_learn(listening, images: np.ndarray, monkeypatch) -> None:
+@pytest.mark.parametrize("header", [None, "X-Camera"])
+def test_who_sent_images_is_told_to_those_who_learn(listening, images: np.ndarray, monkeypatch, header) -> None:
     from orric.edge.sender import Sender
 
-    daemon, address = listening(server__trusted_proxies=["127.0.0.0/8"])
+    keys = {} if header is None else {"server__client_header": header}
+    daemon, address = listening(server__trusted_proxies=["127.0.0.0/8"], **keys)
     seen = []
     arrive = daemon.uploads.arrive
     monkeypatch.setattr(
         daemon.uploads, "arrive", lambda images, sender, *more: (seen.append(sender), arrive(images, sender, *more))
     )  # fmt: skip
-    named = {"X-Forwarded-For": "203.0.113.9", "X-Orric-Client": "camera-1"}
+    named = {"X-Forwarded-For": "203.0.113.9", "X-Camera": "camera-1"}
     for headers in ({}, HEADERS, {**HEADERS, **named}):
         assert ask(address, "POST", INFER, request_of(images[:1]), headers)[0] == 200
     assert seen == [
-        Sender("127.0.0.1"), Sender("127.0.0.1", True), Sender("203.0.113.9", True, "camera-1"),
+        Sender("loopback"), Sender("loopback", True),
+        Sender("203.0.113.9", True, None if header is None else "camera-1"),
     ]  # fmt: skip
 
 
@@ -366,6 +369,31 @@ def test_metrics_tell_of_every_request(listening, images: np.ndarray) -> None:
     assert any(key[0] == "orric_info" for key in found)
     assert any(key[0] == "process_resident_memory_bytes" for key in found)
     assert any(key[0] == "python_gc_collections_total" for key in found)
+
+
+def test_metrics_are_made_once_for_many_who_ask(listening, monkeypatch) -> None:
+    monkeypatch.setattr("orric.edge.front.METRICS_S", 3600.0)
+    daemon, address = listening()
+    made = []
+    text = daemon.metrics.text
+    monkeypatch.setattr(daemon.metrics, "text", lambda: (made.append(1), text())[1])
+    for _ in range(20):
+        assert ask(address, "GET", "/metrics")[0] == 200
+    assert len(made) == 1
+
+
+def test_pages_that_fail_are_told_to_come_again(listening, monkeypatch, caplog) -> None:
+    _, address = listening()
+
+    def fails(daemon: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("orric.edge.app.status", fails)
+    for _ in range(3):
+        status, headers, told = ask(address, "GET", "/v1/status")
+        assert (status, told) == (503, {"error": "the server failed; come again"})
+        assert headers["retry-after"]
+    assert [line.getMessage() for line in caplog.records].count("request") == 1, "once in a while"
 
 
 def test_others_may_add_metrics(listening) -> None:

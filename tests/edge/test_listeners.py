@@ -9,7 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from orric.edge.http import refuse_new
+from orric.edge.config import Server
+from orric.edge.http import listen, refuse_new
+from orric.exceptions import EdgeError
 
 from .lines import INFER, counted, eventually, get, post
 from .test_http import ask, request_of
@@ -92,3 +94,10 @@ def test_what_the_system_has_accepted_is_not_reset() -> None:
         assert accepted.recv(5) == b"again"
         accepted.close()
         waiting.close()
+
+
+@pytest.mark.parametrize("host", ["ä" * 60, "a..b", "a\0b"])
+def test_hosts_that_are_no_names_are_told_in_a_line(host: str) -> None:
+    with pytest.raises(EdgeError, match=r"cannot be listened on \(.*choose another port or host") as caught:
+        listen(Server(host=host, port=0))
+    assert "\n" not in str(caught.value)

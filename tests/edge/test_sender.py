@@ -23,6 +23,7 @@ from orric.exceptions import EdgeError
         ("10.0.0.1", None, "a\x00b", Sender("10.0.0.1", True)),
         ("10.0.0.1", None, "x" * 65, Sender("10.0.0.1", True)),
         ("10.0.0.1", None, "größe", Sender("10.0.0.1", True)),
+        ("10.0.0.1", None, "chosen, camera-1", Sender("10.0.0.1", True)),
     ],
 )
 def test_forwarded_addresses_and_names_are_believed_from_proxies_alone(peer, forwarded, client, expected) -> None:
@@ -32,8 +33,8 @@ def test_forwarded_addresses_and_names_are_believed_from_proxies_alone(peer, for
 def test_addresses_of_one_host_are_one() -> None:
     assert grouped("2001:db8::1") == grouped("2001:db8::2") != grouped("2001:db8:0:1::1")
     assert grouped("192.0.2.1") != grouped("192.0.2.2")
-    assert grouped("fe80::1%eth0") != grouped("fe80::2%eth0")
-    assert grouped("::1") == "::1"
+    assert grouped("fe80::1%eth0") == grouped("fe80::2") == "fe80::/64"
+    assert {grouped(one) for one in ("127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.2")} == {"loopback"}
 
 
 def test_proxies_are_addresses_or_networks(write) -> None:
