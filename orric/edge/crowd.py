@@ -11,6 +11,7 @@ from enum import IntEnum
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from orric.edge.config import Server
 from orric.edge.log import tell
@@ -101,6 +102,8 @@ class Crowd:
         # Of each address, the one that was busy longest ago first.
         self._by_address: dict[str, dict[Connection, None]] = {}
         self.count = 0
+        # Those that a request of was answered: a flood of new ones does not drive them out.
+        self._proven: WeakSet[Connection] = WeakSet()
         self.buffered_bytes = 0
         # When the shutdown began: requests whose first byte came before are answered.
         self.drained_s: float | None = None
@@ -132,6 +135,7 @@ class Crowd:
 
     def rest(self, connection: Connection) -> None:
         """Note that a connection was busy just now: others go before it."""
+        self._proven.add(connection)
         own = self._by_address.get(connection.address)
         if own is not None and connection in own:
             del own[connection]
@@ -162,10 +166,11 @@ class Crowd:
         self.buffered_bytes -= size
 
     def _close_one(self, own: dict[Connection, None]) -> bool:
-        """Close the one that was of use longest ago, but for those whose request is being answered."""
-        found = next((one for one in own if one.phase < Phase.UNDER_WAY), None)
-        if found is None:
+        """Close the one that was of use longest ago, first of those that never were; none that is being answered."""
+        idle = [one for one in own if one.phase < Phase.UNDER_WAY]
+        if not idle:
             return False
+        found = next((one for one in idle if one not in self._proven), idle[0])
         self.closed("crowd")
         found.give_way()
         return True

@@ -51,6 +51,17 @@ def test_when_there_are_too_many_the_oldest_idle_one_goes(listening, line, image
     assert counted(daemon, "orric_connections_closed_total", reason="crowd") >= 2
 
 
+def test_new_ones_do_not_drive_out_those_that_were_of_use(listening, line) -> None:
+    _, address = listening(server__connections=16, server__connections_per_address=8)
+    old = line(address)
+    old.send(get())
+    assert old.answer()[0] == 200
+    flood = [line(address) for _ in range(20)]
+    eventually(lambda: flood[0].is_over)
+    old.send(get())
+    assert old.answer()[0] == 200
+
+
 def test_bodies_share_a_buffer(listening, line, images: np.ndarray) -> None:
     daemon, address = listening(server__buffer_bytes=1 << 20, server__body_bytes=1 << 20)
     half = b"{" * (1 << 19)
