@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
@@ -106,6 +107,9 @@ class Front(HealthFront):
         self, daemon: Daemon, application: Application, senders: Senders, loop: asyncio.AbstractEventLoop
     ) -> None:
         super().__init__(daemon)
+        self._loop = loop
+        # Requests of all else: one of them a turn of the loop, so that hundreds at once delay no inference.
+        self._waiting: deque[tuple[Connection, Request, bytes]] = deque()
         self._inferences = Inferences(daemon, loop, senders, self.failed)
         self._bridge = Bridge(application, loop, self.failed, SECURITY)
 
@@ -132,7 +136,22 @@ class Front(HealthFront):
     def answer(self, connection: Connection, request: Request, body: bytes) -> None:
         if request.counted:
             self._inferences.answer(connection, request, body)
-        elif request.path in health.PATHS:
+            return
+        self._waiting.append((connection, request, body))
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._answer_next)
+
+    def _answer_next(self) -> None:
+        """Answer the one that has waited longest, and have the next one answered in the next turn."""
+        connection, request, body = self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_soon(self._answer_next)
+        if connection.waits_for(request):
+            with connection.answering(request):
+                self._answer_now(connection, request, body)
+
+    def _answer_now(self, connection: Connection, request: Request, body: bytes) -> None:
+        if request.path in health.PATHS:
             super().answer(connection, request, body)
         else:
             # Whoever has the token is answered however many others ask for pages.
