@@ -19,7 +19,10 @@ class Fault(Section):
     kind              what happens
     ================  =============================================================================================
     gpu-stall         the GPU stands still for `duration_s`; all goes on afterwards
-    gpu-loss          the GPU is lost with the retraining in progress on it, and is back after `duration_s`
+    gpu-loss          the GPU is lost with the retraining in progress on it, and is back after `duration_s` and
+                      `reload_s`; batches in service start anew then
+    client-crash      the stream's process dies: its requests, and those that come within `reload_s`, are lost, and so
+                      is its retraining in progress; on a GPU whose fault domain is shared all streams' there
     retraining-crash  the retraining in progress is lost
     corrupt-weights   the weights that this slot's retraining makes are refused at the swap
     burst             `factor` times the requests arrive in the slot; forecasts do not foresee it
@@ -34,17 +37,21 @@ class Fault(Section):
         probability: with which probability in each slot, drawn from the seed.
         offset_s: How long after the slot's start.
         duration_s: How long a stall or loss lasts.
+        reload_s: How long it takes after a loss or crash until weights are loaded again.
         factor: Of a burst.
         skew_s: Of a clock.
     """
 
-    kind: Literal["gpu-stall", "gpu-loss", "retraining-crash", "corrupt-weights", "burst", "clock-skew"]
+    kind: Literal[
+        "gpu-stall", "gpu-loss", "client-crash", "retraining-crash", "corrupt-weights", "burst", "clock-skew"
+    ]
     gpu: Name | None = None
     stream: Name | None = None
     slots: tuple[Count, ...] = ()
     probability: Probability | None = None
     offset_s: Amount = 0.0
     duration_s: Positive | None = None
+    reload_s: Amount | None = None
     factor: Annotated[float, Field(strict=True, gt=1)] | None = None
     skew_s: Annotated[Real, Field(ge=0)] | None = None
 
@@ -58,4 +65,6 @@ class Fault(Section):
         for name in ("gpu", "stream", "duration_s", "factor", "skew_s"):
             if (getattr(self, name) is not None) != (name in wanted):
                 raise ValueError(f"kind is {self.kind!r}; {'give' if name in wanted else 'remove'} {name}")
+        if self.reload_s is not None and self.kind not in ("gpu-loss", "client-crash"):
+            raise ValueError(f"kind is {self.kind!r}; remove reload_s")
         return self

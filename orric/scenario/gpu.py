@@ -104,13 +104,13 @@ Budget = Annotated[
 
 
 class Fluid(Section):
-    """Speed in proportion to the share."""
+    """A hard partition: speed in proportion to the share, whether or not others use theirs."""
 
     model: Literal["fluid"] = "fluid"
 
 
 class Saturating(Section):
-    """Part of the work takes the same time at any share: time at share r is `fixed` + (1 - `fixed`) / r of the whole's.
+    """A hard partition where part of the work takes the same time at any share: time at share r is `fixed` + (1 - `fixed`) / r of the whole's.
 
     Attributes:
         fixed: That part, measured by running at several shares.
@@ -121,7 +121,7 @@ class Saturating(Section):
 
 
 class TimeSlice(Section):
-    """Round-robin: every round goes round all jobs, each running alone and at full speed for its share of the round.
+    """A hard partition in time. Round-robin: every round goes round all jobs, each running alone and at full speed for its share of the round.
 
     Attributes:
         round_s: Length of a round.
@@ -139,7 +139,39 @@ class TimeSlice(Section):
         return self
 
 
-Sharing = Annotated[Fluid | Saturating | TimeSlice, Field(discriminator="model")]
+Slowdown = Annotated[float, Field(strict=True, ge=1)]
+
+
+class Weighted(Section):
+    """Work-conserving: who has work gets what others leave, in proportion to the shares, which are weights.
+
+    Attributes:
+        per: What a stream's inference share weighs: all its batches in service together ("stream"), or each of them
+            ("batch").
+        slowdown: How many times as long a batch takes while a retraining is under way on the GPU.
+    """
+
+    model: Literal["weighted"] = "weighted"
+    per: Literal["stream", "batch"] = "stream"
+    slowdown: Slowdown = 1.0
+
+
+class Priority(Section):
+    """Work-conserving: inference goes first, and retraining works while nobody is served.
+
+    Attributes:
+        grain_s: Work, in seconds at the whole GPU, for which retraining cannot be interrupted once it has begun: a step
+            or a kernel. 0 for interruption at once.
+        slowdown: How many times as long a batch takes while a retraining is under way on the GPU.
+    """
+
+    model: Literal["priority"]
+    grain_s: Amount = 0.0
+    slowdown: Slowdown = 1.0
+
+
+HardPartition = Fluid | Saturating | TimeSlice
+Sharing = Annotated[HardPartition | Weighted | Priority, Field(discriminator="model")]
 
 
 class Power(Section):
@@ -169,6 +201,8 @@ class Gpu(Section):
         budget: C(t) as a part of macs_per_s x slot_s, drawn or recorded, or in MACs from a file.
         memory_bytes: Room for the models of the streams placed on it; None for no limit.
         sharing: What a share is worth.
+        fault_domain: Whether a client that crashes takes the others on this GPU down with it ("shared", as under CUDA's
+            Multi-Process Service) or not ("separate").
         power: What it draws, None where unknown.
     """
 
@@ -177,4 +211,5 @@ class Gpu(Section):
     budget: Budget
     memory_bytes: Positive | None = None
     sharing: Sharing = Fluid()
+    fault_domain: Literal["separate", "shared"] = "separate"
     power: Power | None = None

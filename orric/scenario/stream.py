@@ -148,16 +148,38 @@ class Service(Section):
         return self
 
 
+class Abandonment(Section):
+    """Requests that leave when their service has not begun in time.
+
+    Attributes:
+        kind: "deadline" (they leave at the stream's deadline), "constant" (after `patience_s`) or "exponential" (after a
+            time drawn for each, of mean `patience_s`).
+        patience_s: How long they wait.
+    """
+
+    kind: Literal["deadline", "constant", "exponential"]
+    patience_s: Positive | None = None
+
+    @model_validator(mode="after")
+    def _parameter(self) -> Abandonment:
+        if (self.patience_s is None) != (self.kind == "deadline"):
+            raise ValueError(
+                f"kind is {self.kind!r}; " + ("remove patience_s" if self.kind == "deadline" else "give patience_s")
+            )
+        return self
+
+
 class Pipeline(Section):
     """What becomes of retraining: sample, label, train, swap.
 
     Attributes:
-        overrun: Retraining that is not done at the slot's end is given up ("abandon") or goes on with the next slot's
-            retraining share ("continue").
+        overrun: Retraining that is not done at the slot's end is given up ("abandon"), or goes on with the next slot's
+            retraining share, while the next slot's own retraining waits until it is done ("continue"; at most one waits,
+            the newest) or is left out ("skip").
         takeover: New weights serve from their "completion" on, or from the "slot-end".
     """
 
-    overrun: Literal["abandon", "continue"] = "abandon"
+    overrun: Literal["abandon", "continue", "skip"] = "abandon"
     takeover: Literal["slot-end", "completion"] = "slot-end"
 
 
@@ -182,6 +204,11 @@ class Stream(Section):
         service: How service times vary.
         deadline_s: Requests served later than this after their arrival count as late; None for no deadline.
         queue_limit: Requests that may wait; further ones are shed. None for no limit.
+        shed: Who is turned away where not all can be served. In an overloaded slot: every so manieth of those who come
+            ("even"), the last ones ("newest") or the first ones ("oldest"). Where `queue_limit` requests wait: the
+            newcomer, but under "oldest" who has waited longest. "keep-latest" lets the newest alone wait, and sheds all
+            before it.
+        abandonment: When requests give up waiting; None for never.
         memory_bytes: What its models take of a GPU's memory.
         retraining: What becomes of retraining.
     """
@@ -200,6 +227,8 @@ class Stream(Section):
     service: Service = Service()
     deadline_s: Positive | None = None
     queue_limit: Count | None = None
+    shed: Literal["even", "newest", "oldest", "keep-latest"] = "even"
+    abandonment: Abandonment | None = None
     memory_bytes: Amount = 0.0
     retraining: Pipeline = Pipeline()
 
@@ -215,6 +244,10 @@ class Stream(Section):
                 f"arrivals is {self.arrivals!r} and requests {'' if self.arrivals == 'timestamps' else 'a '}"
                 f"{'no ' if self.arrivals == 'timestamps' else ''}file of timestamps; give both or neither"
             )
+        if self.shed == "keep-latest" and self.queue_limit is not None:
+            raise ValueError('shed is "keep-latest", under which one request waits; remove queue_limit')
+        if self.abandonment is not None and self.abandonment.kind == "deadline" and self.deadline_s is None:
+            raise ValueError('abandonment is at the deadline, and there is none; give deadline_s')
         if self.burst is not None and self.arrivals != "bursty":
             raise ValueError(f'arrivals is {self.arrivals!r}; burst belongs to arrivals = "bursty"')
         return self

@@ -1,133 +1,144 @@
-"""Retraining of one stream, stage by stage: sample, label, train, swap."""
+"""Retraining, stage by stage: sample, label, train, swap; what every stream's has left, and when it will be done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from orric.compiled import compiled
 from orric.configuration import RetrainingConfiguration
-from orric.exceptions import extra
-from orric.simulation.sharing import STILL, Pace
+from orric.simulation.queueing import END_S, SPEED, USAGE, finished
+from orric.simulation.work import STAGES
 
-with extra("sim"):
-    import simpy
+Array = np.ndarray[Any, Any]
+COLUMNS = 7
 
 
+@dataclass(eq=False)
 class Job:
-    """One retraining, from the samples to the swap.
+    """One retraining on a GPU.
 
-    Its pace may change at any time; it then goes on with what is left. It ends by being done or by being stopped.
-
-    Args:
-        environment: Keeps the time.
+    Attributes:
         slot: Whose allocation it is, from 1.
         collected: The slot whose samples it takes.
         retraining: The configuration.
-        requests: D(t) that it was decided for.
+        whole_macs: What it costs.
         stages: Seconds of each stage at the whole GPU, in order.
-        done: Called when the last stage ends.
+        told: Which part of it has been counted as work of a slot.
     """
 
-    def __init__(
-        self,
-        environment: simpy.Environment,
-        slot: int,
-        collected: int,
-        retraining: RetrainingConfiguration,
-        requests: float,
-        stages: dict[str, float],
-        done: Callable[[Job], None],
-    ) -> None:
-        self.environment = environment
-        self.slot, self.collected, self.retraining = slot, collected, retraining
-        self._stages, self._done = {stage: work_s for stage, work_s in stages.items() if work_s > 0}, done
-        self.whole_s, self.whole_macs = sum(stages.values()), requests * retraining.cost_macs
-        self._told = 0.0
-        # By stage, in seconds of the whole GPU.
-        self.used_s = dict.fromkeys(stages, 0.0)
-        self.pace, self._since_s = STILL, environment.now
-        self._changed = environment.event()
-        self.expected_s = float("inf")
-        self.process = environment.process(self._run())
+    slot: int
+    collected: int
+    retraining: RetrainingConfiguration
+    whole_macs: float
+    stages: dict[str, float]
+    told: float = 0.0
 
-    @property
-    def stage(self) -> str:
-        """The stage that it is in."""
-        return next(iter(self._stages), "done")
 
-    @property
-    def left_s(self) -> float:
-        """What is left of it, in seconds at the whole GPU, when its pace last changed."""
-        return sum(self._stages.values())
+@compiled
+def _do(stages: Array, used_s: Array, k: int, work_s: float, use: float) -> None:
+    """Do so much of a retraining, stage by stage, at so many seconds of the whole GPU for each second of work."""
+    for stage in range(stages.shape[1]):
+        done_s = min(stages[k, stage], work_s)
+        stages[k, stage] -= done_s
+        used_s[k, stage] += done_s * use
+        work_s -= done_s
 
-    def change(self, pace: Pace, now_s: float) -> None:
-        """Go on at another pace."""
-        self.account(now_s)
-        self.pace = pace
-        self._expect()
-        changed, self._changed = self._changed, self.environment.event()
-        changed.succeed()
 
-    def scale(self, factor: float) -> None:
+@compiled
+def _account(stages: Array, used_s: Array, paces: Array, since_s: Array, which: Array, now_s: float) -> None:
+    """Write down what was done until now."""
+    for n in range(len(which)):
+        k = which[n]
+        if now_s > since_s[k]:
+            left_s = stages[k].sum()
+            if left_s > 0.0 and paces[k, SPEED] > 0.0:
+                row = paces[k : k + 1].copy()
+                row[0, END_S] = now_s
+                rest_s = finished(row, 0.0, 0, since_s[k], left_s)[1]
+                _do(stages, used_s, k, left_s - rest_s, paces[k, USAGE] / paces[k, SPEED])
+            since_s[k] = now_s
+
+
+@compiled
+def _expect(stages: Array, paces: Array, since_s: Array, expected_s: Array, which: Array) -> None:
+    """Say when each will be done at its pace."""
+    for n in range(len(which)):
+        k = which[n]
+        row = paces[k : k + 1].copy()
+        row[0, END_S] = np.inf
+        expected_s[k] = finished(row, 0.0, 0, since_s[k], stages[k].sum())[0]
+
+
+class Retrainings:
+    """What the retraining of every stream on its GPU has left; one row per stream.
+
+    Args:
+        count: Number of streams.
+
+    Attributes:
+        used_s: By stage, in seconds at the whole GPU, since this was last set to 0, shape (count, stages).
+        expected_s: When each will be done at its pace; infinity for never and for none, shape (count,).
+    """
+
+    def __init__(self, count: int) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.stages, self.used_s = np.zeros((count, len(STAGES))), np.zeros((count, len(STAGES)))
+        self._paces, self._since_s = np.zeros((count, COLUMNS)), np.zeros(count)
+        self.expected_s = np.full(count, np.inf)
+
+    def begin(self, k: int, job: Job, now_s: float) -> None:
+        """Begin a stream's retraining, which stands still until it is given a pace."""
+        self.jobs[k] = job
+        self.stages[k] = [job.stages[stage] for stage in STAGES]
+        self._paces[k], self._since_s[k], self.expected_s[k] = 0.0, now_s, np.inf
+
+    def end(self, k: int) -> Job:
+        """Forget a stream's retraining."""
+        self.stages[k], self.expected_s[k] = 0.0, np.inf
+        return self.jobs.pop(k)
+
+    def change(self, which: Array, paces: Array, now_s: float) -> None:
+        """Let some go on at other paces from now on.
+
+        Args:
+            which: Numbers of the streams, shape (n,).
+            paces: Columns as in `queueing`, but for the first, shape (n, 6).
+            now_s: The time.
+        """
+        self.account(which, now_s)
+        self._paces[which, 1:] = paces
+        _expect(self.stages, self._paces, self._since_s, self.expected_s, which)
+
+    def account(self, which: Array, now_s: float) -> None:
+        """Write down what some have done until now."""
+        _account(self.stages, self.used_s, self._paces, self._since_s, which, now_s)
+
+    def do(self, k: int, work_s: float) -> None:
+        """Write down work that was done at one second of the whole GPU for each of its own."""
+        _do(self.stages, self.used_s, k, work_s, 1.0)
+
+    def complete(self, k: int) -> None:
+        """Let a stream's retraining be done, but for rounding it is."""
+        speed, usage = self._paces[k, SPEED], self._paces[k, USAGE]
+        _do(self.stages, self.used_s, k, np.inf, usage / speed if speed else 1.0)
+
+    def scale(self, k: int, factor: float) -> None:
         """Let what is left take so many times as long: it goes on elsewhere."""
-        self._stages = {stage: left_s * factor for stage, left_s in self._stages.items()}
-        self.whole_s *= factor
-        self.pace = STILL
+        job = self.jobs[k]
+        self.stages[k] *= factor
+        job.stages = {stage: whole_s * factor for stage, whole_s in job.stages.items()}
+        self._paces[k], self.expected_s[k] = 0.0, np.inf
 
-    def account(self, now_s: float) -> None:
-        """Write down what was done until now."""
-        while self._stages and now_s > self._since_s:
-            stage = self.stage
-            finish_s = self.pace.finish(self._since_s, self._stages[stage])
-            until_s = min(finish_s, now_s)
-            left_s, used_s = self.pace.left(self._since_s, until_s, self._stages[stage])
-            self.used_s[stage] += used_s
-            self._since_s = until_s
-            if finish_s > now_s:
-                self._stages[stage] = left_s
-                return
-            del self._stages[stage]
-        self._since_s = max(self._since_s, now_s)
+    def stage(self, k: int) -> str:
+        """Return the stage that a stream's retraining is in."""
+        return next((stage for stage, left_s in zip(STAGES, self.stages[k].tolist(), strict=True) if left_s > 0), "done")
 
-    def _expect(self) -> None:
-        """Say when it will be done at the present pace."""
-        self.expected_s = self.pace.finish(self._since_s, self.left_s)
-
-    def progress(self) -> float:
-        """Return which part of the whole was done since it was last asked."""
-        done = 1 - self.left_s / self.whole_s
-        part, self._told = done - self._told, done
-        return part
-
-    def stop(self) -> None:
-        """Give it up."""
-        if self.process.is_alive:
-            self.process.interrupt("over")
-
-    def complete(self) -> None:
-        """Be done now: but for rounding it is."""
-        self.stop()
-        self._finish()
-
-    def _run(self) -> Generator[simpy.Event, Any, None]:
-        try:
-            while True:
-                wait_s = self.expected_s - self.environment.now
-                if wait_s == float("inf"):
-                    yield self._changed
-                    continue
-                due, changed = self.environment.timeout(max(wait_s, 0.0)), self._changed
-                yield due | changed
-                if due.processed and not changed.triggered:
-                    break
-        except simpy.Interrupt:
-            return
-        self._finish()
-
-    def _finish(self) -> None:
-        for stage, left_s in self._stages.items():
-            # Shares in use do not change within a pace, so what was left tells the use.
-            self.used_s[stage] += left_s * (self.pace.usage / self.pace.speed if self.pace.speed else 0.0)
-        self._stages.clear()
-        self._since_s = self.environment.now
-        self._done(self)
+    def progress_macs(self, k: int) -> float:
+        """Return what was done of a stream's retraining since this was last asked, in MACs."""
+        job = self.jobs[k]
+        done = 1 - float(self.stages[k].sum()) / sum(job.stages.values())
+        part, job.told = done - job.told, done
+        return part * job.whole_macs

@@ -16,6 +16,10 @@ import numpy as np
 
 from orric.compiled import compiled
 from orric.latency import BUCKETS, FIRST, SHIFT
+from orric.simulation.fates import IN_TIME as FATE_IN_TIME
+from orric.simulation.fates import LATE as FATE_LATE
+from orric.simulation.fates import SHED as FATE_SHED
+from orric.simulation.fates import WAITING as FATE_WAITING
 
 Array = np.ndarray[Any, Any]
 # A share that is exactly enough ends with the slot, but for rounding.
@@ -32,7 +36,7 @@ LATE, SHED, BATCHES, ROWS = range(4)
 
 
 @compiled
-def _on(stretches: Array, k: int, time_s: float) -> Any:
+def on_time(stretches: Array, k: int, time_s: float) -> Any:
     """Return how long the slices of stretch k have been on since their origin."""
     since_s = time_s - stretches[k, ORIGIN_S]
     rounds = np.floor(since_s / stretches[k, ROUND_S])
@@ -41,7 +45,7 @@ def _on(stretches: Array, k: int, time_s: float) -> Any:
 
 
 @compiled
-def _finish(stretches: Array, slack_s: float, k: int, time_s: float, work_s: float) -> Any:
+def finished(stretches: Array, slack_s: float, k: int, time_s: float, work_s: float) -> Any:
     """Work from a time within stretch k on; return when it is done (infinity: not by the end), what is left, the use.
 
     Use is in seconds at the whole GPU; done by the end is what is done by `slack_s` after it.
@@ -61,7 +65,7 @@ def _finish(stretches: Array, slack_s: float, k: int, time_s: float, work_s: flo
             elif stretches[k, SLICE_S] <= 0.0:
                 done_s = 0.0
             else:
-                on_s = _on(stretches, k, time_s)
+                on_s = on_time(stretches, k, time_s)
                 # The last round that is not over; work that ends with a slice ends in it.
                 rounds = max(np.ceil((on_s + need_s) / stretches[k, SLICE_S]) - 1.0, 0.0)
                 within_s = stretches[k, BEGIN_S] + (on_s + need_s - rounds * stretches[k, SLICE_S])
@@ -70,7 +74,7 @@ def _finish(stretches: Array, slack_s: float, k: int, time_s: float, work_s: flo
                     return finish_s, 0.0, used_s + need_s * stretches[k, USAGE]
                 if end_s == np.inf:
                     return np.inf, work_s, used_s
-                done_s = _on(stretches, k, end_s) - on_s
+                done_s = on_time(stretches, k, end_s) - on_s
             work_s = max(work_s - done_s * speed, 0.0)
             used_s += done_s * stretches[k, USAGE]
         if k == last:
@@ -82,7 +86,7 @@ def _finish(stretches: Array, slack_s: float, k: int, time_s: float, work_s: flo
 @compiled
 def worked(stretches: Array, begin_s: float, work_s: float) -> Any:
     """Work from the begin of the first stretch on; return when it is done, what is left at the end, the use."""
-    return _finish(stretches, 0.0, 0, begin_s, work_s)
+    return finished(stretches, 0.0, 0, begin_s, work_s)
 
 
 @compiled
@@ -100,7 +104,7 @@ def _serve(
     slack_s: float,
     arrivals: Array,
     factors: Array,
-    first_number: int,
+    numbers: Array,
     waiting: Array,
     waiting_factors: Array,
     waiting_numbers: Array,
@@ -121,6 +125,7 @@ def _serve(
     counts: Array,
     latencies_by: Array,
     served_by: Array,
+    late_by: Array,
     sums: Array,
     tallies: Array,
     varied: bool,
@@ -144,7 +149,7 @@ def _serve(
     for w in range(workers):
         if sizes[w] == 0:
             continue
-        finish_s, rest, more_s = _finish(stretches, slack_s, 0, begin_s, left[w])
+        finish_s, rest, more_s = finished(stretches, slack_s, 0, begin_s, left[w])
         used_s += more_s
         busy_s += min(finish_s, end_s) - begin_s
         left[w] = rest
@@ -153,6 +158,7 @@ def _serve(
             continue
         free[w] = finish_s
         finishes_s += sizes[w] * (finish_s - begin_s)
+        late_before = late
         for b in range(sizes[w]):
             latency_s = finish_s - held[w, b]
             latencies_by[marks[w, PHASE]] += latency_s
@@ -161,10 +167,12 @@ def _serve(
             if recorded:
                 rows[row, 0], rows[row, 1], rows[row, 2] = held[w, b], begun[w], finish_s
                 row_numbers[row, 0], row_numbers[row, 1] = held_numbers[w, b], marks[w, VERSION]
+                row_numbers[row, 2] = FATE_LATE if latency_s > deadline_s else FATE_IN_TIME
                 row += 1
         served_by[marks[w, VERSION] - base] += sizes[w]
+        late_by[marks[w, VERSION] - base] += late - late_before
         sizes[w] = 0
-    k, s, w = 0, 0, 0
+    k, s, w, late_before = 0, 0, 0, late
     for other in range(workers):
         if free[other] < free[w]:
             w = other
@@ -178,7 +186,7 @@ def _serve(
         if varied:
             waiting_factors[tail : tail + n] = factors
         if recorded:
-            waiting_numbers[tail : tail + n] = first_number + np.arange(n)
+            waiting_numbers[tail : tail + n] = numbers
         tail += n
         k = n
     one_by_one = k == n and workers == 1 and most == 1 and not varied and not recorded
@@ -193,21 +201,21 @@ def _serve(
                 while at <= last and (stretches[at, END_S] <= start_s or stretches[at, SPEED] == 0.0):
                     start_s = max(start_s, stretches[at, END_S])
                     at += 1
-        if k < n and arrivals[k] <= start_s:
-            # Whoever comes may fill the batch, so the start is found anew.
+        if k < n and (arrivals[k] < start_s or (arrivals[k] == start_s and tail - head < limit)):
+            # Whoever comes may fill the batch, so the start is found anew. Whoever finds the queue full lets start first.
             if tail - head < limit:
                 waiting[tail] = arrivals[k]
                 if varied:
                     waiting_factors[tail] = factors[k]
                 if recorded:
-                    waiting_numbers[tail] = first_number + k
+                    waiting_numbers[tail] = numbers[k]
                 tail += 1
             else:
                 shed += 1
                 refused_s += arrivals[k] - begin_s
                 if recorded:
-                    rows[row, 0], rows[row, 1], rows[row, 2] = arrivals[k], np.nan, np.nan
-                    row_numbers[row, 0], row_numbers[row, 1] = first_number + k, -1
+                    rows[row, 0], rows[row, 1], rows[row, 2] = arrivals[k], np.nan, arrivals[k]
+                    row_numbers[row, 0], row_numbers[row, 1], row_numbers[row, 2] = numbers[k], -1, FATE_SHED
                     row += 1
             k += 1
         elif start_s >= end_s:
@@ -227,13 +235,13 @@ def _serve(
             work_s = fixed_s + size * each_s
             if varied:
                 work_s *= waiting_factors[head]
-            # Most work ends within its stretch; `_finish` would say the same.
+            # Most work ends within its stretch; `finished` would say the same.
             finish_s, rest = start_s + work_s / speed, 0.0
             if finish_s <= plain_s:
                 used_s += (finish_s - start_s) * usage
                 busy_s += finish_s - start_s
             else:
-                finish_s, rest, more_s = _finish(stretches, slack_s, s, start_s, work_s)
+                finish_s, rest, more_s = finished(stretches, slack_s, s, start_s, work_s)
                 used_s += more_s
                 busy_s += min(finish_s, end_s) - start_s
             batches += 1
@@ -246,6 +254,10 @@ def _serve(
                 free_s = free[w]
             if finish_s < np.inf:
                 finishes_s += size * (finish_s - begin_s)
+                if version != current:
+                    served_by[current - base] += served
+                    late_by[current - base] += late - late_before
+                    current, served, late_before = version, 0, late
                 if phase != doing:
                     latencies_by[doing] += latencies_s
                     doing, latencies_s = phase, 0.0
@@ -257,10 +269,8 @@ def _serve(
                     if recorded:
                         rows[row, 0], rows[row, 1], rows[row, 2] = waiting[b], start_s, finish_s
                         row_numbers[row, 0], row_numbers[row, 1] = waiting_numbers[b], version
+                        row_numbers[row, 2] = FATE_LATE if latency_s > deadline_s else FATE_IN_TIME
                         row += 1
-                if version != current:
-                    served_by[current - base] += served
-                    current, served = version, 0
                 served += size
             else:
                 left[server], begun[server], sizes[server] = rest, start_s, size
@@ -294,6 +304,7 @@ def _serve(
     if workers == 1:
         free[0] = free_s
     served_by[current - base] += served
+    late_by[current - base] += late - late_before
     span[0], span[1] = head, tail
     latencies_by[doing] += latencies_s
     sums[BUSY_S], sums[USED_S], sums[FINISH_S], sums[SHED_S] = busy_s, used_s, finishes_s, refused_s
@@ -308,8 +319,14 @@ class Discipline:
         workers: Batches in service at once, c.
         most: Requests in a batch at most.
         wait_s: How long the first request waits at most for a batch to fill.
-        limit: Requests that may wait, those in service not counted; further ones are shed.
+        limit: Requests that may wait, those in service not counted; whoever comes then first lets a batch start, if one
+            can.
         deadline_s: Requests served later than this after their arrival are late.
+        shed: Who is turned away when the queue is full: the newcomer ("even", "newest"), who has waited longest
+            ("oldest"), or all who wait, whatever the limit ("keep-latest").
+        patience_s: How long requests wait at most for their service to begin, times a draw.
+        clients: Of a closed stream: how many ask, wait for their answer, and think before they ask again.
+        thinking_s: How long they think on average.
     """
 
     workers: int = 1
@@ -317,6 +334,15 @@ class Discipline:
     wait_s: float = 0.0
     limit: int = 2**62
     deadline_s: float = float("inf")
+    shed: str = "even"
+    patience_s: float = float("inf")
+    clients: int = 0
+    thinking_s: float = 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether `Queue` can serve so: whoever is in is served, and whoever finds no room is turned away."""
+        return self.shed in ("even", "newest") and self.patience_s == float("inf") and not self.clients
 
 
 @dataclass(eq=False)
@@ -328,21 +354,21 @@ class Window:
             buckets of a `LatencyHistogram`; shape (PHASES, BUCKETS).
         latencies_s: Sums of these latencies, shape (PHASES,).
         served_by: How many of them were begun under each version.
-        late: How many of them missed the deadline.
+        late_by: How many of them missed the deadline, version by version.
         shed: Requests turned away because the queue was full.
         batches: Batches begun.
         busy_s: Time that workers were in service.
         used_s: The same in seconds at the whole GPU.
         present_s: Integral over the window of the number of requests present, from arrivals and completions.
-        numbers: Number and version of every request served or shed, -1 for the shed ones, shape (n, 2); None unless
-            recorded.
-        times_s: Its arrival, start and finish, NaN for the shed ones, shape (n, 3).
+        numbers: Number, version (-1 without one) and fate (see `fates`) of every request that came to its end, shape
+            (n, 3); None unless recorded.
+        times_s: Its arrival, start (NaN without one) and end, shape (n, 3).
     """
 
     counts: Array
     latencies_s: Array
     served_by: dict[int, int]
-    late: int
+    late_by: dict[int, int]
     shed: int
     batches: int
     busy_s: float
@@ -355,6 +381,11 @@ class Window:
     def served(self) -> int:
         """Requests served."""
         return sum(self.served_by.values())
+
+    @property
+    def late(self) -> int:
+        """How many of them missed the deadline."""
+        return sum(self.late_by.values())
 
 
 class Queue:
@@ -401,6 +432,7 @@ class Queue:
         each_s: float,
         factors: Array | None = None,
         slack_s: float = 0.0,
+        numbers: Array | None = None,
     ) -> Window:
         """Serve from one time to another.
 
@@ -413,6 +445,7 @@ class Queue:
             each_s: Work for each request of a batch.
             factors: What the work is multiplied by, shape (n,): a batch takes that of its first request.
             slack_s: How long after the window's end work may end and still count as done in it.
+            numbers: Of the requests, shape (n,); those that follow the ones before where left out.
         """
         count, discipline = len(arrivals), self.discipline
         given = np.empty(0) if factors is None else factors
@@ -421,17 +454,20 @@ class Queue:
         oldest: int = min([int(labels[0, VERSION]), *self._marks[self._sizes > 0, VERSION].tolist()])
         counts, latencies_s = np.zeros((PHASES, BUCKETS), np.int64), np.zeros(PHASES)
         served_by = np.zeros(int(labels[-1, VERSION]) - oldest + 1, np.int64)
+        late_by = np.zeros_like(served_by)
+        if numbers is None:
+            numbers = self._arrived + np.arange(count if self.recorded else 0)
+            self._arrived += count
         sums, tallies = np.zeros(4), np.zeros(4, np.int64)
         room = count + self.waiting if self.recorded else 0
-        rows, row_numbers = np.empty((room, 3)), np.empty((room, 2), np.int64)
+        rows, row_numbers = np.empty((room, 3)), np.empty((room, 3), np.int64)
         _serve(
-            begin_s, stretches, labels, slack_s, arrivals, given, self._arrived, self._waiting, self._factors,
+            begin_s, stretches, labels, slack_s, arrivals, given, numbers, self._waiting, self._factors,
             self._numbers, self._span, discipline.most, discipline.wait_s, discipline.limit, fixed_s, each_s,
             discipline.deadline_s, self._free, self._left, self._begun, self._sizes, self._marks, self._held,
-            self._held_numbers, counts, latencies_s, served_by, sums, tallies, factors is not None, self.recorded, rows,
+            self._held_numbers, counts, latencies_s, served_by, late_by, sums, tallies, factors is not None, self.recorded, rows,
             row_numbers, self._scratch, self._scratch.view(np.int64),
         )  # fmt: skip
-        self._arrived += count
         done = tallies[ROWS]
         length_s = float(stretches[-1, END_S]) - begin_s
         came_s = float(arrivals.sum()) - count * begin_s - sums[SHED_S]
@@ -441,7 +477,7 @@ class Queue:
             counts=counts,
             latencies_s=latencies_s,
             served_by={oldest + k: int(one) for k, one in enumerate(served_by) if one},
-            late=int(tallies[LATE]),
+            late_by={oldest + k: int(one) for k, one in enumerate(late_by) if one},
             shed=int(tallies[SHED]),
             batches=int(tallies[BATCHES]),
             busy_s=float(sums[BUSY_S]),
@@ -451,20 +487,18 @@ class Queue:
             times_s=rows[:done] if self.recorded else None,
         )
 
-    def refuse(self, arrivals: Array) -> Window:
-        """Number requests that were shed before they came to the queue.
-
-        Args:
-            arrivals: When they arrived, shape (n,).
-        """
-        count = len(arrivals)
-        numbers = np.full((count, 2), -1, np.int64)
-        numbers[:, 0] = self._arrived + np.arange(count)
-        self._arrived += count
-        times_s = np.full((count, 3), np.nan)
-        times_s[:, 0] = arrivals
-        counts = np.zeros((PHASES, BUCKETS), np.int64)
-        return Window(counts, np.zeros(PHASES), {}, 0, count, 0, 0.0, 0.0, 0.0, numbers, times_s)
+    def left_waiting(self) -> tuple[Array, Array]:
+        """Return numbers and times, as they are recorded, of the requests that are still there."""
+        head, tail = self._span
+        numbers, times = [], []
+        for w, size in enumerate(self._sizes.tolist()):
+            for b in range(size):
+                numbers.append((int(self._held_numbers[w, b]), int(self._marks[w, VERSION]), FATE_WAITING))
+                times.append((float(self._held[w, b]), float(self._begun[w]), np.nan))
+        for number, arrival_s in zip(self._numbers[head:tail].tolist(), self._waiting[head:tail].tolist(), strict=True):
+            numbers.append((number, -1, FATE_WAITING))
+            times.append((arrival_s, np.nan, np.nan))
+        return np.array(numbers, np.int64).reshape(-1, 3), np.array(times).reshape(-1, 3)
 
     def _make_room(self, count: int, varied: bool) -> None:
         """Move the waiting requests to the front, and let `count` more fit behind them."""

@@ -1,9 +1,8 @@
-"""One stream during a simulation: its requests, its queue, its student's versions."""
+"""One stream during a simulation: its requests, its student's versions, and what of them was right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,43 +10,43 @@ from orric.accuracy import AccuracyModel
 from orric.allocators.choice import Choice
 from orric.configuration import InferenceConfiguration
 from orric.exceptions import ScenarioError, SimulationError
-from orric.latency import BUCKETS
+from orric.learning import RunningExtent
 from orric.profile import Profile
-from orric.randomness import generator
 from orric.scenario import Scenario
-from orric.scenario.stream import Stream
-from orric.simulation import arrivals
-from orric.simulation.queueing import PHASES, ROUNDING, Discipline, Queue, Window
-from orric.simulation.sharing import STILL, Pace
-from orric.simulation.work import BatchWork, batch_work
+from orric.scenario.stream import ClosedRequests, Stream
+from orric.simulation.arrivals import Array, Arrivals, forecasts, next_forecast
+from orric.simulation.incoming import Draws, Incoming
+from orric.simulation.queueing import ROUNDING, Discipline
+from orric.simulation.serving import Answers, Served, Serving
+from orric.simulation.work import batch_work
 
-Array = np.ndarray[Any, Any]
-EWMA_WEIGHT = 0.3
+if TYPE_CHECKING:
+    from orric.simulation.gpu import GpuState
+
 # Phases of a slot, for latencies: no retraining yet, retraining under way, retraining done.
-BEFORE, DURING, AFTER = range(PHASES)
+BEFORE, DURING, AFTER = range(3)
 # Of the largest time that the simulation adds up.
 LITTLE = 1e-6
 
 
-class Served:
-    """What one stream did in one slot."""
-
-    def __init__(self) -> None:
-        self.served = self.late = self.shed = self.batches = 0
-        self.busy_s = self.used_s = self.correct = 0.0
-        self.latencies_s = np.zeros(PHASES)
-        self.counts = np.zeros((PHASES, BUCKETS), np.int64)
-
-    def add(self, window: Window) -> None:
-        """Add a window up."""
-        self.served += window.served
-        self.late += window.late
-        self.shed += window.shed
-        self.batches += window.batches
-        self.busy_s += window.busy_s
-        self.used_s += window.used_s
-        self.latencies_s += window.latencies_s
-        self.counts += window.counts
+def discipline_of(spec: Stream) -> Discipline:
+    """Return how a stream's queue serves."""
+    patience_s, given = float("inf"), spec.abandonment
+    if given is not None:
+        patience_s = (spec.deadline_s if given.kind == "deadline" else given.patience_s) or patience_s
+    closed = spec.requests if isinstance(spec.requests, ClosedRequests) else None
+    return Discipline(
+        workers=spec.workers,
+        most=spec.batch.most,
+        wait_s=spec.batch.wait_s,
+        limit=2**62 if spec.queue_limit is None else spec.queue_limit,
+        # Work that ends with its slot, and the deadline with it, is not late by rounding.
+        deadline_s=float("inf") if spec.deadline_s is None else spec.deadline_s * (1 + ROUNDING),
+        shed=spec.shed,
+        patience_s=patience_s,
+        clients=closed.clients if closed else 0,
+        thinking_s=closed.thinking_s if closed else 0.0,
+    )
 
 
 class StreamState:
@@ -61,12 +60,18 @@ class StreamState:
         seed: Seed of the run.
         bursts: What faults multiply the requests of each slot by, shape (T,).
         skews_s: How much later than meant its requests arrive in each slot, shape (T,).
-        record: Takes what happened to every request of a window, if anybody wants to know.
         allocator: Name of the allocator, for messages.
+
+    Attributes:
+        serving: Its queue, given by whoever knows how its GPU is shared.
+        gpu: Where it is served.
 
     Raises:
         ScenarioError: Requests are not whole numbers, or there are none.
     """
+
+    serving: Serving
+    gpu: GpuState
 
     def __init__(
         self,
@@ -77,16 +82,14 @@ class StreamState:
         seed: int,
         bursts: Array,
         skews_s: Array,
-        record: Callable[[str, int, Window], None] | None,
         allocator: str,
     ) -> None:
         self.spec: Stream = scenario.stream[index]
         self.index, self.profile, self.accuracy, self.seed = index, profile, accuracy, seed
         self.name, self.slot_s = self.spec.name, scenario.slot_s
-        self._times = scenario.timestamps(index).arrival_s if self.spec.arrivals == "timestamps" else np.empty(0)
         meant = scenario.requests(seed, index)
         where = f"stream {self.name!r}"
-        parts = np.flatnonzero(meant % 1)
+        parts = np.flatnonzero(meant % 1) if not isinstance(self.spec.requests, ClosedRequests) else np.empty(0)
         if parts.size:
             raise ScenarioError(
                 f"{where}: slot {parts[0] + 1}: requests",
@@ -97,222 +100,153 @@ class StreamState:
             raise ScenarioError(f"{where}: requests", "no slot has any requests", "give at least one slot requests")
         if self.spec.arrivals == "timestamps" and (bursts > 1).any():
             raise ScenarioError(f"{where}: fault", "a burst cannot multiply given times", "choose other arrivals")
-        self.meant = np.floor(meant * bursts)
-        self.forecasts = forecasts(self.spec, meant, self.meant)
-        # What allocations and shares are made for.
-        self.planned = self.forecasts * (1 + self.spec.headroom)
+        draws = Draws(
+            seed, index, self.spec.service,
+            scenario.service_factors(index) if self.spec.service.variability == "empirical" else None,
+            self.spec.abandonment is not None and self.spec.abandonment.kind == "exponential",
+        )  # fmt: skip
+        self.closed = isinstance(self.spec.requests, ClosedRequests)
+        if self.closed:
+            # The queue makes them, so what comes is known afterwards only.
+            self.given, self.forecasts = np.zeros(scenario.slots), np.zeros(scenario.slots)
+            self.forecasts[0] = meant[0]
+            self.incoming = Incoming(lambda slot: iter(()), draws, self.spec.shed)
+        else:
+            arrivals = Arrivals(scenario, index, seed, bursts, skews_s)
+            self.given = arrivals.arrived
+            self.forecasts = forecasts(self.spec, meant, self.given)
+            self.incoming = Incoming(arrivals.windows, draws, self.spec.shed)
+        self.meant, self._skewed = meant, bool(skews_s.any())
         self.drift = self.spec.drift.by_slot(scenario.slots, seed, index)
         self.choice = Choice(profile, allocator)
-        limit = self.spec.queue_limit
-        discipline = Discipline(
-            workers=self.spec.workers,
-            most=self.spec.batch.most,
-            wait_s=self.spec.batch.wait_s,
-            limit=2**62 if limit is None else limit,
-            # Work that ends with its slot, and the deadline with it, is not late by rounding.
-            deadline_s=float("inf") if self.spec.deadline_s is None else self.spec.deadline_s * (1 + ROUNDING),
-        )
-        self.queue, self._record = Queue(discipline, record is not None), record
-        self._factors = scenario.service_factors(index) if self.spec.service.variability == "empirical" else None
-        self._skews_s, self._skewed = skews_s, bool(skews_s.any())
-        self._overdue = np.empty(0)
+        self.discipline = discipline_of(self.spec)
         # D(s) as it arrived and A^T of finished retraining: what the learning extent is made of.
-        self.arrived, self.gained = np.zeros(scenario.slots), np.zeros(scenario.slots)
-        self.phase, self.pace = BEFORE, STILL
-        self.paused_until_s = 0.0
+        self.arrived, self._extents, self._counted = np.zeros(scenario.slots), RunningExtent(profile.memory), 0
+        self._gained: dict[int, float] = {}
+        self.phase = BEFORE
         self.version, self.extent, self.extent_at_begin = -1, 0.0, 0.0
+        # Right ones among those that a version has begun, and how many of these are still in service.
         self._credits: dict[int, tuple[float, int]] = {}
         self._present_s = self._left_s = 0.0
 
-    def begin_slot(self, slot: int, refused: int) -> None:
+    def planned(self, slot: int) -> float:
+        """Return the requests that allocations and shares are made for."""
+        return float(self.forecasts[slot - 1]) * (1 + self.spec.headroom)
+
+    def begin_slot(self, slot: int, refused: int, inference: InferenceConfiguration, part: float) -> None:
         """Let a slot's requests be on their way.
 
         Args:
             slot: Index from 1.
-            refused: How many of them, the newest, are shed at once.
+            refused: How many of them are turned away at once.
+            inference: Serves them.
+            part: The part of a closed stream's requests that is let in.
         """
-        self.slot, self.now = slot, Served()
+        self.slot, self.inference = slot, inference
         begin_s, end_s = (slot - 1) * self.slot_s, slot * self.slot_s
-        count = int(self.meant[slot - 1])
-        windows = self._windows(slot, count, begin_s, end_s)
-        if self._skewed:
-            times = np.concatenate([self._overdue, *(times + self._skews_s[slot - 1] for _, times in windows)])
-            times.sort()
-            inside = int(np.searchsorted(times, end_s))
-            times, self._overdue = times[:inside], times[inside:]
-            count, windows = len(times), arrivals.timestamps(times, begin_s, end_s)
+        count = int(self.given[slot - 1])
         self.arrived[slot - 1] = count
         # Of those who are late by their clock some are not there to be refused.
         refused = min(refused, count)
-        self._left, self._pending = count - refused, windows
-        self._window: tuple[float, Array, Array] | None = None
-        self.now.shed = refused
-        self.accuracy.arrive(slot, count)
-        self.accuracy.shed(refused)
-        self._service_rng = generator(self.seed, "service", self.index, slot)
-        self._begin_s = self._since_s = begin_s
-        self._rows: list[tuple[tuple[float, ...], int]] = []
+        self.incoming.begin_slot(slot, end_s, count, refused)
+        self.serving.begin_slot(begin_s, batch_work(self.profile, inference, self.gpu.spec), part)
+        if not self.closed:
+            self.accuracy.arrive(slot, count)
+        self._taken = 0
 
-    def _windows(self, slot: int, count: int, begin_s: float, end_s: float) -> Iterator[tuple[float, Array]]:
-        kind = self.spec.arrivals
-        if kind == "upload":
-            return arrivals.upload(count, begin_s, end_s)
-        if kind == "deterministic":
-            return arrivals.deterministic(count, begin_s, end_s)
-        if kind == "timestamps":
-            low, high = np.searchsorted(self._times, (begin_s, end_s))
-            return arrivals.timestamps(self._times[low:high], begin_s, end_s)
-        rng = generator(self.seed, "arrivals", self.index, slot)
-        if kind == "bursty":
-            from orric.scenario.stream import Burst
+    @property
+    def now(self) -> Served:
+        """What was done in the slot."""
+        return self.serving.now
 
-            burst = self.spec.burst or Burst()
-            return arrivals.bursty(count, begin_s, end_s, rng, burst.ratio, burst.burst_s, burst.calm_s)
-        return arrivals.poisson(count, begin_s, end_s, rng)
-
-    def serve_with(self, inference: InferenceConfiguration, scenario: Scenario, gpu: int) -> None:
-        """Serve from now on with an inference configuration."""
-        self.inference = inference
-        self.work: BatchWork = batch_work(self.profile, inference, scenario.gpu[gpu])
-
-    def change(self, now_s: float, pace: Pace | None = None, phase: int | None = None) -> None:
-        """Go on at another pace, or in another phase, from a time on."""
-        self._close(now_s)
-        self.pace = self.pace if pace is None else pace
-        self.phase = self.phase if phase is None else phase
-
-    def pause(self, now_s: float, until_s: float) -> None:
-        """Serve nobody until a time."""
-        self._close(now_s)
-        self.paused_until_s = max(self.paused_until_s, until_s)
-
-    def _close(self, now_s: float) -> None:
-        """Write down what held since the last change."""
-        now_s = min(now_s, self.slot * self.slot_s)
-        paused_s = min(self.paused_until_s, now_s)
-        if paused_s > self._since_s:
-            self._rows.append((STILL.row(paused_s), self.phase))
-            self._since_s = paused_s
-        if now_s > self._since_s:
-            pace = self.pace
-            if self.work.fixed_s == 0 and self.work.each_s == 0 and pace.speed == 0:
-                pace = Pace(1.0)  # what costs nothing needs no share
-            self._rows.append((pace.divided(self.spec.workers).row(now_s), self.phase))
-            self._since_s = now_s
+    def change(self, now_s: float, phase: int) -> None:
+        """Be in another phase from a time on."""
+        self.phase = phase
+        self.serving.mark(now_s, self.version, phase)
 
     def flush(self, now_s: float) -> None:
         """Serve up to a time, under one version; the next version begins then."""
-        ends = self.slot * self.slot_s
-        last = now_s >= ends - ROUNDING * self.slot_s
-        now_s = ends if last else now_s
-        self._close(now_s)
-        finished: dict[int, int] = {}
-        place = 0
-        for until_s, times in self._take(now_s):
-            if until_s <= self._begin_s:
-                continue
-            rows, labels = [], []
-            while True:
-                row, phase = self._rows[place]
-                rows.append((min(row[0], until_s), *row[1:]))
-                labels.append((self.version, phase))
-                if row[0] >= until_s:
-                    break
-                place += 1
-            window = self.queue.advance(
-                self._begin_s, np.array(rows), np.array(labels), times, self.work.fixed_s, self.work.each_s,
-                self._factors_of(len(times)), ROUNDING * self.slot_s if last and until_s >= now_s else 0.0,
-            )  # fmt: skip
-            self.now.add(window)
-            self.accuracy.shed(window.shed)
-            self._present_s += window.present_s
-            self._left_s += float(window.latencies_s.sum())
-            for version, count in window.served_by.items():
-                finished[version] = finished.get(version, 0) + count
-            if self._record is not None:
-                self._record(self.name, self.slot, window)
-            self._begin_s = until_s
-        self._rows = []
-        self._credit(finished)
+        end_s = self.slot * self.slot_s
+        last = now_s >= end_s - ROUNDING * self.slot_s
+        answers = self.serving.flush(end_s if last else now_s, last)
+        if self.closed:
+            came = self.now.arrived - int(self.arrived[self.slot - 1])
+            self.arrived[self.slot - 1] = self.now.arrived
+            self.accuracy.arrive(self.slot, came)
+        self._credit(answers)
+        if last:
+            self.accuracy.shed(self.now.shed + self.now.abandoned + self.now.lost - self._taken)
 
-    def _credit(self, finished: dict[int, int]) -> None:
+    def _credit(self, finished: Answers) -> None:
         """Classify what the version that ends has begun; what is still in service counts when it is done."""
-        mine, still = finished.pop(self.version, 0), self.queue.in_service(self.version)
-        for version, count in finished.items():
+        (mine, timely), still = finished.pop(self.version, (0, 0)), self.serving.in_service(self.version)
+        for version, (count, in_time) in finished.items():
             correct, there = self._credits.pop(version)
-            part = correct * count / there
-            self.now.correct += part
+            self._count(correct * count / there, count, in_time)
             if there > count:
-                self._credits[version] = (correct - part, there - count)
+                self._credits[version] = (correct * (there - count) / there, there - count)
         if mine + still:
             correct = self.accuracy.serve(self.slot, self.extent, self.inference.name, mine + still)
-            part = correct * mine / (mine + still) if still else correct
-            self.now.correct += part
+            if mine:
+                self._count(correct * mine / (mine + still) if still else correct, mine, timely)
             if still:
-                self._credits[self.version] = (correct - part, still)
+                self._credits[self.version] = (correct * still / (mine + still), still)
 
-    def _take(self, until_s: float) -> Iterator[tuple[float, Array]]:
-        """Yield windows of arrivals up to a time; what lies beyond stays for the next call."""
-        while self._begin_s < until_s:
-            if self._window is None:
-                end_s, times = next(self._pending, (self.slot * self.slot_s, np.empty(0)))
-                self._window = (end_s, times[: self._left], times[self._left :])
-                self._left -= len(self._window[1])
-            end_s, times, refused = self._window
-            if end_s <= until_s:
-                self._window = None
-                yield end_s, times
-                if self._record is not None and len(refused):
-                    self._record(self.name, self.slot, self.queue.refuse(refused))
-            else:
-                inside = int(np.searchsorted(times, until_s))
-                self._window = (end_s, times[inside:], refused)
-                yield until_s, times[:inside]
+    def _count(self, correct: float, answered: int, in_time: int) -> None:
+        """Count right answers; the same part of those in time is right as of all, for all that is known."""
+        self.now.correct += correct
+        self.now.correct_in_time += correct * in_time / answered if in_time < answered else correct
 
-    def _factors_of(self, count: int) -> Array | None:
-        service, rng = self.spec.service, self._service_rng
-        if service.variability == "none":
-            return None
-        if service.variability == "exponential":
-            return rng.standard_exponential(count)
-        if service.variability == "log-normal":
-            assert service.variation is not None
-            width = np.sqrt(np.log1p(service.variation**2))
-            return np.asarray(np.exp(width * rng.standard_normal(count) - width**2 / 2))
-        assert self._factors is not None
-        return np.asarray(self._factors[rng.integers(0, len(self._factors), count)])
-
-    def new_version(self, past: int) -> None:
-        """Let the student serve that the retraining of slots 1..past has made."""
+    def new_version(self, slot: int) -> None:
+        """Let the student serve that retraining has made up to a slot's begin, or in it."""
         self.version += 1
-        extents = self.profile.memory.extents(self.arrived[:past], self.gained[:past])
-        self.extent = float(extents[-1])
+        while self._counted < slot:
+            self._counted += 1
+            self._extents.add(float(self.arrived[self._counted - 1]), self._gained.pop(self._counted, 0.0))
+        self.extent = self._extents.value
+        self.serving.mark((self._counted) * self.slot_s, self.version, self.phase)
 
-    def check_conservation(self, begun: int) -> None:
-        """Refuse a slot in which requests were lost, or stayed another time than Little's law has it.
+    def gain(self, slot: int, profit: float) -> None:
+        """Count the retraining of a slot as done."""
+        if slot > self._counted:
+            self._gained[slot] = profit
+        else:
+            self._extents.revise(self._counted - slot, profit)
+
+    def check_conservation(self, before: int) -> None:
+        """Refuse a slot in which requests were lost sight of, or stayed another time than Little's law has it.
 
         Args:
-            begun: Requests present at the slot's begin.
+            before: Requests present at the slot's begin.
 
         Raises:
             SimulationError: With the slot and the figures.
         """
         now, arrived = self.now, int(self.arrived[self.slot - 1])
         where = f"stream {self.name!r}, slot {self.slot}"
-        if begun + arrived != now.served + now.shed + self.queue.waiting:
+        ended = now.served + now.shed + now.abandoned + now.lost
+        if before + arrived != ended + self.serving.waiting:
             raise SimulationError(
                 where,
-                f"{begun} + {arrived} requests came and {now.served} + {now.shed} + {self.queue.waiting} were served, "
-                "shed and left waiting",
+                f"{before} + {arrived} requests came, and {now.served} + {now.shed} + {now.abandoned} + {now.lost} + "
+                f"{self.serving.waiting} were served, shed, abandoned, lost and left waiting",
                 "this is a fault of the simulator: please report it",
             )
-        found, wanted = self._left_s + self.queue.present_s(self.slot * self.slot_s), self._present_s
+        self._present_s += now.present_s
+        self._left_s += now.left_s
+        found, wanted = self._left_s + self.serving.there_s(self.slot * self.slot_s), self._present_s
         if abs(found - wanted) > LITTLE * max(abs(wanted), self.slot_s * max(arrived, 1)):
             raise SimulationError(
                 where,
                 f"requests were present for {found:g} s, and their number says {wanted:g} s",
                 "this is a fault of the simulator: please report it",
             )
+
+    def end_slot(self) -> None:
+        """Learn from the slot what closed streams are forecast by."""
+        if self.closed and self.slot < len(self.forecasts):
+            told, came = float(self.forecasts[self.slot - 1]), float(self.arrived[self.slot - 1])
+            self.forecasts[self.slot] = next_forecast(self.spec, told, came)
 
     @property
     def collected(self) -> int:
@@ -323,22 +257,3 @@ class StreamState:
     def has_samples(self) -> bool:
         """Whether there is anything to retrain on."""
         return self.collected > 0 and self.arrived[self.collected - 1] > 0
-
-
-def forecasts(stream: Stream, meant: Array, arrived: Array) -> Array:
-    """Return what the allocator is told of D(t) at the start of each slot, shape (T,).
-
-    Args:
-        stream: Says how it is forecast.
-        meant: D(t) without bursts that nobody foresees.
-        arrived: D(t).
-    """
-    if stream.arrivals == "upload":
-        return arrived.copy()
-    told = meant.copy()
-    if stream.forecast == "last":
-        told[1:] = arrived[:-1]
-    elif stream.forecast == "ewma":
-        for slot in range(1, len(arrived)):
-            told[slot] = EWMA_WEIGHT * arrived[slot - 1] + (1 - EWMA_WEIGHT) * told[slot - 1]
-    return told

@@ -18,6 +18,11 @@ class BatchWork:
     fixed_s: float
     each_s: float
 
+    @property
+    def free(self) -> bool:
+        """Whether they take no time."""
+        return self.fixed_s == 0 and self.each_s == 0
+
 
 def batch_work(profile: Profile, inference: InferenceConfiguration, gpu: Gpu) -> BatchWork:
     """Return what batches take.

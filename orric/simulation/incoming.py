@@ -1,0 +1,152 @@
+"""Requests on their way to one stream's queue: when, how much work, how patient, and whether an overloaded slot lets
+them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orric.randomness import generator
+from orric.scenario.stream import Service
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Some requests, in order of arrival; all arrays have shape (n,).
+
+    Attributes:
+        times_s: When they arrive.
+        factors: What their work is multiplied by.
+        patience: What the stream's patience is multiplied by.
+        admitted: Whether they are let in.
+        numbers: Which requests of the stream they are, from 0.
+    """
+
+    times_s: Array
+    factors: Array
+    patience: Array
+    admitted: Array
+    numbers: Array
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+        return len(self.times_s)
+
+    def part(self, which: slice | Array) -> Requests:
+        """Return some of them."""
+        return Requests(*(values[which] for values in vars(self).values()))
+
+
+NOBODY = Requests(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool), np.empty(0, np.int64))
+
+
+class Draws:
+    """Factors of work, and patience, drawn anew in every slot.
+
+    Args:
+        seed: Seed of the run.
+        index: Number of the stream, from 0.
+        service: How service times vary.
+        measured: Measured service times divided by their mean, for "empirical".
+        patient: Whether patience is drawn; it is 1 else.
+    """
+
+    def __init__(self, seed: int, index: int, service: Service, measured: Array | None, patient: bool) -> None:
+        self._seed, self._index, self._service = seed, index, service
+        self._measured, self._patient = measured, patient
+
+    @property
+    def varied(self) -> bool:
+        """Whether factors differ from 1."""
+        return self._service.variability != "none"
+
+    def begin_slot(self, slot: int) -> None:
+        """Draw for a slot from now on."""
+        self._work = generator(self._seed, "service", self._index, slot)
+        self._patience = generator(self._seed, "patience", self._index, slot)
+
+    def factors(self, count: int) -> Array:
+        """Return what the work of the next requests is multiplied by, shape (count,)."""
+        service, rng = self._service, self._work
+        if service.variability == "none":
+            return np.ones(count)
+        if service.variability == "exponential":
+            return rng.standard_exponential(count)
+        if service.variability == "log-normal":
+            assert service.variation is not None
+            width = np.sqrt(np.log1p(service.variation**2))
+            return np.asarray(np.exp(width * rng.standard_normal(count) - width**2 / 2))
+        assert self._measured is not None
+        return np.asarray(self._measured[rng.integers(0, len(self._measured), count)])
+
+    def patience(self, count: int) -> Array:
+        """Return what the patience of the next requests is multiplied by, shape (count,)."""
+        return self._patience.standard_exponential(count) if self._patient else np.ones(count)
+
+
+class Incoming:
+    """The given requests of a stream, slot by slot and window by window.
+
+    Args:
+        windows: Returns those of a slot: the windows' ends, and the times of arrival within.
+        draws: What is drawn for them.
+        shed: Who is turned away in an overloaded slot, see `orric.scenario.stream.Stream`.
+    """
+
+    def __init__(self, windows: Callable[[int], Iterator[tuple[float, Array]]], draws: Draws, shed: str) -> None:
+        self._windows, self.draws, self._shed, self._numbers = windows, draws, shed, 0
+
+    def begin_slot(self, slot: int, end_s: float, count: int, refused: int) -> None:
+        """Let a slot's requests be on their way.
+
+        Args:
+            slot: Index from 1.
+            end_s: Its end.
+            count: How many they are.
+            refused: How many of them are turned away.
+        """
+        self._pending, self._end_s, self._window = self._windows(slot), end_s, (0.0, NOBODY)
+        self._count, self._admitted, self._seen = count, count - refused, 0
+        self._open = False
+        self.draws.begin_slot(slot)
+
+    @property
+    def edge_s(self) -> float:
+        """The end of the present window."""
+        if not self._open:
+            until_s, times_s = next(self._pending, (self._end_s, np.empty(0)))
+            self._window, self._open = (until_s, self._prepared(times_s)), True
+        return self._window[0]
+
+    def take(self, until_s: float) -> Requests:
+        """Return the requests of the present window before a time, which is its end at most."""
+        edge_s, there = self.edge_s, self._window[1]
+        if until_s >= edge_s:
+            self._open = False
+            return there
+        inside = int(np.searchsorted(there.times_s, until_s))
+        self._window = (edge_s, there.part(slice(inside, None)))
+        return there.part(slice(0, inside))
+
+    def _prepared(self, times_s: Array) -> Requests:
+        count = len(times_s)
+        places = self._seen + np.arange(count)
+        self._seen += count
+        admitted, of, shed = self._admitted, max(self._count, 1), self._shed
+        if admitted >= self._count or shed == "keep-latest":
+            let_in = np.ones(count, bool)
+        elif shed == "newest":
+            let_in = places < admitted
+        elif shed == "oldest":
+            let_in = places >= self._count - admitted
+        else:
+            # Whole numbers, as rounding must not let one more or one fewer in.
+            let_in = (places + 1) * admitted // of > places * admitted // of
+        numbers = self._numbers + np.arange(count)
+        self._numbers += count
+        return Requests(times_s, self.draws.factors(count), self.draws.patience(count), let_in, numbers)
