@@ -73,7 +73,7 @@ class Decisions:
                     if len(there) > 1:
                         part = planned[k] * task.cheapest_macs / float(asked @ cheapest)
                     decided[k] = StreamAllocation(task.retraining[0].name, task.inference[0].name)
-                    arrived = self.streams[k].meant[slot - 1]
+                    arrived = self.streams[k].arrived[slot - 1]
                     refused[k] = int(arrived - servable(arrived, task.inference[0].cost_macs, budget_macs * part))
             self._share(slot, gpu, [(k, decided[k], planned[k]) for k in there], budget_macs)
         return decided, reason, refused

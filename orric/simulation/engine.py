@@ -122,7 +122,9 @@ class _Run:
         ]  # fmt: skip
         tasks = []
         for stream, there in zip(self.streams, placement, strict=True):
-            positive = stream.meant[stream.meant > 0] * (1 + stream.spec.headroom)
+            # Where faults keep everybody away, there is still what was meant.
+            there_are = stream.arrived if stream.arrived.any() else stream.arrivals.meant
+            positive = there_are[there_are > 0] * (1 + stream.spec.headroom)
             tasks.append(
                 StreamTask.of(
                     stream.profile, float(positive.min()), float(positive.max()), stream.name, there,

@@ -10,13 +10,13 @@ import numpy as np
 from orric.accuracy import AccuracyModel
 from orric.allocators.choice import Choice
 from orric.configuration import InferenceConfiguration
-from orric.exceptions import ScenarioError, SimulationError
+from orric.exceptions import SimulationError
 from orric.latency import BUCKETS
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.scenario import Scenario
 from orric.scenario.stream import Stream
-from orric.simulation import arrivals
+from orric.simulation.arrivals import Arrivals
 from orric.simulation.queueing import PHASES, ROUNDING, Discipline, Queue, Window
 from orric.simulation.sharing import STILL, Pace
 from orric.simulation.work import BatchWork, batch_work
@@ -83,22 +83,10 @@ class StreamState:
         self.spec: Stream = scenario.stream[index]
         self.index, self.profile, self.accuracy, self.seed = index, profile, accuracy, seed
         self.name, self.slot_s = self.spec.name, scenario.slot_s
-        self._times = scenario.timestamps(index).arrival_s if self.spec.arrivals == "timestamps" else np.empty(0)
-        meant = scenario.requests(seed, index)
-        where = f"stream {self.name!r}"
-        parts = np.flatnonzero(meant % 1)
-        if parts.size:
-            raise ScenarioError(
-                f"{where}: slot {parts[0] + 1}: requests",
-                f"found {meant[parts[0]]:g}",
-                "give whole numbers to simulate",
-            )
-        if not meant.any():
-            raise ScenarioError(f"{where}: requests", "no slot has any requests", "give at least one slot requests")
-        if self.spec.arrivals == "timestamps" and (bursts > 1).any():
-            raise ScenarioError(f"{where}: fault", "a burst cannot multiply given times", "choose other arrivals")
-        self.meant = np.floor(meant * bursts)
-        self.forecasts = forecasts(self.spec, meant, self.meant)
+        self.arrivals = Arrivals(scenario, index, seed, bursts, skews_s)
+        # D(t) as it arrives: what the learning extent is made of, with A^T of finished retraining.
+        self.arrived, self.gained = self.arrivals.arrived, np.zeros(scenario.slots)
+        self.forecasts = forecasts(self.spec, self.arrivals.meant, self.arrived)
         # What allocations and shares are made for.
         self.planned = self.forecasts * (1 + self.spec.headroom)
         self.drift = self.spec.drift.by_slot(scenario.slots, seed, index)
@@ -114,10 +102,6 @@ class StreamState:
         )
         self.queue, self._record = Queue(discipline, record is not None), record
         self._factors = scenario.service_factors(index) if self.spec.service.variability == "empirical" else None
-        self._skews_s, self._skewed = skews_s, bool(skews_s.any())
-        self._overdue = np.empty(0)
-        # D(s) as it arrived and A^T of finished retraining: what the learning extent is made of.
-        self.arrived, self.gained = np.zeros(scenario.slots), np.zeros(scenario.slots)
         self.phase, self.pace = BEFORE, STILL
         self.paused_until_s = 0.0
         self.version, self.extent, self.extent_at_begin = -1, 0.0, 0.0
@@ -132,43 +116,15 @@ class StreamState:
             refused: How many of them, the newest, are shed at once.
         """
         self.slot, self.now = slot, Served()
-        begin_s, end_s = (slot - 1) * self.slot_s, slot * self.slot_s
-        count = int(self.meant[slot - 1])
-        windows = self._windows(slot, count, begin_s, end_s)
-        if self._skewed:
-            times = np.concatenate([self._overdue, *(times + self._skews_s[slot - 1] for _, times in windows)])
-            times.sort()
-            inside = int(np.searchsorted(times, end_s))
-            times, self._overdue = times[:inside], times[inside:]
-            count, windows = len(times), arrivals.timestamps(times, begin_s, end_s)
-        self.arrived[slot - 1] = count
-        # Of those who are late by their clock some are not there to be refused.
-        refused = min(refused, count)
-        self._left, self._pending = count - refused, windows
+        count = int(self.arrived[slot - 1])
+        self._left, self._pending = count - refused, self.arrivals.windows(slot)
         self._window: tuple[float, Array, Array] | None = None
         self.now.shed = refused
         self.accuracy.arrive(slot, count)
         self.accuracy.shed(refused)
         self._service_rng = generator(self.seed, "service", self.index, slot)
-        self._begin_s = self._since_s = begin_s
+        self._begin_s = self._since_s = (slot - 1) * self.slot_s
         self._rows: list[tuple[tuple[float, ...], int]] = []
-
-    def _windows(self, slot: int, count: int, begin_s: float, end_s: float) -> Iterator[tuple[float, Array]]:
-        kind = self.spec.arrivals
-        if kind == "upload":
-            return arrivals.upload(count, begin_s, end_s)
-        if kind == "deterministic":
-            return arrivals.deterministic(count, begin_s, end_s)
-        if kind == "timestamps":
-            low, high = np.searchsorted(self._times, (begin_s, end_s))
-            return arrivals.timestamps(self._times[low:high], begin_s, end_s)
-        rng = generator(self.seed, "arrivals", self.index, slot)
-        if kind == "bursty":
-            from orric.scenario.stream import Burst
-
-            burst = self.spec.burst or Burst()
-            return arrivals.bursty(count, begin_s, end_s, rng, burst.ratio, burst.burst_s, burst.calm_s)
-        return arrivals.poisson(count, begin_s, end_s, rng)
 
     def serve_with(self, inference: InferenceConfiguration, scenario: Scenario, gpu: int) -> None:
         """Serve from now on with an inference configuration."""
@@ -317,7 +273,7 @@ class StreamState:
     @property
     def collected(self) -> int:
         """The slot whose samples retraining can use: uploads are there when the slot starts, others one slot later."""
-        return self.slot if self.spec.arrivals == "upload" and not self._skewed else self.slot - 1
+        return self.slot if self.spec.arrivals == "upload" and not self.arrivals.skewed else self.slot - 1
 
     @property
     def has_samples(self) -> bool:
@@ -330,15 +286,17 @@ def forecasts(stream: Stream, meant: Array, arrived: Array) -> Array:
 
     Args:
         stream: Says how it is forecast.
-        meant: D(t) without bursts that nobody foresees.
-        arrived: D(t).
+        meant: D(t) without faults, which tells of the first slot.
+        arrived: D(t) as it arrives.
     """
-    if stream.arrivals == "upload":
+    if stream.forecast == "oracle":
         return arrived.copy()
     told = meant.copy()
-    if stream.forecast == "last":
-        told[1:] = arrived[:-1]
-    elif stream.forecast == "ewma":
-        for slot in range(1, len(arrived)):
-            told[slot] = EWMA_WEIGHT * arrived[slot - 1] + (1 - EWMA_WEIGHT) * told[slot - 1]
+    for slot in range(1, len(arrived)):
+        told[slot] = next_forecast(stream, told[slot - 1], arrived[slot - 1])
     return told
+
+
+def next_forecast(stream: Stream, told: float, arrived: float) -> float:
+    """Return the forecast of a slot: of the one before was told so much, and so much arrived."""
+    return arrived if stream.forecast == "last" else EWMA_WEIGHT * arrived + (1 - EWMA_WEIGHT) * told
