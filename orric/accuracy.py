@@ -26,11 +26,15 @@ class AccuracyModel(Protocol):
     name: str
 
     def arrive(self, slot: int, count: int) -> None:
-        """Take in the samples that arrive in a slot (from 1), in order."""
+        """Take in samples that arrive in a slot (from 1), in order; a slot's may come in several parts."""
         ...
 
-    def shed(self, count: int) -> None:
-        """Drop the newest `count` samples unserved."""
+    def shed(self, count: int, oldest: bool = False) -> None:
+        """Drop the newest, or the oldest, `count` samples unserved."""
+        ...
+
+    def restore(self, count: int) -> None:
+        """Take the last `count` of the samples classified back, to be classified anew before all others."""
         ...
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
@@ -110,9 +114,12 @@ class _Unsampled(ABC):
     def arrive(self, slot: int, count: int) -> None:
         """Nothing is kept of the samples but their number, as far back as retraining reaches."""
         self._counts = {kept: self._counts[kept] for kept in self._counts if kept >= slot - 1}
-        self._counts[slot] = count
+        self._counts[slot] = self._counts.get(slot, 0) + count
 
-    def shed(self, count: int) -> None:  # noqa: B027 (nothing to do, and nothing to add)
+    def shed(self, count: int, oldest: bool = False) -> None:  # noqa: B027 (nothing to do, and nothing to add)
+        """Nothing was kept of the samples."""
+
+    def restore(self, count: int) -> None:  # noqa: B027 (as above)
         """Nothing was kept of the samples."""
 
     def collect(self, slot: int) -> None:

@@ -20,9 +20,10 @@ from orric.exceptions import AllocatorError, ProfileError, ScenarioError
 from orric.learning import Tabulated
 from orric.profile import Profile, TableEntry
 from orric.records import Array, Result
-from orric.scenario import ConstantBudget, Scenario
+from orric.scenario import ConstantBudget, Fault, Scenario
 from orric.simulation import engine
-from orric.simulation.faults import bursts, schedule
+from orric.simulation.arrivals import Arrivals
+from orric.simulation.faults import bursts, schedule, skews_s
 from orric.workers import in_parallel
 
 if TYPE_CHECKING:
@@ -273,10 +274,7 @@ def _teacher_only(
     gpus, faults = [], schedule(scenario, seed)
     for gpu in scenario.gpu:
         there = [k for k, name in enumerate(placement) if name == gpu.name]
-        needs = [
-            scenario.requests(seed, k) * bursts(scenario, faults, scenario.stream[k].name) * _work_macs(stand_ins[k])
-            for k in there
-        ]
+        needs = [_arriving(scenario, faults, k, seed) * _work_macs(stand_ins[k]) for k in there]
         most = float(sum(needs, np.zeros(1)).max()) / scenario.slot_s
         whole = {"macs_per_s": max(gpu.macs_per_s, most * (1 + 1e-9)), "budget": WHOLE}
         # What a GPU that large would draw is unknown.
@@ -298,6 +296,15 @@ def _teacher_only(
     told = zip(result.gpu_columns["slot"].tolist(), result.gpu_columns["gpu"].tolist(), strict=True)
     gpu_columns = {**result.gpu_columns, "budget_macs": np.array([budgets[name][slot - 1] for slot, name in told])}
     return replace(result, allocator="teacher-only", columns=columns, gpu_columns=gpu_columns)
+
+
+def _arriving(scenario: Scenario, faults: dict[int, list[Fault]], stream: int, seed: int) -> Array:
+    """Return how many requests of a stream arrive in each slot, or at most for a closed loop."""
+    spec = scenario.stream[stream]
+    if spec.arrivals == "closed":
+        return scenario.requests(seed, stream)
+    factors, late_s = bursts(scenario, faults, spec.name), skews_s(scenario, faults, spec.name)
+    return Arrivals(scenario, stream, seed, factors, late_s).arrived
 
 
 def _work_macs(profile: Profile) -> float:

@@ -280,20 +280,24 @@ class RunningExtent:
     """
 
     def __init__(self, memory: LearningExtent) -> None:
-        self.value = 0.0
+        self.value, self._count = 0.0, 0
         self._factor = 1.0 if memory.factor is None else memory.factor
-        # A window keeps its slots but for the oldest, which leaves when the next comes; the others keep two sums.
-        self._slots: deque[tuple[float, float]] | None = None
+        # A window keeps its slots (number, gained, requests) and those that the value is made of, which are older where
+        # slots without requests followed; the others keep two sums.
+        self._slots: deque[list[float]] | None = None
         if memory.kind == "window":
             assert memory.slots is not None
-            self._slots = deque(maxlen=memory.slots - 1)
+            self._slots = deque(maxlen=memory.slots)
+            self._counted: tuple[list[float], ...] = ()
         self._gained = self._requests = 0.0
 
     def _sums(self) -> tuple[float, float]:
         """Return what counts of the past in the next slot: the profits gained and the requests."""
         if self._slots is None:
             return self._gained * self._factor, self._requests * self._factor
-        return math.fsum(gained for gained, _ in self._slots), math.fsum(requests for _, requests in self._slots)
+        # The oldest one leaves when the next comes.
+        kept = list(self._slots)[1 if len(self._slots) == self._slots.maxlen else 0 :]
+        return math.fsum(gained for _, gained, _ in kept), math.fsum(requests for _, _, requests in kept)
 
     def after(self, requests: float, profits: Sequence[float]) -> list[float]:
         """Return what x would be after one more slot, for each of several profits; as it is without requests."""
@@ -305,11 +309,36 @@ class RunningExtent:
     def add(self, requests: float, profit: float) -> None:
         """Take a slot in. Complexity O(1), O(w) for a window of w slots."""
         (self.value,) = self.after(requests, [profit])
+        self._count += 1
         if self._slots is not None:
-            self._slots.append((requests * profit, requests))
+            self._slots.append([self._count, requests * profit, requests])
+            if requests > 0:
+                self._counted = tuple(self._slots)
             return
         gained, past = self._sums()
         self._gained, self._requests = gained + requests * profit, past + requests
+
+    def revise(self, ago: int, requests: float, profit: float) -> None:
+        """Let an earlier slot have gained some profit more: its retraining was done later.
+
+        Args:
+            ago: How many slots before the last one, 0 for that one.
+            requests: Those of the slot.
+            profit: What it gained for each.
+        """
+        if self._slots is not None:
+            number = self._count - ago
+            # One and the same list may stand in both.
+            for one in {id(one): one for one in (*self._slots, *self._counted)}.values():
+                if one[0] == number:
+                    one[1] += requests * profit
+            past = math.fsum(requests for _, _, requests in self._counted)
+            if past > 0:
+                self.value = math.fsum(gained for _, gained, _ in self._counted) / past
+            return
+        self._gained += requests * profit * self._factor**ago
+        if self._requests > 0:
+            self.value = self._gained / self._requests
 
 
 def _decayed(values: Array, factor: float) -> Array:

@@ -43,6 +43,8 @@ class Observation:
     retrained: float
     agreement: float | None
     attention: float | None = None
+    abandoned: float = 0.0
+    lost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ class SlotRecord:
     retrained: float
     agreement: float
     reason: str
+    abandoned: float = 0.0
+    lost: float = 0.0
+    correct_in_time: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,20 @@ class Event:
     slot: int
     subject: str
     what: str
+
+
+@dataclass(frozen=True, eq=False)
+class RequestTimes:
+    """What became of some requests of a stream.
+
+    Attributes:
+        numbers: Number, version of the student that served it (-1 for none) and fate, shape (n, 3): 0 in time, 1 late, 2
+            shed, 3 abandoned, 4 lost, 5 waiting at the end.
+        times_s: Arrival, start of service (NaN for none) and end, however it came (NaN while waiting), shape (n, 3).
+    """
+
+    numbers: Array
+    times_s: Array
 
 
 COLUMNS = tuple(entry.name for entry in fields(SlotRecord))

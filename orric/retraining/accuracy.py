@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 
+import numpy as np
 from torch import nn
 
 from orric.drift import Array, DriftBySlot
@@ -51,6 +52,15 @@ def drifted(
 
 # From a student's network, images and the teacher's labels to how alike the two look at them.
 Watch = Callable[[nn.Module, Pixels, Labels], float | None]
+
+# Images, their true labels, and the teacher's where others are shown the same.
+Samples = tuple[Pixels, Labels, Labels | None]
+
+
+def _part(samples: Samples, which: slice) -> Samples:
+    """Return some of the samples."""
+    images, labels, taught = samples
+    return images[which], labels[which], None if taught is None else taught[which]
 
 
 class Shown:
@@ -119,8 +129,8 @@ class OnnxAccuracy:
                 f"a mix has {drift.label_mix.shape[1]} weights and {profile.models.dataset!r} has {classes} classes",
                 f"give {classes} weights in each mix",
             )
-        # Images, their true labels, and the teacher's where others are shown the same.
-        self._waiting: deque[tuple[Pixels, Labels, Labels | None]] = deque()
+        self._waiting: deque[Samples] = deque()
+        self._served: list[Samples] = []
         self._collected: dict[int, tuple[Pixels, Labels | None]] = {}
         self._kept: tuple[Pixels, Labels | None] | None = None
 
@@ -142,28 +152,49 @@ class OnnxAccuracy:
         self._waiting.append((images, labels, taught))
         # Retraining reaches back to the slot before and no further.
         self._collected = {kept: self._collected[kept] for kept in self._collected if kept >= slot - 1}
+        if slot in self._collected:
+            before, told = self._collected[slot]
+            images = np.concatenate([before, images])
+            taught = None if told is None or taught is None else np.concatenate([told, taught])
         self._collected[slot] = images, taught
 
-    def shed(self, count: int) -> None:
+    def shed(self, count: int, oldest: bool = False) -> None:
+        if oldest:
+            self._take(count)
+            return
         while count > 0:
-            images, labels, taught = self._waiting.pop()
-            kept = max(len(images) - count, 0)
-            count -= len(images) - kept
+            samples = self._waiting.pop()
+            kept = max(len(samples[0]) - count, 0)
+            count -= len(samples[0]) - kept
             if kept:
-                self._waiting.append((images[:kept], labels[:kept], None if taught is None else taught[:kept]))
+                self._waiting.append(_part(samples, slice(0, kept)))
+
+    def restore(self, count: int) -> None:
+        while count > 0:
+            samples = self._served.pop()
+            taken = min(count, len(samples[0]))
+            self._waiting.appendleft(_part(samples, slice(len(samples[0]) - taken, None)))
+            count -= taken
+
+    def _take(self, count: int) -> list[Samples]:
+        """Take the oldest samples out of those that wait."""
+        taken: list[Samples] = []
+        while count > 0:
+            samples = self._waiting.popleft()
+            part = min(count, len(samples[0]))
+            taken.append(_part(samples, slice(0, part)))
+            if part < len(samples[0]):
+                self._waiting.appendleft(_part(samples, slice(part, None)))
+            count -= part
+        return taken
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
-        right = 0
-        while count > 0:
-            images, labels, taught = self._waiting.popleft()
-            taken, rest = min(count, len(images)), None
-            if taught is not None:
-                taught, rest = taught[:taken], taught[taken:]
-            right += int((self._classify(images[:taken], inference, taught) == labels[:taken]).sum())
-            if taken < len(images):
-                self._waiting.appendleft((images[taken:], labels[taken:], rest))
-            count -= taken
-        return float(right)
+        taken = self._take(count)
+        # Whoever is in service when a GPU is lost was classified last, and waits again.
+        self._served = taken
+        return float(
+            sum(int((self._classify(images, inference, taught) == labels).sum()) for images, labels, taught in taken)
+        )
 
     def _classify(self, images: Pixels, inference: str, taught: Labels | None) -> Labels:
         return self.student.classify(images, self._models.resolution_px[inference])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr, field_validator
@@ -20,12 +20,27 @@ from orric.randomness import generator
 from orric.scenario.cloud import Cloud
 from orric.scenario.fault import OF_GPU, Fault
 from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, RecordedLoad, TimeSlice
-from orric.scenario.stream import ConstantRequests, FromTimestamps, PatternRequests, Stream
+from orric.scenario.requests import (
+    ClosedRequests,
+    ConstantRequests,
+    CsvRequests,
+    DayRequests,
+    FromTimestamps,
+    PatternRequests,
+    RateRequests,
+    UniformRequests,
+)
+from orric.scenario.stream import Burst, Gamma, Hawkes, Stream
 from orric.section import FolderName, Name, Positive, Section
 from orric.timestamps import Timestamps
 from orric.trace import Trace
 
+if TYPE_CHECKING:
+    from orric import processes
+
 __all__ = ["AccuracyChoice", "Cloud", "ConstantBudget", "Fault", "Gpu", "Scenario", "Stream", "load_scenario"]
+# Arrivals, or changes of a chain, beyond which a run would not end.
+MOST_DRAWN = 1e10
 
 
 class AccuracyChoice(Section):
@@ -72,6 +87,8 @@ class Scenario(Section):
     # What was read, by name of the file.
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
     _timestamps: dict[str, Timestamps] = PrivateAttr(default_factory=dict)
+    # Drawn counts, by all that they depend on: copies of the scenario share them.
+    _drawn: dict[Any, Array] = PrivateAttr(default_factory=dict)
 
     @field_validator("allocators")
     @classmethod
@@ -273,17 +290,99 @@ class Scenario(Section):
         return {"format": 1, **table}
 
     def requests(self, seed: int, stream: int = 0) -> Array:
-        """Return D(t) of a stream, shape (T,), faults left out."""
-        given = self.stream[stream].requests
-        if isinstance(given, FromCsv):
+        """Return D(t) of a stream, shape (T,), faults left out: as given, or as the seed draws it.
+
+        Of a closed loop it is what would come if every answer came at once.
+        """
+        owner = self.stream[stream]
+        if isinstance(owner.requests, ClosedRequests):
+            return np.full(self.slots, owner.requests.clients * self.slot_s / owner.requests.thinking_s)
+        if not owner.drawn:
+            return self._given(seed, stream)
+        key = (
+            self._folder, self.slots, self.slot_s, seed, stream, owner.requests, owner.arrivals, owner.burst,
+            owner.gamma, owner.hawkes,
+        )  # fmt: skip
+        if key not in self._drawn:
+            counts = self.process(seed, stream).counts(self.slots, self.slot_s)
+            counts.setflags(write=False)
+            while len(self._drawn) >= 4 * len(self.stream):
+                del self._drawn[next(iter(self._drawn))]
+            self._drawn[key] = counts
+        return self._drawn[key]
+
+    def _given(self, seed: int, stream: int) -> Array:
+        """Return what is given of each slot, shape (T,): the count, or the mean of a drawn one."""
+        given, rng = self.stream[stream].requests, generator(seed, "arrivals", stream)
+        if isinstance(given, CsvRequests):
             return self._column(self._folder / given.csv, Trace.load(self._folder / given.csv).requests)
         if isinstance(given, FromTimestamps):
             return self.timestamps(stream).counts(self.slot_s, self.slots).astype(np.float64)
         if isinstance(given, ConstantRequests):
             return np.full(self.slots, float(given.per_slot))
         if isinstance(given, PatternRequests):
-            return given.by_slot(self.slots, generator(seed, "arrivals", stream))
-        return generator(seed, "arrivals", stream).integers(given.low, given.high + 1, self.slots).astype(np.float64)
+            return given.by_slot(self.slots, rng)
+        if isinstance(given, UniformRequests):
+            return rng.integers(given.low, given.high + 1, self.slots).astype(np.float64)
+        assert isinstance(given, RateRequests | DayRequests), "a closed loop gives no count"
+        return np.full(self.slots, given.per_s * self.slot_s)
+
+    def process(self, seed: int, stream: int, factors: Array | None = None) -> processes.Process:
+        """Return the process of drawn arrivals, from the run's start on; each one begins anew and draws the same.
+
+        Args:
+            seed: Seed of the run.
+            stream: Place of the stream, from 0.
+            factors: What its rate is multiplied by in each slot, shape (T,).
+
+        Raises:
+            ScenarioError: More requests would come than can be simulated.
+        """
+        # Compiled, and so not there without the extra "sim".
+        from orric import processes
+
+        owner, day = self.stream[stream], {}
+        given = owner.requests
+        if isinstance(given, RateRequests | DayRequests):
+            per_s = np.full(self.slots, given.per_s)
+        else:
+            per_s = self._given(seed, stream) / self.slot_s
+        if isinstance(given, DayRequests):
+            day = {"swing": given.swing, "period_s": given.period_s, "peak_s": given.peak_s}
+        rate = processes.Rate.of_slots(per_s if factors is None else per_s * factors, self.slot_s, **day)
+        if rate.expected > MOST_DRAWN:
+            raise ScenarioError(
+                f"stream {owner.name!r}: requests",
+                f"about {rate.expected:.3g} would come in all",
+                f"lower the rate or the number of slots; {MOST_DRAWN:g} can be simulated",
+            )
+        rng = generator(seed, "arrivals", stream, 0)
+        if owner.arrivals == "bursty":
+            return processes.Bursty(rate, rng, self.chain(seed, stream))
+        if owner.arrivals == "hawkes":
+            hawkes = owner.hawkes or Hawkes()
+            return processes.Hawkes(rate, rng, hawkes.branching, hawkes.decay_s)
+        variation = (owner.gamma or Gamma()).variation if owner.arrivals == "gamma" else 1.0
+        return processes.Renewal(rate, rng, variation)
+
+    def chain(self, seed: int, stream: int) -> processes.Chain:
+        """Return the chain of bursts and calms of bursty arrivals, from the run's start on.
+
+        Raises:
+            ScenarioError: It changes more often than can be simulated.
+        """
+        from orric import processes
+
+        owner = self.stream[stream]
+        burst = owner.burst or Burst()
+        if self.slots * self.slot_s / (burst.burst_s + burst.calm_s) > MOST_DRAWN:
+            raise ScenarioError(
+                f"stream {owner.name!r}: burst",
+                f"bursts of {burst.burst_s:g} s every {burst.calm_s:g} s are too many for {self.slots} slots",
+                "give longer ones",
+            )
+        rng = generator(seed, "arrivals", stream, 0, 1)
+        return processes.Chain(rng, burst.ratio, burst.burst_s, burst.calm_s)
 
     def timestamps(self, stream: int) -> Timestamps:
         """Return the given times of arrival of a stream, in the scenario's time."""

@@ -42,9 +42,7 @@ class Fault(Section):
         skew_s: Of a clock.
     """
 
-    kind: Literal[
-        "gpu-stall", "gpu-loss", "client-crash", "retraining-crash", "corrupt-weights", "burst", "clock-skew"
-    ]
+    kind: Literal["gpu-stall", "gpu-loss", "client-crash", "retraining-crash", "corrupt-weights", "burst", "clock-skew"]
     gpu: Name | None = None
     stream: Name | None = None
     slots: tuple[Count, ...] = ()

@@ -213,3 +213,8 @@ class Gpu(Section):
     sharing: Sharing = Fluid()
     fault_domain: Literal["separate", "shared"] = "separate"
     power: Power | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether who has work gets what others leave; else it is a hard partition."""
+        return isinstance(self.sharing, Weighted | Priority)

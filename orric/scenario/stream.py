@@ -4,96 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from orric.drift import AnyDrift, Steps
-from orric.scenario.gpu import Array, FromCsv, kind_of
+from orric.scenario.requests import ClosedRequests, Counted, DayRequests, FromTimestamps, RateRequests, Requests
 from orric.section import Amount, Count, Name, Positive, Section
-from orric.workload import KINDS
 
-
-class ConstantRequests(Section):
-    """D(t) is the same in every slot."""
-
-    kind: Literal["constant"]
-    per_slot: Count
-
-
-class RequestsWithin(Section):
-    """What requests that are drawn between two numbers have in common."""
-
-    low: Annotated[int, Field(strict=True, ge=0)]
-    high: Count
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RequestsWithin:
-        if self.low > self.high:
-            raise ValueError(f"low is {self.low} and high {self.high}; give low <= high")
-        return self
-
-
-class UniformRequests(RequestsWithin):
-    """D(t) is drawn evenly from the whole numbers low..high."""
-
-    kind: Literal["uniform"]
-
-
-class PatternRequests(RequestsWithin):
-    """D(t) between low and high, by a pattern of `orric.workload`.
-
-    Attributes:
-        kind: "bursty" stays near low and now and then near high; "periodic" rises and falls like a day's, with noise.
-        period_slots: Length of a day, for "periodic".
-    """
-
-    kind: Literal["bursty", "periodic"]
-    period_slots: Annotated[int, Field(strict=True, ge=2)] | None = None
-
-    @model_validator(mode="after")
-    def _periods_are_for_periodic(self) -> PatternRequests:
-        if self.kind == "bursty" and self.period_slots is not None:
-            raise ValueError('kind is "bursty", which has no period; remove period_slots')
-        return self
-
-    def by_slot(self, slots: int, rng: np.random.Generator) -> Array:
-        """Return D(t), shape (slots,)."""
-        places = KINDS[self.kind](slots, self.period_slots or 24, rng)
-        drawn: Array = np.minimum(self.low + np.floor(places * (self.high - self.low + 1)), self.high)
-        return drawn
-
-
-class FromTimestamps(Section):
-    """D(t) and the times of arrival from a file of timestamps (CSV, column arrival_s), relative to the scenario's file.
-
-    Attributes:
-        timestamps: The file.
-        speedup: Its time is divided by this.
-        part: Which of `parts` equal parts of the requests is this stream's, from 1: every `parts`-th request.
-        parts: Among how many streams the file is dealt out.
-    """
-
-    timestamps: Name
-    speedup: Positive = 1.0
-    part: Count = 1
-    parts: Count = 1
-
-    @model_validator(mode="after")
-    def _one_of_the_parts(self) -> FromTimestamps:
-        if self.part > self.parts:
-            raise ValueError(f"part is {self.part} and parts {self.parts}; give 1 <= part <= parts")
-        return self
-
-
-Requests = Annotated[
-    Annotated[ConstantRequests, Tag("constant")]
-    | Annotated[UniformRequests, Tag("uniform")]
-    | Annotated[PatternRequests, Tag("bursty")]
-    | Annotated[PatternRequests, Tag("periodic")]
-    | Annotated[FromCsv, Tag("csv")]
-    | Annotated[FromTimestamps, Tag("timestamps")],
-    Discriminator(kind_of),
-]
+# Arrivals whose counts may be drawn.
+PROCESSES = ("poisson", "bursty", "gamma", "hawkes")
 
 
 class Burst(Section):
@@ -108,6 +26,29 @@ class Burst(Section):
     ratio: Annotated[float, Field(strict=True, ge=1)] = 10.0
     burst_s: Positive = 1.0
     calm_s: Positive = 9.0
+
+
+class Gamma(Section):
+    """Independent gaps between arrivals, of a gamma distribution.
+
+    Attributes:
+        variation: Coefficient of variation of the gaps: below 1 they are more even than those of a Poisson process,
+            above 1 less.
+    """
+
+    variation: Annotated[float, Field(strict=True, ge=0.01, le=100)] = 2.0
+
+
+class Hawkes(Section):
+    """Arrivals that excite further ones.
+
+    Attributes:
+        branching: How many further ones each excites on average.
+        decay_s: After how long on average.
+    """
+
+    branching: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.5
+    decay_s: Positive = 10.0
 
 
 class Batch(Section):
@@ -190,11 +131,14 @@ class Stream(Section):
         name: For records.
         profile: Profile file, relative to the scenario's file.
         requests: D(t).
-        arrivals: "upload" (all at the slot's start, as in the paper), "deterministic" (evenly spaced), "poisson" (a
-            Poisson process given the slot's count), "bursty" (one of two rates) or "timestamps" (as the file has them).
+        arrivals: "upload" (all at the slot's start, as in the paper), "deterministic" (evenly spaced), "timestamps" (as
+            the file has them), the processes "poisson", "bursty" (of two rates), "gamma" (independent gaps) and
+            "hawkes" (self-exciting), or "closed" (clients who wait for an answer before they ask again).
         burst: Of "bursty" arrivals.
-        forecast: What the allocator is told of D(t): "oracle" (the truth), "last" (the slot before) or "ewma"
-            (exponentially weighted mean, weight 0.3). The first slot's is always exact.
+        gamma: Of "gamma" arrivals.
+        hawkes: Of "hawkes" arrivals.
+        forecast: What the allocator is told of D(t): "oracle" (what will arrive), "last" (what arrived in the slot
+            before) or "ewma" (exponentially weighted mean, weight 0.3). The first slot's is exact but for faults.
         headroom: By which part more requests than forecast are planned for, so that what the forecast misses need not
             queue up. Budgets must pay for them.
         drift: How the images change.
@@ -216,8 +160,12 @@ class Stream(Section):
     name: Name
     profile: Name
     requests: Requests
-    arrivals: Literal["upload", "deterministic", "poisson", "bursty", "timestamps"] = "upload"
+    arrivals: Literal["upload", "deterministic", "timestamps", "poisson", "bursty", "gamma", "hawkes", "closed"] = (
+        "upload"
+    )
     burst: Burst | None = None
+    gamma: Gamma | None = None
+    hawkes: Hawkes | None = None
     forecast: Literal["oracle", "last", "ewma"] = "oracle"
     headroom: Amount = 0.0
     drift: AnyDrift = Steps(corruption="none", severities=(0,))
@@ -239,15 +187,39 @@ class Stream(Section):
                 f"forecast is {self.forecast!r} but uploads are counted when they arrive, at the slot's start; "
                 'leave forecast out, or set arrivals to "deterministic" or "poisson"'
             )
-        if (self.arrivals == "timestamps") != isinstance(self.requests, FromTimestamps):
+        for kind, section, named in (
+            ("timestamps", FromTimestamps, "file of timestamps"),
+            ("closed", ClosedRequests, "closed loop"),
+        ):
+            if (self.arrivals == kind) != isinstance(self.requests, section):
+                there = f"no {named}" if self.arrivals == kind else f"a {named}"
+                raise ValueError(f"arrivals is {self.arrivals!r} and requests {there}; give both or neither")
+        if self.drawn and self.arrivals not in PROCESSES:
             raise ValueError(
-                f"arrivals is {self.arrivals!r} and requests {'' if self.arrivals == 'timestamps' else 'a '}"
-                f"{'no ' if self.arrivals == 'timestamps' else ''}file of timestamps; give both or neither"
+                f"arrivals is {self.arrivals!r}, and requests give a rate whose counts are drawn; "
+                f"set arrivals to {', '.join(PROCESSES)}, or give exact counts"
             )
         if self.shed == "keep-latest" and self.queue_limit is not None:
             raise ValueError('shed is "keep-latest", under which one request waits; remove queue_limit')
         if self.abandonment is not None and self.abandonment.kind == "deadline" and self.deadline_s is None:
-            raise ValueError('abandonment is at the deadline, and there is none; give deadline_s')
-        if self.burst is not None and self.arrivals != "bursty":
-            raise ValueError(f'arrivals is {self.arrivals!r}; burst belongs to arrivals = "bursty"')
+            raise ValueError("abandonment is at the deadline, and there is none; give deadline_s")
+        if self.arrivals in ("gamma", "hawkes") and not self.drawn:
+            raise ValueError(
+                f"arrivals is {self.arrivals!r}, which cannot be had with a given count; "
+                'set count = "drawn" in requests, or kind to "rate" or "day"'
+            )
+        if self.arrivals == "closed" and self.forecast == "oracle":
+            raise ValueError(
+                'forecast is \'oracle\', and nobody knows beforehand what a closed loop will ask; set "last" or "ewma"'
+            )
+        for name in ("burst", "gamma", "hawkes"):
+            kind = {"burst": "bursty"}.get(name, name)
+            if getattr(self, name) is not None and self.arrivals != kind:
+                raise ValueError(f'arrivals is {self.arrivals!r}; {name} belongs to arrivals = "{kind}"')
         return self
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the count of a slot is an outcome of its arrivals, and not given."""
+        given = self.requests
+        return isinstance(given, RateRequests | DayRequests) or (isinstance(given, Counted) and given.count == "drawn")

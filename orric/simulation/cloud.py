@@ -8,8 +8,6 @@ from typing import Any
 from orric.configuration import RetrainingConfiguration
 from orric.exceptions import extra
 from orric.scenario.cloud import Cloud
-from orric.simulation.pipeline import Job
-from orric.simulation.sharing import Pace
 
 with extra("sim"):
     import simpy
@@ -24,8 +22,6 @@ class Link:
 
 class CloudJob:
     """One retraining in the cloud. It asks nothing of a GPU, and goes on whatever becomes of the slot.
-
-    It answers to all that the engine asks of a `Job`.
 
     Args:
         environment: Keeps the time.
@@ -56,9 +52,7 @@ class CloudJob:
         self._sent_s = samples * cloud.sample_bytes / cloud.uplink_bytes_per_s
         self._worked_s = requests * retraining.cost_macs / cloud.macs_per_s
         self.stage = "upload"
-        # Of the edge server's own GPU: nothing.
-        self.whole_macs, self.expected_s = 0.0, float("inf")
-        self.used_s: dict[str, float] = {}
+        self.expected_s = float("inf")
         self.process = environment.process(self._run())
 
     def _run(self) -> Generator[simpy.Event, Any, None]:
@@ -85,23 +79,7 @@ class CloudJob:
         if self.process.is_alive:
             self.process.interrupt("over")
 
-    def change(self, pace: Pace, now_s: float) -> None:
-        """Shares of a GPU are nothing to it."""
-
-    def scale(self, factor: float) -> None:
-        """Neither is which GPU it is."""
-
-    def account(self, now_s: float) -> None:
-        """It uses no GPU."""
-
-    def progress(self) -> float:
-        """Return which part of its work on the GPU was done: there is none."""
-        return 0.0
-
     def complete(self) -> None:
         """Be done now: but for the order of what happens at one instant it is."""
         self.stop()
         self._done(self)
-
-
-AnyJob = Job | CloudJob

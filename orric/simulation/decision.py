@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from orric.configuration import StreamAllocation
 from orric.exceptions import AllocatorError, BudgetError
 from orric.objective import feasible_together, servable
 from orric.scenario import Scenario
-from orric.simulation.cloud import AnyJob
 from orric.simulation.gpu import GpuState
+from orric.simulation.pipeline import Retrainings
 from orric.simulation.queueing import ROUNDING
 from orric.simulation.stream import StreamState
 
@@ -28,7 +28,7 @@ class Decisions:
         task: What it was told.
         streams: The streams, in the task's order.
         gpus: The GPUs, in the task's order.
-        jobs: Retraining in progress, by stream.
+        retrainings: Retraining in progress.
         tell: Writes a line of the log: of whom, and what.
     """
 
@@ -39,26 +39,32 @@ class Decisions:
         task: Task,
         streams: Sequence[StreamState],
         gpus: Sequence[GpuState],
-        jobs: Mapping[str, AnyJob],
+        retrainings: Retrainings,
         tell: Callable[[str, str], None],
     ) -> None:
         self.overload, self.spare, self.slot_s = scenario.overload, scenario.spare, scenario.slot_s
-        self.guard, self.task, self.streams, self.gpus, self.jobs = guard, task, streams, gpus, jobs
+        self.guard, self.task, self.streams, self.gpus = guard, task, streams, gpus
+        self._retrainings = retrainings
         self._tell = tell
-        self.gpu_of = {stream.name: gpu for gpu in gpus for stream in gpu.streams}
         self.seconds = 0.0
 
-    def decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int]]:
-        """Ask the allocator; return its decisions, its reason, and how many requests of each stream must be shed."""
-        planned = [float(stream.planned[slot - 1]) for stream in self.streams]
+    def decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int], list[float]]:
+        """Ask the allocator.
+
+        Returns:
+            Its decisions, its reason, how many requests of each stream must be shed, and the part of them that is let
+            in, for whom the number is not known beforehand.
+        """
+        planned = [stream.planned(slot) for stream in self.streams]
         budgets = tuple(float(gpu.budgets_macs[slot - 1]) for gpu in self.gpus)
         begun = time.perf_counter()
         allocation = self.guard.decide(Slot(slot, budgets, tuple(planned)))
         self.seconds += time.perf_counter() - begun
         decided, refused, reason = list(allocation.streams), [0] * len(self.streams), allocation.reason
+        parts = [1.0] * len(self.streams)
         moved = self._move(slot, decided)
         for gpu, budget_macs in zip(self.gpus, budgets, strict=True):
-            there = [self.streams.index(stream) for stream in gpu.streams]
+            there = [stream.index for stream in gpu.streams]
             cheapest = [self.task.streams[k].cheapest_macs for k in there]
             asked = np.array([planned[k] for k in there])
             # Whoever moves streams to where they do not fit has exceeded the budget.
@@ -68,15 +74,18 @@ class Decisions:
                 raise BudgetError(slot, budget_macs, float(asked @ cheapest))
             else:
                 reason = "overloaded: cheapest inference, the rest shed"
+                needed = float(asked @ cheapest)
                 for k in there:
                     task, part = self.task.streams[k], 1.0
                     if len(there) > 1:
-                        part = planned[k] * task.cheapest_macs / float(asked @ cheapest)
+                        part = planned[k] * task.cheapest_macs / needed
                     decided[k] = StreamAllocation(task.retraining[0].name, task.inference[0].name)
-                    arrived = self.streams[k].meant[slot - 1]
-                    refused[k] = int(arrived - servable(arrived, task.inference[0].cost_macs, budget_macs * part))
+                    cost_macs = task.inference[0].cost_macs
+                    arrived = self.streams[k].given[slot - 1]
+                    refused[k] = int(arrived - servable(arrived, cost_macs, budget_macs * part))
+                    parts[k] = servable(planned[k], cost_macs, budget_macs * part) / max(planned[k], 1.0)
             self._share(slot, gpu, [(k, decided[k], planned[k]) for k in there], budget_macs)
-        return decided, reason, refused
+        return decided, reason, refused, parts
 
     def _move(self, slot: int, decided: Sequence[StreamAllocation]) -> set[int]:
         """Move streams to the GPUs that the allocator names, or back home; return the indices of those not at home.
@@ -85,20 +94,20 @@ class Decisions:
         """
         away = set()
         for k, (stream, one) in enumerate(zip(self.streams, decided, strict=True)):
-            home, old = self.task.streams[k].gpu, self.gpu_of[stream.name]
+            home, old = self.task.streams[k].gpu, stream.gpu
             name = one.gpu or home
             if name != home:
                 away.add(k)
             if name == old.spec.name:
                 continue
+            begin_s = (slot - 1) * self.slot_s
             new = next(gpu for gpu in self.gpus if gpu.spec.name == name)
+            old.account(begin_s)
             old.lose(stream)
             new.take(stream)
-            self.gpu_of[stream.name] = new
-            if stream.name in self.jobs:
-                self.jobs[stream.name].scale(old.spec.macs_per_s / new.spec.macs_per_s)
-            pause_s = stream.profile.swap.pause_s
-            stream.paused_until_s = max(stream.paused_until_s, (slot - 1) * self.slot_s + pause_s)
+            if stream.index in self._retrainings.jobs:
+                new.scale(stream, old.spec.macs_per_s / new.spec.macs_per_s)
+            stream.serving.pause(begin_s, begin_s + stream.profile.swap.pause_s)
             self._tell(stream.name, f"moved to {name}")
         for gpu in self.gpus if away else ():
             used, room = sum(stream.spec.memory_bytes for stream in gpu.streams), gpu.spec.memory_bytes
@@ -167,7 +176,7 @@ class Decisions:
                 free.append(k)
             gpu.shares[self.streams[k].name] = share, serving
         # In the order of the streams: sums must not depend on that of a set.
-        names = [self.streams[k].name for k in free]
+        names = {self.streams[k].name: None for k in free}
         fixed = sum(
             retraining + (0.0 if name in names else serving) for name, (retraining, serving) in gpu.shares.items()
         )

@@ -15,18 +15,19 @@ from orric.exceptions import SimulationError, extra
 from orric.latency import LatencyHistogram
 from orric.profile import Profile
 from orric.randomness import generator
-from orric.records import Event, GpuRecord, Observation, Result, SlotRecord, columns_of
+from orric.records import Event, GpuRecord, Observation, RequestTimes, Result, SlotRecord, columns_of
 from orric.scenario import Scenario
 from orric.scenario.fault import Fault
 from orric.simulation import faults
-from orric.simulation.cloud import AnyJob, CloudJob, Link
 from orric.simulation.decision import Decisions
-from orric.simulation.gpu import GpuState
-from orric.simulation.pipeline import Job
-from orric.simulation.queueing import ROUNDING, Window
+from orric.simulation.gpu import GpuState, PartitionedGpu, SharedGpu
+from orric.simulation.lifecycle import Lifecycle
+from orric.simulation.pipeline import Retrainings
+from orric.simulation.processor import Pool
+from orric.simulation.queueing import PHASES, ROUNDING, Queue
 from orric.simulation.request_log import RequestLog
-from orric.simulation.stream import AFTER, BEFORE, DURING, StreamState
-from orric.simulation.work import stages
+from orric.simulation.serving import Eventful, Plain, Record, Shared
+from orric.simulation.stream import BEFORE, DURING, StreamState
 
 with extra("sim"):
     import simpy
@@ -64,16 +65,18 @@ def simulate(
         SimulationError: Nothing happens any more before the last slot's end; the waiting processes are named.
     """
     given = profiles or scenario.profiles
-    kept: dict[str, list[Window]] = {stream.name: [] for stream in scenario.stream}
+    names = [stream.name for stream in scenario.stream]
+    kept: dict[str, list[RequestTimes]] = {name: [] for name in names}
     if isinstance(record, Path):
-        with RequestLog(record, list(kept)) as log:
-            run = _Run(scenario, allocator, accuracies, seed, given, log.write)
+        with RequestLog(record, names) as log:
+            run = _Run(scenario, allocator, accuracies, seed, given, lambda *part: log.write(run.slot, *part))
             run.run()
     else:
-        run = _Run(
-            scenario, allocator, accuracies, seed, given,
-            (lambda stream, slot, window: kept[stream].append(window)) if record else None,
-        )  # fmt: skip
+
+        def keep(stream: int, numbers: Any, times_s: Any) -> None:
+            kept[names[stream]].append(RequestTimes(numbers, times_s))
+
+        run = _Run(scenario, allocator, accuracies, seed, given, keep if record else None)
         run.run()
     return Result(
         allocator=run.guard.name,
@@ -99,30 +102,32 @@ class _Run:
         accuracies: Sequence[AccuracyModel],
         seed: int,
         profiles: Sequence[Profile],
-        record: Callable[[str, int, Window], None] | None,
+        record: Record | None,
     ) -> None:
         self.scenario, self.environment = scenario, simpy.Environment()
         self.faults = faults.schedule(scenario, seed)
         name = str(getattr(allocator, "name", "") or type(allocator).__name__)
-        placement = scenario.placement()
         self.streams = [
             StreamState(
                 scenario, k, profiles[k], accuracies[k], seed, faults.bursts(scenario, self.faults, spec.name),
-                faults.skews_s(scenario, self.faults, spec.name), record, name,
+                faults.skews_s(scenario, self.faults, spec.name), name,
             )
             for k, spec in enumerate(scenario.stream)
         ]  # fmt: skip
-        self.gpus = [
-            GpuState(
-                gpu, scenario.budgets_macs(seed, n), scenario.slot_s,
-                [stream for stream, there in zip(self.streams, placement, strict=True) if there == gpu.name],
-                scenario.spare == "inference",
-            )
-            for n, gpu in enumerate(scenario.gpu)
-        ]  # fmt: skip
+        self._record_requests = record
+        self.retrainings = Retrainings(len(self.streams))
+        self.life = Lifecycle(scenario, self.environment, self.retrainings, self._tell)
+        self.log: list[Event] = []
+        placement = scenario.placement()
+        self.gpus = self._place(placement, seed)
+        for stream in self.streams:
+            if stream.closed:
+                self._admit(stream)
         tasks = []
         for stream, there in zip(self.streams, placement, strict=True):
-            positive = stream.meant[stream.meant > 0] * (1 + stream.spec.headroom)
+            # Where faults keep everybody away, there is still what was meant.
+            there_are = stream.given if stream.given.any() else stream.meant
+            positive = there_are[there_are > 0] * (1 + stream.spec.headroom)
             tasks.append(
                 StreamTask.of(
                     stream.profile, float(positive.min()), float(positive.max()), stream.name, there,
@@ -139,18 +144,47 @@ class _Run:
             cloud=scenario.cloud is not None,
         )
         self.guard = Guard(for_task(allocator, self.task), self.task, generator(seed, "allocator"))
-        self.link = Link(self.environment)
-        self.jobs: dict[str, AnyJob] = {}
-        self.decisions = Decisions(scenario, self.guard, self.task, self.streams, self.gpus, self.jobs, self._tell)
-        self.finished: dict[str, tuple[float, float | None, float | None]] = {}
-        self.swaps: dict[str, AnyJob] = {}
-        self.worked_macs: dict[str, float] = {}
-        self.refusing: set[tuple[str, int]] = set()
+        self.decisions = Decisions(
+            scenario, self.guard, self.task, self.streams, self.gpus, self.retrainings, self._tell
+        )
         self.records: list[SlotRecord] = []
         self.gpu_records: list[GpuRecord] = []
-        self.log: list[Event] = []
-        self.latencies = {stream.name: [LatencyHistogram() for _ in range(3)] for stream in self.streams}
+        self.latencies = {stream.name: [LatencyHistogram() for _ in range(PHASES)] for stream in self.streams}
         self.slot = 0
+
+    def _place(self, placement: Sequence[str], seed: int) -> list[GpuState]:
+        """Put the streams on their GPUs, each with a queue of the kind that its GPU's sharing, and its own ways, want."""
+        scenario, record = self.scenario, self._record_requests
+        lossy = any(fault.kind in ("gpu-loss", "client-crash") for fault in scenario.fault)
+        shared = scenario.gpu[0].shared
+        self.pool = None
+        if shared or lossy or not all(stream.discipline.plain for stream in self.streams):
+            self.pool = Pool([stream.discipline for stream in self.streams], record)
+        for stream in self.streams:
+            if shared:
+                assert self.pool is not None, "made above"
+                stream.serving = Shared(stream.index, scenario.slot_s, stream.incoming, self.pool)
+                continue
+            given = (stream.index, scenario.slot_s, stream.spec.workers, stream.incoming, _stretches_of(stream), record)
+            if lossy or not stream.discipline.plain:
+                stream.serving = Eventful(*given, pool=self.pool)
+            else:
+                stream.serving = Plain(*given, queue=Queue(stream.discipline, record is not None))
+        gpus: list[GpuState] = []
+        for n, gpu in enumerate(scenario.gpu):
+            there = [stream for stream, name in zip(self.streams, placement, strict=True) if name == gpu.name]
+            given = (gpu, scenario.budgets_macs(seed, n), scenario.slot_s, there, self.retrainings, self.life.done)
+            gpus.append(
+                SharedGpu(self.pool, *given) if shared else PartitionedGpu(scenario.spare == "inference", *given)
+            )
+        return gpus
+
+    def _admit(self, stream: StreamState) -> None:
+        """Let the clients of a closed stream begin."""
+        assert isinstance(stream.serving, Shared | Eventful), "whose clients wait for answers is no plain queue"
+        draws, rng = stream.incoming.draws, generator(stream.seed, "arrivals", stream.index)
+        draws.begin_slot(1)
+        stream.serving.processor.admit(stream.index, rng.standard_exponential, draws.factors, draws.patience)
 
     def run(self) -> None:
         """Run to the end of the last slot."""
@@ -160,15 +194,23 @@ class _Run:
         except RuntimeError as error:
             if not clock.is_alive or "No scheduled events left" not in str(error):
                 raise
-            waiting = [f"retraining of {name} (slot {job.slot}, stage {job.stage})" for name, job in self.jobs.items()]
+            waiting = ["the clock", *self.life.describe(self.streams)]
             raise SimulationError(
                 f"slot {self.slot}",
-                f"nothing will happen any more; waiting: {', '.join(['the clock', *waiting])}",
+                f"nothing will happen any more; waiting: {', '.join(waiting)}",
                 "this is a fault of the simulator: please report it",
             ) from None
+        if self._record_requests is not None:
+            for stream in self.streams:
+                numbers, times = stream.serving.left_waiting()
+                if len(numbers):
+                    self._record_requests(stream.index, numbers, times)
+        # Retraining is told of when its GPU is looked at, and not in the order of time.
+        self.log.sort(key=lambda event: (event.slot, event.time_s))
 
-    def _tell(self, subject: str, what: str) -> None:
-        self.log.append(Event(float(self.environment.now), self.slot, subject, what))
+    def _tell(self, subject: str, what: str, now_s: float | None = None) -> None:
+        time_s = float(self.environment.now) if now_s is None else now_s
+        self.log.append(Event(time_s, self.slot, subject, what))
 
     def _slots(self) -> Generator[simpy.Event, Any, None]:
         """Run through the slots: the one process that lasts the whole simulation."""
@@ -177,95 +219,42 @@ class _Run:
             self.slot = slot
             # Measured from the origin: adding slot lengths one by one would drift.
             begin_s, end_s = (slot - 1) * scenario.slot_s, slot * scenario.slot_s
-            waiting = [stream.queue.waiting for stream in self.streams]
-            decided, reason, refused = self.decisions.decide(slot)
-            self._begin(slot, begin_s, decided, refused)
+            waiting = [stream.serving.waiting for stream in self.streams]
+            decided, reason, refused, parts = self.decisions.decide(slot)
+            self._begin(slot, begin_s, decided, refused, parts)
             for fault in self.faults.get(slot, ()):
                 environment.process(self._fail(fault, slot))
             yield environment.timeout(max(end_s - environment.now, 0.0))
-            for job in list(self.jobs.values()):
+            for gpu in self.gpus:
                 # A share that is exactly enough may end an instant late by rounding.
+                gpu.advance(end_s, ROUNDING * scenario.slot_s)
+            for job in list(self.life.clouds.values()):
                 if job.expected_s <= end_s + ROUNDING * scenario.slot_s:
                     job.complete()
             self._end(slot, end_s, decided, reason, waiting)
 
-    def _begin(self, slot: int, begin_s: float, decided: Sequence[StreamAllocation], refused: Sequence[int]) -> None:
+    def _begin(
+        self,
+        slot: int,
+        begin_s: float,
+        decided: Sequence[StreamAllocation],
+        refused: Sequence[int],
+        parts: Sequence[float],
+    ) -> None:
         """Let requests be on their way, retraining begin, and everything go on at its new pace."""
-        self.finished, self.worked_macs = {}, {}
-        scenario = self.scenario
-        for stream, allocation, count in zip(self.streams, decided, refused, strict=True):
+        self.life.begin_slot(slot)
+        for stream, allocation, count, part in zip(self.streams, decided, refused, parts, strict=True):
             retraining, inference = stream.choice.pair(slot, allocation)
-            gpu = self.decisions.gpu_of[stream.name]
-            stream.begin_slot(slot, count)
-            stream.serve_with(inference, scenario, scenario.gpu.index(gpu.spec))
-            stream.new_version(slot - 1)
-            stream.extent_at_begin = stream.extent
+            stream.begin_slot(slot, count, inference, part)
             stream.phase = BEFORE
-            if allocation.cloud and isinstance(self.jobs.get(stream.name), Job):
-                # Without a share it would never end, and keep the cloud from beginning.
-                self._lose(stream, self.jobs[stream.name], "given up for the cloud")
-            if stream.name in self.jobs:
-                stream.phase = DURING
-            elif not retraining.cost_macs:
-                # What costs nothing is done at once.
-                stream.gained[slot - 1] = retraining.profit
-                self.finished[stream.name] = (1.0, None, None)
-            elif stream.has_samples and allocation.cloud:
-                assert scenario.cloud is not None, "the guard checks this"
-                forecast = float(stream.forecasts[slot - 1])
-                stream.accuracy.collect(stream.collected)
-                self.jobs[stream.name] = CloudJob(
-                    self.environment, slot, stream.collected, retraining, forecast,
-                    round(stream.profile.sampling_ratio(retraining.name) * forecast), scenario.cloud, self.link,
-                    self._done_by(stream),
-                )  # fmt: skip
-                stream.phase = DURING
-            elif stream.has_samples:
-                forecast = float(stream.forecasts[slot - 1])
-                work = stages(stream.profile, retraining, forecast, gpu.spec)
-                if sum(work.values()) > 0 and gpu.shares[stream.name][0] > 0:
-                    stream.accuracy.collect(stream.collected)
-                    self.jobs[stream.name] = Job(
-                        self.environment, slot, stream.collected, retraining, forecast, work, self._done_by(stream)
-                    )
-                    stream.phase = DURING
+            stream.new_version(begin_s, slot - 1)
+            stream.extent_at_begin = stream.extent
+            self.life.begin(stream, allocation, retraining, begin_s)
+            self.life.next_in_line(stream, begin_s)
+            if self.life.under_way(stream):
+                stream.change(begin_s, DURING)
         for gpu in self.gpus:
-            gpu.set_paces(begin_s, self.jobs)
-
-    def _done_by(self, stream: StreamState) -> Any:
-        return lambda job: self._done(stream, job)
-
-    def _done(self, stream: StreamState, job: AnyJob) -> None:
-        """Take note of finished retraining; let its weights take over, if that is when they do."""
-        now_s = min(self.environment.now, self.slot * self.scenario.slot_s)
-        gpu = self.decisions.gpu_of[stream.name]
-        gpu.spent(job)
-        self._progress(stream, job)
-        del self.jobs[stream.name]
-        agreement = stream.accuracy.retrain(job.collected, job.retraining.name, stream.extent)
-        stream.change(now_s, phase=AFTER)
-        gpu.set_paces(now_s, self.jobs)
-        self.finished[stream.name] = (1.0, agreement, stream.accuracy.attention())
-        if job.slot < self.slot:
-            self._tell(stream.name, f"retraining of slot {job.slot} done in slot {self.slot}")
-        if stream.spec.retraining.takeover == "completion" and now_s < (self.slot - ROUNDING) * self.scenario.slot_s:
-            stream.flush(now_s)
-            if self._takes_over(stream, job):
-                stream.new_version(self.slot if job.slot == self.slot else self.slot - 1)
-                stream.pause(now_s, now_s + stream.profile.swap.pause_s)
-        else:
-            self.swaps[stream.name] = job
-
-    def _takes_over(self, stream: StreamState, job: AnyJob) -> bool:
-        """Let new weights serve from now on, unless they are corrupt; say whether they do."""
-        if (stream.name, job.slot) in self.refusing:
-            stream.accuracy.discard()
-            self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap")
-            self.finished[stream.name] = (0.0, *self.finished[stream.name][1:])
-            return False
-        stream.gained[job.slot - 1] = job.retraining.profit
-        stream.accuracy.swap()
-        return True
+            gpu.begin_slot(begin_s)
 
     def _end(
         self,
@@ -277,63 +266,56 @@ class _Run:
     ) -> None:
         """Serve what the slot still has, stop what may not go on, write down what happened."""
         observations = []
+        for gpu in self.gpus:
+            gpu.account(end_s)
         for stream, allocation, before in zip(self.streams, decided, waiting, strict=True):
-            job = self.jobs.get(stream.name)
-            if job is not None:
-                job.account(end_s)
-                if stream.spec.retraining.overrun == "abandon" and isinstance(job, Job):
-                    self._lose(stream, job, "given up at the slot's end")
-                else:
-                    self._progress(stream, job)
+            self.life.end_slot(stream, end_s)
             stream.flush(end_s)
             stream.check_conservation(before)
-            swap = self.swaps.pop(stream.name, None)
-            if swap is not None and self._takes_over(stream, swap) and stream.profile.swap.pause_s:
-                stream.paused_until_s = end_s + stream.profile.swap.pause_s
-            part, agreement, attention = self.finished.get(stream.name, (0.0, None, None))
-            record = self._record(slot, stream, allocation, reason, part, agreement)
+            self.life.swap(stream, end_s)
+            free = 1.0 if stream.name in self.life.free else 0.0
+            part, agreement, attention = self.life.finished.get(stream.name, (free, None, None))
+            record = self._record(slot, stream, allocation, reason, agreement)
             self.records.append(record)
             for phase, histogram in enumerate(self.latencies[stream.name]):
                 histogram.counts += stream.now.counts[phase]
                 histogram.total_s += float(stream.now.latencies_s[phase])
             counts = record.requests, record.served, record.late, record.shed
-            observations.append(Observation(slot, stream.name, *counts, part, agreement, attention))
+            observations.append(
+                Observation(
+                    slot, stream.name, *counts, part, agreement, attention, record.abandoned, record.lost
+                )
+            )  # fmt: skip
+            stream.end_slot()
         for gpu in self.gpus:
-            self.gpu_records.append(gpu.record(slot, end_s, self.jobs))
+            self.gpu_records.append(gpu.record(slot, end_s))
         for observation in observations:
             self.guard.observe(observation)
 
     def _record(
-        self,
-        slot: int,
-        stream: StreamState,
-        allocation: StreamAllocation,
-        reason: str,
-        part: float,
-        agreement: float | None,
+        self, slot: int, stream: StreamState, allocation: StreamAllocation, reason: str, agreement: float | None
     ) -> SlotRecord:
         now, served = stream.now, stream.now.served
         retraining, inference = stream.choice.pair(slot, allocation)
-        gpu = self.decisions.gpu_of[stream.name]
         latencies = LatencyHistogram(now.counts.sum(axis=0), float(now.latencies_s.sum()))
         p50_s, p99_s = latencies.quantiles([0.5, 0.99])
         return SlotRecord(
             slot=slot,
             stream=stream.name,
-            gpu=gpu.spec.name,
+            gpu=stream.gpu.spec.name,
             corruption=stream.drift.corruptions[slot - 1],
             severity=int(stream.drift.severities[slot - 1]),
             requests=float(stream.arrived[slot - 1]),
             forecast=float(stream.forecasts[slot - 1]),
-            budget_macs=float(gpu.budgets_macs[slot - 1]),
+            budget_macs=float(stream.gpu.budgets_macs[slot - 1]),
             retraining=retraining.name,
             inference=inference.name,
-            retraining_macs=self.worked_macs.get(stream.name, 0.0),
+            retraining_macs=self.life.worked_macs.get(stream.name, 0.0),
             inference_macs=served * inference.cost_macs,
             extent=stream.extent_at_begin,
             served=float(served),
             shed=float(now.shed),
-            waiting=float(stream.queue.waiting),
+            waiting=float(stream.serving.waiting),
             late=float(now.late),
             correct=now.correct,
             accuracy=now.correct / served if served else float("nan"),
@@ -342,24 +324,13 @@ class _Run:
             latency_mean_s=latencies.mean_s,
             latency_p50_s=p50_s,
             latency_p99_s=p99_s,
-            retrained=part if stream.name in self.worked_macs else 0.0,
+            retrained=self.life.finished.get(stream.name, (0.0,))[0],
             agreement=float("nan") if agreement is None else agreement,
             reason=reason,
+            abandoned=float(now.abandoned),
+            lost=float(now.lost),
+            correct_in_time=now.correct_in_time,
         )
-
-    def _progress(self, stream: StreamState, job: AnyJob) -> None:
-        """Count what a job did since it was last asked as work of this slot."""
-        done = job.progress() * job.whole_macs
-        self.worked_macs[stream.name] = self.worked_macs.get(stream.name, 0.0) + done
-
-    def _lose(self, stream: StreamState, job: AnyJob, why: str) -> None:
-        """Stop retraining; its work is lost."""
-        job.stop()
-        self._progress(stream, job)
-        self.decisions.gpu_of[stream.name].spent(job)
-        del self.jobs[stream.name]
-        stream.accuracy.discard()
-        self._tell(stream.name, f"retraining of slot {job.slot} {why} in stage {job.stage}")
 
     def _fail(self, fault: Fault, slot: int) -> Generator[simpy.Event, Any, None]:
         """Let a fault happen."""
@@ -368,16 +339,19 @@ class _Run:
         if fault.kind in ("gpu-stall", "gpu-loss"):
             gpu = next(gpu for gpu in self.gpus if gpu.spec.name == fault.gpu)
             lost = fault.kind == "gpu-loss"
+            self._reach(gpu, now_s)
             self._tell(gpu.spec.name, "lost" if lost else "stands still")
-            gpu.fail(now_s, self.jobs)
+            gpu.fail(now_s)
             for stream in gpu.streams if lost else ():
-                if isinstance(self.jobs.get(stream.name), Job):
-                    self._lose(stream, self.jobs[stream.name], "lost with the GPU")
-                    stream.change(now_s, phase=BEFORE)
+                if stream.index in self.retrainings.jobs:
+                    self.life.crash(stream, "lost with the GPU", now_s)
+                stream.dissolve(now_s)
             assert fault.duration_s is not None, "the fault checks this"
-            yield self.environment.timeout(fault.duration_s)
+            yield self.environment.timeout(fault.duration_s + (fault.reload_s or 0.0))
+            now_s = float(self.environment.now)
+            self._reach(gpu, now_s)
             self._tell(gpu.spec.name, "is back")
-            gpu.recover(float(self.environment.now), self.jobs)
+            gpu.recover(now_s)
             return
         stream = next(stream for stream in self.streams if stream.name == fault.stream)
         if fault.kind == "burst":
@@ -385,10 +359,34 @@ class _Run:
         elif fault.kind == "clock-skew":
             self._tell(stream.name, f"its clock is {fault.skew_s:g} s off from now on")
         elif fault.kind == "corrupt-weights":
-            self.refusing.add((stream.name, slot))
-        elif stream.name in self.jobs:
-            self.jobs[stream.name].account(now_s)
-            self._lose(stream, self.jobs[stream.name], "crashed")
-            stream.change(now_s, phase=BEFORE)
+            self.life.refusing.add((stream.name, slot))
+        elif fault.kind == "client-crash":
+            self._reach(stream.gpu, now_s)
+            spread = stream.gpu.spec.fault_domain == "shared"
+            for one in stream.gpu.streams if spread else [stream]:
+                self._tell(
+                    one.name, "its process dies" if one is stream else f"its process dies with that of {stream.name}"
+                )
+                if one.index in self.retrainings.jobs:
+                    self.life.crash(one, "lost with its process", now_s)
+                one.crash(now_s, now_s + (fault.reload_s or 0.0))
         else:
-            self._tell(stream.name, "a crash found no retraining")
+            self._reach(stream.gpu, now_s)
+            if not self.life.crash(stream, "crashed", now_s):
+                self._tell(stream.name, "a crash found no retraining")
+
+    def _reach(self, gpu: GpuState, now_s: float) -> None:
+        """Bring a GPU, and the accounts of retraining on it, to the present."""
+        # What happens at a slot's very end, or after it, happens at the begin of the next.
+        gpu.advance(now_s)
+        gpu.account(now_s)
+
+
+def _stretches_of(stream: StreamState) -> Callable[[float, float], Any]:
+    """Return what tells the stretches of a stream's serving, wherever it is."""
+
+    def stretches(begin_s: float, end_s: float) -> Any:
+        assert isinstance(stream.gpu, PartitionedGpu), "such streams are on such GPUs"
+        return stream.gpu.stretches(stream.index, begin_s, end_s)
+
+    return stretches

@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from orric.records import GpuRecord
-from orric.scenario.gpu import Gpu
-from orric.simulation.cloud import AnyJob
-from orric.simulation.pipeline import Job
-from orric.simulation.sharing import STILL, paces
+from orric.scenario.gpu import Gpu, Priority, Weighted
+from orric.simulation import processor_events as events
+from orric.simulation.pipeline import Job, Retrainings
+from orric.simulation.processor import Pool, Processor
+from orric.simulation.queueing import END_S
+from orric.simulation.serving import Shared, merged
+from orric.simulation.sharing import PACE, paces
 from orric.simulation.stream import StreamState
-from orric.simulation.work import STAGES
 
 Array = np.ndarray[Any, Any]
+# Of a stream whose retraining is done, at a time.
+Done = Callable[[StreamState, float], None]
 
 
-class GpuState:
-    """The state of one GPU.
+class GpuState(ABC):
+    """The state of one GPU. It is as far as `advance` has brought it.
 
     Args:
         spec: What the scenario says of it.
         budgets_macs: C(t), shape (T,).
         slot_s: Length of a slot.
         streams: Those placed on it.
-        lends: Whether serving gets the share of retraining that is not under way.
+        retrainings: What the retraining of every stream has left.
+        done: Called when one is done.
     """
 
     def __init__(
-        self, spec: Gpu, budgets_macs: Array, slot_s: float, streams: list[StreamState], lends: bool = False
+        self,
+        spec: Gpu,
+        budgets_macs: Array,
+        slot_s: float,
+        streams: list[StreamState],
+        retrainings: Retrainings,
+        done: Done,
     ) -> None:
         self.spec, self.budgets_macs, self.slot_s, self.streams = spec, budgets_macs, slot_s, streams
-        self.lends = lends
+        self.retrainings, self._done = retrainings, done
         # Of every stream: the share of retraining and that of inference.
         self.shares: dict[str, tuple[float, float]] = {stream.name: (0.0, 0.0) for stream in streams}
         self.faults = 0
         self._down_since_s, self._down_s = 0.0, 0.0
-        self._stages_s = dict.fromkeys(STAGES, 0.0)
+        for stream in streams:
+            stream.gpu = self
 
     @property
     def whole_macs(self) -> float:
@@ -47,6 +60,7 @@ class GpuState:
 
     def take(self, stream: StreamState) -> None:
         """Take a stream in, in the order of the streams: sums must not depend on who came last."""
+        stream.gpu = self
         self.streams.append(stream)
         self.streams.sort(key=lambda one: one.index)
         self.shares = {one.name: self.shares.get(one.name, (0.0, 0.0)) for one in self.streams}
@@ -56,54 +70,58 @@ class GpuState:
         self.streams.remove(stream)
         del self.shares[stream.name]
 
-    def set_paces(self, now_s: float, jobs: Mapping[str, AnyJob]) -> None:
-        """Let everybody go on at the pace that the shares give from now on."""
-        if not self.streams:
-            return
-        retraining_shares, serving_shares = (np.array(part) for part in zip(*self.shares.values(), strict=True))
-        # What is retrained in the cloud uses nothing here.
-        idle = np.array([not isinstance(jobs.get(stream.name), Job) for stream in self.streams])
-        if self.lends and serving_shares.sum() > 0:
-            serving_shares = serving_shares * (1 + retraining_shares[idle].sum() / serving_shares.sum())
-        retraining_shares = np.where(idle, 0.0, retraining_shares)
-        shares = np.stack([serving_shares, retraining_shares], axis=1).ravel().tolist()
-        found = paces(self.spec.sharing, shares, now_s) if not self.faults else [STILL] * len(shares)
-        for stream, serving, retraining in zip(self.streams, found[::2], found[1::2], strict=True):
-            stream.change(now_s, serving)
-            job = jobs.get(stream.name)
-            if job is not None:
-                job.change(retraining, now_s)
+    @abstractmethod
+    def begin_slot(self, begin_s: float) -> None:
+        """Begin a slot with the shares that were decided for it."""
 
-    def fail(self, now_s: float, jobs: Mapping[str, AnyJob]) -> None:
+    @abstractmethod
+    def advance(self, until_s: float, slack_s: float = 0.0) -> None:
+        """Let happen what happens until a time; what ends so little after it ends then."""
+
+    @abstractmethod
+    def set_paces(self, now_s: float) -> None:
+        """Let everybody go on at the pace that shares and faults give from now on."""
+
+    def begin(self, stream: StreamState, job: Job, now_s: float) -> None:
+        """Begin a stream's retraining; it has a pace of its own only from `set_paces` on."""
+        self.retrainings.begin(stream.index, job, now_s)
+
+    def end(self, stream: StreamState) -> Job:
+        """End a stream's retraining, done or not."""
+        return self.retrainings.end(stream.index)
+
+    def scale(self, stream: StreamState, factor: float) -> None:
+        """Let what is left of a stream's retraining take so many times as long: it comes from another GPU."""
+        self.retrainings.scale(stream.index, factor)
+
+    @abstractmethod
+    def account(self, now_s: float) -> None:
+        """Write down what retraining has done until now."""
+
+    def fail(self, now_s: float) -> None:
         """Stand still until `recover`; faults may overlap."""
         if not self.faults:
             self._down_since_s = now_s
         self.faults += 1
-        self.set_paces(now_s, jobs)
+        self.set_paces(now_s)
 
-    def recover(self, now_s: float, jobs: Mapping[str, AnyJob]) -> None:
+    def recover(self, now_s: float) -> None:
         """Go on when the last fault is over."""
         self.faults -= 1
         if not self.faults:
             self._down_s += now_s - self._down_since_s
-            self.set_paces(now_s, jobs)
+            self.set_paces(now_s)
 
-    def spent(self, job: AnyJob) -> None:
-        """Take over what a job used since it was last asked."""
-        for stage, used_s in job.used_s.items():
-            self._stages_s[stage] += used_s
-            job.used_s[stage] = 0.0
-
-    def record(self, slot: int, end_s: float, jobs: Mapping[str, AnyJob]) -> GpuRecord:
+    def record(self, slot: int, end_s: float) -> GpuRecord:
         """Write down a slot, and begin to count anew."""
         if self.faults:
             self._down_s += end_s - self._down_since_s
             self._down_since_s = end_s
-        for stream in self.streams:
-            if stream.name in jobs:
-                self.spent(jobs[stream.name])
+        here = [stream.index for stream in self.streams]
+        stages_s = self.retrainings.used_s[here].sum(axis=0).tolist()
+        self.retrainings.used_s[here] = 0.0
         serving_s = sum(stream.now.used_s for stream in self.streams)
-        sampling_s, labelling_s, training_s, swapping_s = (self._stages_s[stage] for stage in STAGES)
+        sampling_s, labelling_s, training_s, swapping_s = stages_s
         busy_s = serving_s + sampling_s + labelling_s + training_s + swapping_s
         power, energy_j = self.spec.power, float("nan")
         if power is not None:
@@ -120,5 +138,181 @@ class GpuState:
             down=self._down_s / self.slot_s,
             energy_j=energy_j,
         )
-        self._stages_s, self._down_s = dict.fromkeys(STAGES, 0.0), 0.0
+        self._down_s = 0.0
         return record
+
+
+class PartitionedGpu(GpuState):
+    """A hard partition: everybody has a pace of its own, which others change only by lending.
+
+    Args:
+        lends: Whether serving gets the share of retraining that is not under way.
+        given: Those of `GpuState`.
+    """
+
+    def __init__(self, lends: bool, *given: Any) -> None:
+        super().__init__(*given)
+        self.lends = lends
+        # Since the slot's begin: when the paces of serving changed, and to what, one row per change and stream.
+        self._times_s: list[float] = []
+        self._paces = np.zeros((1, 0, PACE))
+
+    def begin_slot(self, begin_s: float) -> None:
+        """Begin a slot with the shares that were decided for it."""
+        self._places = {stream.index: place for place, stream in enumerate(self.streams)}
+        self._members = np.array(list(self._places), np.int64)
+        self._times_s = []
+        if self._paces.shape[1] != len(self._places):
+            self._paces = np.zeros((1, len(self._places), PACE))
+        parts = np.array([self.shares[stream.name] for stream in self.streams]).reshape(-1, 2)
+        self._retraining, self._serving = parts[:, 0].copy(), parts[:, 1].copy()
+        self.set_paces(begin_s)
+
+    def set_paces(self, now_s: float) -> None:
+        """Let everybody go on at the pace that shares and faults give from now on."""
+        if not self.streams:
+            return
+        under_way = np.array([k in self.retrainings.jobs for k in self._places])
+        shares = np.stack([self._serving, self._retraining], axis=1)
+        if self.lends:
+            total = self._serving.sum()
+            if total > 0:
+                shares[:, 0] *= 1 + self._retraining[~under_way].sum() / total
+            shares[~under_way, 1] = 0.0
+        if self.faults:
+            shares[:] = 0.0
+        assert not isinstance(self.spec.sharing, Weighted | Priority), "such a GPU is no partition"
+        found = paces(self.spec.sharing, shares.ravel(), now_s)
+        if len(self._times_s) == len(self._paces):
+            self._paces = np.concatenate([self._paces, np.zeros_like(self._paces)])
+        self._paces[len(self._times_s)] = found[::2]
+        self._times_s.append(now_s)
+        self.retrainings.change(self._members[under_way], found[1::2][under_way], now_s)
+
+    def stretches(self, k: int, begin_s: float, end_s: float) -> Array:
+        """Return the stretches of a stream's serving between two times of the slot, without workers; shape (n, 7)."""
+        first = int(np.searchsorted(self._times_s, begin_s, side="right")) - 1
+        rows = np.empty((len(self._times_s) - first, PACE + 1))
+        rows[:-1, END_S], rows[-1, END_S] = self._times_s[first + 1 :], end_s
+        rows[:, 1:] = self._paces[first : len(self._times_s), self._places[k]]
+        begins_s = np.concatenate([[begin_s], rows[:-1, END_S]])
+        kept: Array = rows[(rows[:, END_S] > begins_s) & (begins_s < end_s)]
+        kept[-1, END_S] = end_s
+        return kept
+
+    def advance(self, until_s: float, slack_s: float = 0.0) -> None:
+        """Let happen what happens until a time; what ends so little after it ends then."""
+        expected_s = self.retrainings.expected_s
+        while len(self._members):
+            k = int(self._members[expected_s[self._members].argmin()])
+            if expected_s[k] > until_s + slack_s:
+                break
+            now_s = min(float(expected_s[k]), until_s)
+            self.retrainings.complete(k)
+            self._done(self.streams[self._places[k]], now_s)
+            self.ended(now_s)
+
+    def ended(self, now_s: float) -> None:
+        """Let others have what retraining that has ended, or begun, gives or takes."""
+        if self.lends:
+            self.set_paces(now_s)
+
+    def account(self, now_s: float) -> None:
+        """Write down what retraining has done until now."""
+        which = self._members[[k in self.retrainings.jobs for k in self._places]]
+        self.retrainings.account(which, now_s)
+
+
+class SharedGpu(GpuState):
+    """Work-conserving: who has work gets what others leave.
+
+    Args:
+        pool: Where the requests are.
+        given: Those of `GpuState`.
+    """
+
+    def __init__(self, pool: Pool, *given: Any) -> None:
+        super().__init__(*given)
+        sharing = self.spec.sharing
+        assert isinstance(sharing, Weighted | Priority), "such a GPU is shared"
+        mode = events.WEIGHTED if isinstance(sharing, Weighted) else events.PRIORITY
+        grain_s = sharing.grain_s if isinstance(sharing, Priority) else 0.0
+        self._per_batch = isinstance(sharing, Weighted) and sharing.per == "batch"
+        self.processor = Processor(pool, [one.index for one in self.streams], mode, sharing.slowdown, grain_s)
+        for stream in self.streams:
+            self._adopt(stream)
+        self._edge_s = 0.0
+
+    def take(self, stream: StreamState) -> None:
+        """Take a stream in, with all that waits for it."""
+        old = stream.gpu
+        super().take(stream)
+        assert isinstance(old, SharedGpu) and isinstance(stream.serving, Shared), "all GPUs are shared, or none"
+        old.processor.give(stream.index, self.processor)
+        self._adopt(stream)
+
+    def _adopt(self, stream: StreamState) -> None:
+        assert isinstance(stream.serving, Shared), "such streams are on such GPUs"
+        stream.serving.processor = self.processor
+        self.processor.weigh(stream.index, self._per_batch)
+
+    def scale(self, stream: StreamState, factor: float) -> None:
+        """Let what is left of a stream's retraining take so many times as long: it comes from another GPU."""
+        super().scale(stream, factor)
+        self.processor.scale_job(stream.index, factor)
+
+    def begin_slot(self, begin_s: float) -> None:
+        """Begin a slot with the shares that were decided for it."""
+        self._edge_s = begin_s
+        self.processor.begin_slot()
+        self.set_paces(begin_s)
+
+    def set_paces(self, now_s: float) -> None:
+        """Let everybody go on at the pace that shares and faults give from now on."""
+        parts = np.array([self.shares[stream.name] for stream in self.streams]).reshape(-1, 2)
+        self.processor.set_weights(parts[:, 1].copy(), parts[:, 0].copy(), 0.0 if self.faults else float(parts.sum()))
+
+    def begin(self, stream: StreamState, job: Job, now_s: float) -> None:
+        """Begin a stream's retraining."""
+        super().begin(stream, job, now_s)
+        self.processor.begin_job(stream.index, sum(job.stages.values()))
+
+    def end(self, stream: StreamState) -> Job:
+        """End a stream's retraining, done or not."""
+        if self.processor.has_job(stream.index):
+            self._settle(stream.index)
+            self.processor.end_job(stream.index)
+        return super().end(stream)
+
+    def advance(self, until_s: float, slack_s: float = 0.0) -> None:
+        """Let happen what happens until a time; what ends so little after it ends then."""
+        by_index = {stream.index: stream for stream in self.streams}
+        while True:
+            if self.processor.now_s >= self._edge_s and self._edge_s < until_s:
+                self._load(until_s)
+            here_s = min(until_s, self._edge_s)
+            k = self.processor.run(here_s, slack_s if here_s >= until_s else 0.0)
+            if k is not None:
+                self.retrainings.complete(k)
+                self._done(by_index[k], self.processor.now_s)
+            elif here_s >= until_s:
+                return
+
+    def _load(self, until_s: float) -> None:
+        """Put the requests that come next into one order: as far as every stream's present window goes."""
+        coming = []
+        for stream in self.streams:
+            assert isinstance(stream.serving, Shared), "such streams are on such GPUs"
+            coming.append((stream.index, stream.serving.incoming))
+        self._edge_s = min((one.edge_s for _, one in coming), default=until_s)
+        self.processor.load(*merged([k for k, _ in coming], [one.take(self._edge_s) for _, one in coming]))
+
+    def account(self, now_s: float) -> None:
+        """Write down what retraining has done until now."""
+        for stream in self.streams:
+            if stream.index in self.retrainings.jobs:
+                self._settle(stream.index)
+
+    def _settle(self, k: int) -> None:
+        self.processor.settle(k)
+        self.retrainings.do(k, float(self.retrainings.stages[k].sum()) - self.processor.left_s(k))

@@ -1,5 +1,6 @@
 """Requests on their way to one stream's queue: when, how much work, how patient, and whether an overloaded slot lets
-them in."""
+them in.
+"""
 
 from __future__ import annotations
 
@@ -67,14 +68,17 @@ class Draws:
 
     def begin_slot(self, slot: int) -> None:
         """Draw for a slot from now on."""
-        self._work = generator(self._seed, "service", self._index, slot)
-        self._patience = generator(self._seed, "patience", self._index, slot)
+        if self.varied:
+            self._work = generator(self._seed, "service", self._index, slot)
+        if self._patient:
+            self._patience = generator(self._seed, "patience", self._index, slot)
 
     def factors(self, count: int) -> Array:
         """Return what the work of the next requests is multiplied by, shape (count,)."""
-        service, rng = self._service, self._work
-        if service.variability == "none":
+        service = self._service
+        if not self.varied:
             return np.ones(count)
+        rng = self._work
         if service.variability == "exponential":
             return rng.standard_exponential(count)
         if service.variability == "log-normal":

@@ -134,7 +134,9 @@ class Retrainings:
 
     def stage(self, k: int) -> str:
         """Return the stage that a stream's retraining is in."""
-        return next((stage for stage, left_s in zip(STAGES, self.stages[k].tolist(), strict=True) if left_s > 0), "done")
+        return next(
+            (stage for stage, left_s in zip(STAGES, self.stages[k].tolist(), strict=True) if left_s > 0), "done"
+        )
 
     def progress_macs(self, k: int) -> float:
         """Return what was done of a stream's retraining since this was last asked, in MACs."""

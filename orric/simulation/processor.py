@@ -25,7 +25,6 @@ class Pool:
 
     Args:
         disciplines: How each stream's queue serves.
-        per_batch: Of each stream whether every batch in service has its weight, or all of them together.
         record: Takes what became of requests, if anybody wants to know: stream, numbers (number, version, fate), shape
             (n, 3), and times (arrival, start, end), shape (n, 3).
     """
@@ -33,16 +32,21 @@ class Pool:
     def __init__(
         self,
         disciplines: Sequence[Discipline],
-        per_batch: Sequence[bool],
         record: Callable[[int, Array, Array], None] | None = None,
     ) -> None:
         count = len(disciplines)
         self.record = record
-        self.stream, self.stream_n = np.zeros((count, events.STREAM_NUMBERS)), np.zeros((count, events.STREAM_COUNTS), np.int64)
+        self.stream, self.stream_n = (
+            np.zeros((count, events.STREAM_NUMBERS)),
+            np.zeros((count, events.STREAM_COUNTS), np.int64),
+        )
         closed = [k for k, one in enumerate(disciplines) if one.clients]
         # Whoever has most clients may ask for a thought of each at once.
         length = 4 * max([SMALL, *(2 * one.clients for one in disciplines)])
-        self.draws, self.draws_n = np.zeros((len(closed), 3, length if closed else 1)), np.zeros((len(closed), 3), np.int64)
+        self.draws, self.draws_n = (
+            np.zeros((len(closed), 3, length if closed else 1)),
+            np.zeros((len(closed), 3), np.int64),
+        )
         self.sources: dict[int, list[Callable[[int], Array]]] = {}
         offset = 0
         for k, one in enumerate(disciplines):
@@ -54,12 +58,14 @@ class Pool:
             counts[events.WORKERS], counts[events.MOST], counts[events.CLIENTS] = one.workers, one.most, one.clients
             counts[events.POLICY] = POLICIES[one.shed]
             counts[events.LIMIT] = 1 if one.shed == "keep-latest" else one.limit
-            counts[events.RUN_VERSION], counts[events.PER_BATCH], counts[events.OFFSET] = -1, per_batch[k], offset
+            counts[events.RUN_VERSION], counts[events.OFFSET] = -1, offset
             counts[events.DRAWS] = closed.index(k) if one.clients else -1
             offset += one.workers
         self.batches = np.zeros(offset, np.int64)
         # Rows that one event can fill: whole batches, or all that wait under keep-latest after a loss.
-        self.most = max((one.most * (one.workers if one.shed == "keep-latest" else 1) for one in disciplines), default=1) + 4
+        self.most = (
+            max((one.most * (one.workers if one.shed == "keep-latest" else 1) for one in disciplines), default=1) + 4
+        )
         self.request, self.request_n = np.zeros((0, 3)), np.zeros((0, 5), np.int64)
         self.batch, self.batch_n = np.zeros((0, 2)), np.zeros((0, 4), np.int64)
         self.pool_n = np.full(events.POOL_COUNTS, -1, np.int64)
@@ -79,7 +85,10 @@ class Pool:
     def make_room(self, requests: int) -> None:
         """Let so many more requests be present than now."""
         present = int(self.stream_n[:, events.QUEUED].sum() + self.stream_n[:, events.IN_SERVICE].sum())
-        for name, need in (("request", present + requests + 1), ("batch", min(present + requests, len(self.batches)) + 1)):
+        for name, need in (
+            ("request", present + requests + 1),
+            ("batch", min(present + requests, len(self.batches)) + 1),
+        ):
             numbers, counts = getattr(self, name), getattr(self, f"{name}_n")
             old, first = len(numbers), events.FREE_REQUEST if name == "request" else events.FREE_BATCH
             if need <= old:
@@ -206,7 +215,9 @@ class Processor:
         closed = int(self.pool.stream_n[self.members, events.CLIENTS].sum())
         self.pool.make_room(len(arrivals) + closed)
 
-    def admit(self, k: int, thoughts: Callable[[int], Array], work: Callable[[int], Array], patience: Callable[[int], Array]) -> None:
+    def admit(
+        self, k: int, thoughts: Callable[[int], Array], work: Callable[[int], Array], patience: Callable[[int], Array]
+    ) -> None:
         """Let the clients of a closed stream begin to think, at time 0; work and patience may be drawn anew later."""
         self.pool.sources[k] = [thoughts, work, patience]
         for kind, source in enumerate(self.pool.sources[k]):
@@ -235,6 +246,13 @@ class Processor:
             pool.drain()
             for k in pool.sources:
                 pool.refill(k)
+
+    def weigh(self, k: int, per_batch: bool) -> None:
+        """Let a stream's weight be that of each of its batches in service, or of all of them."""
+        tables = self.tables()
+        events.leave(tables, k)
+        self.pool.stream_n[k, events.PER_BATCH] = per_batch
+        events.join(tables, k)
 
     def enter_stretch(self, k: int, label: Array) -> None:
         """Begin with the first of new stretches, and its version and phase."""
@@ -269,6 +287,17 @@ class Processor:
     def end_job(self, k: int) -> None:
         """End a stream's retraining before it is done."""
         events.end_job(self.tables(), k)
+
+    def has_job(self, k: int) -> bool:
+        """Return whether a stream's retraining is under way."""
+        return bool(self.pool.stream_n[k, events.JOB_ON])
+
+    def scale_job(self, k: int, factor: float) -> None:
+        """Let what is left of a stream's retraining take so many times as long."""
+        tables = self.tables()
+        events.leave_job(tables, k)
+        self.pool.stream[k, events.JOB_LEFT_S] *= factor
+        events.join_job(tables, k)
 
     def left_s(self, k: int) -> float:
         """Return what a stream's retraining still has to do, in seconds at the whole device."""
@@ -320,7 +349,11 @@ class Processor:
         count = int(self.clock_n[events.TIMERS])
         timers, kinds = self._timer[:count].copy(), self._timer_n[:count].copy()
         leaving = kinds[:, events.KIND] == events.LEAVES
-        owners = np.where(leaving, self.pool.request_n[np.where(leaving, kinds[:, events.SUBJECT], 0), events.OWNER], kinds[:, events.SUBJECT])
+        owners = np.where(
+            leaving,
+            self.pool.request_n[np.where(leaving, kinds[:, events.SUBJECT], 0), events.OWNER],
+            kinds[:, events.SUBJECT],
+        )
         self.clock_n[events.TIMERS] = 0
         other._make_timers(int((owners == k).sum()) + 1)
         tables = other.tables()
@@ -328,7 +361,11 @@ class Processor:
             events.set_timer(tables if owner == k else mine, when_s, kind, subject, check)
         self.members = self.members[self.members != k]
         other.members = np.sort(np.append(other.members, k))
-        for column, clock in ((events.SERVICE_AT, events.CLOCK), (events.USE_AT, events.USE), (events.JOB_AT, events.JOB_CLOCK)):
+        for column, clock in (
+            (events.SERVICE_AT, events.CLOCK),
+            (events.USE_AT, events.USE),
+            (events.JOB_AT, events.JOB_CLOCK),
+        ):
             self.pool.stream[k, column] = other.clock[clock]
         events.join(tables, k)
         events.join_job(tables, k)

@@ -18,7 +18,9 @@ import numpy as np
 from orric.compiled import compiled
 from orric.latency import BUCKETS, FIRST, SHIFT
 from orric.simulation.fates import ABANDONED, IN_TIME, LATE, LOST, SHED
-from orric.simulation.queueing import END_S, PHASE as PHASE_LABEL, ROUND_S, SPEED, USAGE, VERSION as VERSION_LABEL, finished, on_time
+from orric.simulation.queueing import END_S, ROUND_S, SPEED, USAGE, finished, on_time
+from orric.simulation.queueing import PHASE as PHASE_LABEL
+from orric.simulation.queueing import VERSION as VERSION_LABEL
 
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +57,20 @@ WHEN_S = 0
 KIND, SUBJECT, CHECK = range(3)
 LEAVES, WAKES, COMES = range(3)
 # The clock's own numbers and counts.
-NOW_S, CLOCK, USE, JOB_CLOCK, POOL, GRAIN_S, GRAIN_LEFT_S, SLOWDOWN, BEGIN_S, SLACK_S, SERVING_WEIGHT, RETRAINING_WEIGHT = range(12)
+(
+    NOW_S,
+    CLOCK,
+    USE,
+    JOB_CLOCK,
+    POOL,
+    GRAIN_S,
+    GRAIN_LEFT_S,
+    SLOWDOWN,
+    BEGIN_S,
+    SLACK_S,
+    SERVING_WEIGHT,
+    RETRAINING_WEIGHT,
+) = range(12)
 CLOCK_NUMBERS = 12
 (
     MODE, BUSY, WORKING, UNDER_WAY, TIMERS, NEXT_ARRIVAL, IN_GRAIN, DIRTY_ONES, WHO, STRETCH,
@@ -251,7 +266,9 @@ def leave_job(t: Tables, k: int) -> None:
     """Take a stream's retraining off the device, to change it."""
     if t.stream_n[k, JOB_PLACE] >= 0:
         weight = t.stream[k, JOB_WEIGHT]
-        t.stream[k, JOB_LEFT_S] = max(t.stream[k, JOB_LEFT_S] - weight * (t.clock[JOB_CLOCK] - t.stream[k, JOB_AT]), 0.0)
+        t.stream[k, JOB_LEFT_S] = max(
+            t.stream[k, JOB_LEFT_S] - weight * (t.clock[JOB_CLOCK] - t.stream[k, JOB_AT]), 0.0
+        )
         _remove(t.retraining, t.clock_n[WORKING], t, JOB_KEY, JOB_PLACE, k)
         t.clock_n[WORKING] -= 1
         t.clock[RETRAINING_WEIGHT] -= weight
@@ -702,8 +719,15 @@ def _full(t: Tables, most: int) -> Any:
 
 @compiled
 def run(
-    t: Tables, rows: Array, labels: Array, member: int, arrivals: Array, arrivals_n: Array, until_s: float,
-    slack_s: float, most: int,
+    t: Tables,
+    rows: Array,
+    labels: Array,
+    member: int,
+    arrivals: Array,
+    arrivals_n: Array,
+    until_s: float,
+    slack_s: float,
+    most: int,
 ) -> Any:
     """Let happen what happens until a time.
 

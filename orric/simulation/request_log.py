@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from orric.exceptions import ScenarioError, extra
-from orric.simulation.queueing import Window
+from orric.simulation.fates import FATES
 
 with extra("sim"):
     import pyarrow
@@ -24,16 +24,18 @@ SCHEMA = pyarrow.schema(
         ("arrival_s", pyarrow.float64()),
         ("start_s", pyarrow.float64()),
         ("finish_s", pyarrow.float64()),
+        ("fate", pyarrow.dictionary(pyarrow.int8(), pyarrow.string())),
     ]
 )
+Array = np.ndarray[Any, Any]
 # Rows of a group: what is held in memory.
 ROWS = 2**18
 
 
 class RequestLog:
-    """Writes requests as they are done: stream, slot of the completion, number, version of the student, times.
+    """Writes requests as they end: stream, slot of the end, number, version of the student, times, fate.
 
-    Requests that were shed have version -1 and no start and finish; those that still wait at the end are not written.
+    Requests whose service never began have version -1 and no start; those that still wait at the end have no finish.
 
     Args:
         path: The file, which appears when the log is closed without an error.
@@ -44,8 +46,8 @@ class RequestLog:
         if not path.name or path.is_dir():
             raise ScenarioError(f"{str(path)!r}", "is a folder", "give a file for requests")
         self._path, self._partial = path, path.with_name(f".{path.name}.partial")
-        self._names, self._streams = pyarrow.array(streams), {name: k for k, name in enumerate(streams)}
-        self._parts: list[tuple[int, int, Window]] = []
+        self._names = pyarrow.array(streams)
+        self._parts: list[tuple[int, int, Array, Array]] = []
         self._rows = 0
         try:
             self._writer = pyarrow.parquet.ParquetWriter(self._partial, SCHEMA)
@@ -68,28 +70,28 @@ class RequestLog:
         else:
             self._partial.unlink()
 
-    def write(self, stream: str, slot: int, window: Window) -> None:
-        """Add what was served or shed in a window."""
-        assert window.numbers is not None, "the queue records"
-        self._parts.append((self._streams[stream], slot, window))
-        self._rows += len(window.numbers)
+    def write(self, slot: int, stream: int, numbers: Array, times_s: Array) -> None:
+        """Add what became of some requests of a stream, columns as in `RequestTimes`."""
+        self._parts.append((stream, slot, numbers, times_s))
+        self._rows += len(numbers)
         if self._rows >= ROWS:
             self._flush()
 
     def _flush(self) -> None:
         if not self._parts:
             return
-        counts = [len(window.numbers) for _, _, window in self._parts if window.numbers is not None]
+        counts = [len(numbers) for _, _, numbers, _ in self._parts]
 
         def repeated(values: list[int]) -> Any:
             return np.repeat(np.array(values, np.int32), counts)
 
-        numbers = np.concatenate([window.numbers for _, _, window in self._parts])
-        times = np.concatenate([window.times_s for _, _, window in self._parts])
-        streams = pyarrow.DictionaryArray.from_arrays(repeated([k for k, _, _ in self._parts]), self._names)
+        numbers = np.concatenate([numbers for _, _, numbers, _ in self._parts])
+        times = np.concatenate([times_s for _, _, _, times_s in self._parts])
+        streams = pyarrow.DictionaryArray.from_arrays(repeated([k for k, _, _, _ in self._parts]), self._names)
+        fates = pyarrow.DictionaryArray.from_arrays(numbers[:, 2].astype(np.int8), pyarrow.array(FATES))
         columns = [
-            streams, repeated([slot for _, slot, _ in self._parts]), numbers[:, 0], numbers[:, 1].astype(np.int32),
-            *(np.ascontiguousarray(times[:, n]) for n in range(3)),
+            streams, repeated([slot for _, slot, _, _ in self._parts]), numbers[:, 0], numbers[:, 1].astype(np.int32),
+            *(np.ascontiguousarray(times[:, n]) for n in range(3)), fates,
         ]  # fmt: skip
         self._writer.write_table(pyarrow.table(columns, schema=SCHEMA))
         self._parts, self._rows = [], 0

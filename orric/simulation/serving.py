@@ -64,6 +64,14 @@ class Serving(Protocol):
         """Serve up to a time, the slot's end or not; return what was answered since this was last asked."""
         ...
 
+    def crash(self, now_s: float, until_s: float) -> None:
+        """Lose all requests, and those that come until a time."""
+        ...
+
+    def dissolve(self, now_s: float) -> None:
+        """Let the requests in service wait again."""
+        ...
+
     def in_service(self, version: int) -> int:
         """Return how many are in service that were begun under a version."""
         ...
@@ -186,6 +194,14 @@ class Plain(Partitioned):
         """Return numbers and times, as they are recorded, of the requests that are still there."""
         return self._queue.left_waiting()
 
+    def crash(self, now_s: float, until_s: float) -> None:
+        """Never asked for: whoever may crash is no plain queue."""
+        raise NotImplementedError
+
+    def dissolve(self, now_s: float) -> None:
+        """Never asked for: whose GPU may be lost is no plain queue."""
+        raise NotImplementedError
+
     def _serve(
         self, rows: Array, labels: Array, requests: Requests, until_s: float, slack_s: float, answers: Answers
     ) -> None:
@@ -243,6 +259,7 @@ class _OfPool:
 
     now: Served
     pool: Pool
+    processor: Processor
     _k: int
 
     @property
@@ -258,6 +275,23 @@ class _OfPool:
         """Return numbers and times, as they are recorded, of the requests that are still there."""
         return self.pool.left_waiting(self._k)
 
+    def there_s(self, now_s: float) -> float:
+        """Return how long all that wait or are in service have been there, together."""
+        return self.processor.there_s(self._k)
+
+    def crash(self, now_s: float, until_s: float) -> None:
+        """Lose all requests, and those that come until a time."""
+        self.catch_up(now_s)
+        self.processor.crash(self._k, until_s)
+
+    def dissolve(self, now_s: float) -> None:
+        """Let the requests in service wait again."""
+        self.catch_up(now_s)
+        self.processor.dissolve(self._k)
+
+    def catch_up(self, now_s: float) -> None:
+        """Serve up to a time."""
+
     def _set(self, work: BatchWork, planned: float) -> None:
         numbers, counts = self.pool.stream[self._k], self.pool.stream_n[self._k]
         numbers[events.FIXED_S], numbers[events.EACH_S], numbers[events.PLANNED] = work.fixed_s, work.each_s, planned
@@ -266,11 +300,17 @@ class _OfPool:
     def _take_over(self, now: Served, begin_s: float, end_s: float) -> None:
         """Take what the tables counted in the slot."""
         numbers, counts = self.pool.stream[self._k], self.pool.stream_n[self._k]
-        now.arrived, now.served, now.late = (int(counts[one]) for one in (events.ARRIVED, events.N_SERVED, events.N_LATE))
+        now.arrived, now.served, now.late = (
+            int(counts[one]) for one in (events.ARRIVED, events.N_SERVED, events.N_LATE)
+        )
         now.shed, now.abandoned, now.lost = (
             int(counts[one]) for one in (events.N_SHED, events.N_ABANDONED, events.N_LOST)
         )
-        now.batches, now.busy_s, now.used_s = int(counts[events.N_BATCHES]), float(numbers[events.BUSY_S]), float(numbers[events.USED_S])
+        now.batches, now.busy_s, now.used_s = (
+            int(counts[events.N_BATCHES]),
+            float(numbers[events.BUSY_S]),
+            float(numbers[events.USED_S]),
+        )
         now.latencies_s = numbers[events.LATENCY_S : events.LATENCY_S + PHASES].copy()
         now.counts = self.pool.counts[self._k]
         now.left_s = float(numbers[events.STAYED_S])
@@ -294,6 +334,10 @@ class Eventful(_OfPool, Partitioned):
         self.processor.begin_slot()
         self._set(work, planned)
 
+    def catch_up(self, now_s: float) -> None:
+        """Serve up to a time."""
+        Partitioned.flush(self, now_s, False)
+
     def flush(self, now_s: float, last: bool) -> Answers:
         """Serve up to a time, the slot's end or not; return what was answered since this was last asked."""
         super().flush(now_s, last)
@@ -309,18 +353,6 @@ class Eventful(_OfPool, Partitioned):
         self.processor.enter_stretch(self._k, labels[0])
         self.processor.load(*merged([self._k], [requests]))
         self.processor.run(until_s, slack_s)
-
-    def there_s(self, now_s: float) -> float:
-        """Return how long all that wait or are in service have been there, together."""
-        return self.processor.there_s(self._k)
-
-    def crash(self, now_s: float, until_s: float) -> None:
-        """Lose all requests, and those that come until a time."""
-        self.processor.crash(self._k, until_s)
-
-    def dissolve(self) -> None:
-        """Let the requests in service wait again."""
-        self.processor.dissolve(self._k)
 
 
 class Shared(_OfPool):
@@ -355,19 +387,6 @@ class Shared(_OfPool):
     def flush(self, now_s: float, last: bool) -> Answers:
         """Return what was answered since this was last asked."""
         answers = {version: (count, timely) for version, (count, timely) in self.processor.answered(self._k).items()}
-        if last:
-            self.processor.settle(self._k)
-            self._take_over(self.now, self._begin_s, self._begin_s + self._slot_s)
+        self.processor.settle(self._k)
+        self._take_over(self.now, self._begin_s, now_s)
         return answers
-
-    def there_s(self, now_s: float) -> float:
-        """Return how long all that wait or are in service have been there, together."""
-        return self.processor.there_s(self._k)
-
-    def crash(self, now_s: float, until_s: float) -> None:
-        """Lose all requests, and those that come until a time."""
-        self.processor.crash(self._k, until_s)
-
-    def dissolve(self) -> None:
-        """Let the requests in service wait again."""
-        self.processor.dissolve(self._k)

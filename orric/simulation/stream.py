@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orric.accuracy import AccuracyModel
 from orric.allocators.choice import Choice
 from orric.configuration import InferenceConfiguration
-from orric.exceptions import ScenarioError, SimulationError
+from orric.exceptions import SimulationError
 from orric.learning import RunningExtent
 from orric.profile import Profile
 from orric.scenario import Scenario
-from orric.scenario.stream import ClosedRequests, Stream
-from orric.simulation.arrivals import Array, Arrivals, forecasts, next_forecast
+from orric.scenario.requests import ClosedRequests
+from orric.scenario.stream import Stream
+from orric.simulation.arrivals import Arrivals
 from orric.simulation.incoming import Draws, Incoming
 from orric.simulation.queueing import ROUNDING, Discipline
 from orric.simulation.serving import Answers, Served, Serving
@@ -23,6 +24,8 @@ from orric.simulation.work import batch_work
 if TYPE_CHECKING:
     from orric.simulation.gpu import GpuState
 
+Array = np.ndarray[Any, Any]
+EWMA_WEIGHT = 0.3
 # Phases of a slot, for latencies: no retraining yet, retraining under way, retraining done.
 BEFORE, DURING, AFTER = range(3)
 # Of the largest time that the simulation adds up.
@@ -87,36 +90,27 @@ class StreamState:
         self.spec: Stream = scenario.stream[index]
         self.index, self.profile, self.accuracy, self.seed = index, profile, accuracy, seed
         self.name, self.slot_s = self.spec.name, scenario.slot_s
-        meant = scenario.requests(seed, index)
-        where = f"stream {self.name!r}"
-        parts = np.flatnonzero(meant % 1) if not isinstance(self.spec.requests, ClosedRequests) else np.empty(0)
-        if parts.size:
-            raise ScenarioError(
-                f"{where}: slot {parts[0] + 1}: requests",
-                f"found {meant[parts[0]]:g}",
-                "give whole numbers to simulate",
-            )
-        if not meant.any():
-            raise ScenarioError(f"{where}: requests", "no slot has any requests", "give at least one slot requests")
-        if self.spec.arrivals == "timestamps" and (bursts > 1).any():
-            raise ScenarioError(f"{where}: fault", "a burst cannot multiply given times", "choose other arrivals")
         draws = Draws(
             seed, index, self.spec.service,
             scenario.service_factors(index) if self.spec.service.variability == "empirical" else None,
             self.spec.abandonment is not None and self.spec.abandonment.kind == "exponential",
         )  # fmt: skip
-        self.closed = isinstance(self.spec.requests, ClosedRequests)
+        self.closed, self._skewed = isinstance(self.spec.requests, ClosedRequests), bool(skews_s.any())
         if self.closed:
-            # The queue makes them, so what comes is known afterwards only.
+            # The queue makes them, so that what comes is known afterwards only; told is the most that can come.
+            self.meant = scenario.requests(seed, index)
             self.given, self.forecasts = np.zeros(scenario.slots), np.zeros(scenario.slots)
-            self.forecasts[0] = meant[0]
+            self.forecasts[0] = self.meant[0]
             self.incoming = Incoming(lambda slot: iter(()), draws, self.spec.shed)
         else:
             arrivals = Arrivals(scenario, index, seed, bursts, skews_s)
-            self.given = arrivals.arrived
-            self.forecasts = forecasts(self.spec, meant, self.given)
+            self.meant, self.given = arrivals.meant, arrivals.arrived
+            foreseen = self.given
+            if (bursts != 1).any() and self.spec.arrivals != "upload":
+                # Nobody foresees bursts; uploads are counted when they are there.
+                foreseen = Arrivals(scenario, index, seed, np.ones(scenario.slots), skews_s).arrived
+            self.forecasts = forecasts(self.spec, foreseen, self.given)
             self.incoming = Incoming(arrivals.windows, draws, self.spec.shed)
-        self.meant, self._skewed = meant, bool(skews_s.any())
         self.drift = self.spec.drift.by_slot(scenario.slots, seed, index)
         self.choice = Choice(profile, allocator)
         self.discipline = discipline_of(self.spec)
@@ -152,7 +146,7 @@ class StreamState:
         self.serving.begin_slot(begin_s, batch_work(self.profile, inference, self.gpu.spec), part)
         if not self.closed:
             self.accuracy.arrive(slot, count)
-        self._taken = 0
+        self._gone = 0
 
     @property
     def now(self) -> Served:
@@ -169,13 +163,32 @@ class StreamState:
         end_s = self.slot * self.slot_s
         last = now_s >= end_s - ROUNDING * self.slot_s
         answers = self.serving.flush(end_s if last else now_s, last)
+        now = self.now
         if self.closed:
-            came = self.now.arrived - int(self.arrived[self.slot - 1])
-            self.arrived[self.slot - 1] = self.now.arrived
+            came = now.arrived - int(self.arrived[self.slot - 1])
+            self.arrived[self.slot - 1] = now.arrived
             self.accuracy.arrive(self.slot, came)
+        # Of those who left without an answer the old ones go first, as they were before those who got one.
+        oldest = self.spec.shed in ("oldest", "keep-latest")
+        gone = now.abandoned + now.lost + (now.shed if oldest else 0) - self._gone
+        self.accuracy.shed(gone, oldest=True)
+        self._gone += gone
         self._credit(answers)
-        if last:
-            self.accuracy.shed(self.now.shed + self.now.abandoned + self.now.lost - self._taken)
+        if last and not oldest:
+            self.accuracy.shed(now.shed)
+
+    def dissolve(self, now_s: float) -> None:
+        """Let the requests in service wait again."""
+        self.serving.dissolve(now_s)
+        # Those whose version is no more were classified already.
+        self.accuracy.restore(sum(there for _, there in self._credits.values()))
+        self._credits.clear()
+
+    def crash(self, now_s: float, until_s: float) -> None:
+        """Lose all requests, and those that come until a time."""
+        self.serving.crash(now_s, until_s)
+        self._gone += sum(there for _, there in self._credits.values())
+        self._credits.clear()
 
     def _credit(self, finished: Answers) -> None:
         """Classify what the version that ends has begun; what is still in service counts when it is done."""
@@ -197,21 +210,24 @@ class StreamState:
         self.now.correct += correct
         self.now.correct_in_time += correct * in_time / answered if in_time < answered else correct
 
-    def new_version(self, slot: int) -> None:
-        """Let the student serve that retraining has made up to a slot's begin, or in it."""
+    def new_version(self, now_s: float, past: int) -> None:
+        """Let the student serve from now on that the retraining of slots 1..past has made."""
         self.version += 1
-        while self._counted < slot:
+        while self._counted < min(past, self.slot - 1):
             self._counted += 1
             self._extents.add(float(self.arrived[self._counted - 1]), self._gained.pop(self._counted, 0.0))
         self.extent = self._extents.value
-        self.serving.mark((self._counted) * self.slot_s, self.version, self.phase)
+        if past == self.slot:
+            # What may still come in this slot must not be forgotten.
+            (self.extent,) = self._extents.after(float(self.arrived[past - 1]), [self._gained.get(past, 0.0)])
+        self.serving.mark(now_s, self.version, self.phase)
 
     def gain(self, slot: int, profit: float) -> None:
         """Count the retraining of a slot as done."""
         if slot > self._counted:
             self._gained[slot] = profit
         else:
-            self._extents.revise(self._counted - slot, profit)
+            self._extents.revise(self._counted - slot, float(self.arrived[slot - 1]), profit)
 
     def check_conservation(self, before: int) -> None:
         """Refuse a slot in which requests were lost sight of, or stayed another time than Little's law has it.
@@ -257,3 +273,24 @@ class StreamState:
     def has_samples(self) -> bool:
         """Whether there is anything to retrain on."""
         return self.collected > 0 and self.arrived[self.collected - 1] > 0
+
+
+def forecasts(stream: Stream, foreseen: Array, arrived: Array) -> Array:
+    """Return what the allocator is told of D(t) at the start of each slot, shape (T,).
+
+    Args:
+        stream: Says how it is forecast.
+        foreseen: D(t) without bursts that nobody foresees: what an oracle tells, and of the first slot everybody.
+        arrived: D(t) as it arrives.
+    """
+    if stream.forecast == "oracle":
+        return foreseen.copy()
+    told = foreseen.copy()
+    for slot in range(1, len(arrived)):
+        told[slot] = next_forecast(stream, told[slot - 1], arrived[slot - 1])
+    return told
+
+
+def next_forecast(stream: Stream, told: float, arrived: float) -> float:
+    """Return the forecast of a slot: of the one before was told so much, and so much arrived."""
+    return arrived if stream.forecast == "last" else EWMA_WEIGHT * arrived + (1 - EWMA_WEIGHT) * told

@@ -16,6 +16,7 @@ import simpy
 
 import orric
 from orric.latency import RELATIVE_ERROR
+from orric.processes import Chain
 from orric.simulation import arrivals as spread
 from orric.simulation.stream import EWMA_WEIGHT
 
@@ -198,8 +199,10 @@ def test_forecasts(profile_path: Path, forecast: str) -> None:
 @every_arrival
 def test_arrivals_lie_in_their_slot_and_ascend(arrivals: str, count: int) -> None:
     rng = [np.random.default_rng(1)] if arrivals in ("poisson", "bursty") else []
-    bursts = [10.0, 0.5, 2.0] if arrivals == "bursty" else []
-    windows = list(getattr(spread, arrivals)(count, 16.0, 24.0, *rng, *bursts))
+    chains = [Chain(np.random.default_rng(2), 10.0, 0.5, 2.0) for _ in range(2)] if arrivals == "bursty" else []
+    for chain in chains:
+        chain.weigh(16.0)
+    windows = list(getattr(spread, arrivals)(count, 16.0, 24.0, *rng, *chains))
     times, begin_s = np.concatenate([times for _, times in windows]), 16.0
     assert len(times) == count
     assert (np.diff(times) >= 0).all()

@@ -12,7 +12,7 @@ pytest.importorskip("simpy", reason="needs orric[sim]")
 
 import orric
 from orric.randomness import generator
-from orric.simulation import arrivals as spread
+from orric.simulation.arrivals import Arrivals
 
 from ..builders import RETRAINING, build_profile, build_scenario, write_profile
 from .reference import Request, Server, Stretch
@@ -138,12 +138,10 @@ def plain(
 ) -> tuple[list[Request], int]:
     """Simulate by the plain model."""
     stream, requests = scenario.stream[0], scenario.requests(seed)
+    arrivals = Arrivals(scenario, 0, seed, np.ones(scenario.slots), np.zeros(scenario.slots))
     found: list[Request] = []
     for slot, count in enumerate(requests.astype(int).tolist(), start=1):
-        span = (count, (slot - 1) * SLOT_S, slot * SLOT_S)
-        rng = [] if stream.arrivals == "upload" else [generator(seed, "arrivals", 0, slot)]
-        bursts = [10.0, 1.0, 9.0] if stream.arrivals == "bursty" else []
-        times = np.concatenate([times for _, times in getattr(spread, stream.arrivals)(*span, *rng, *bursts)])
+        times = np.concatenate([times for _, times in arrivals.windows(slot)])
         factors = np.ones(count)
         if stream.service.variability == "exponential":
             factors = generator(seed, "service", 0, slot).standard_exponential(count)

@@ -242,12 +242,18 @@ def test_a_crash_and_corrupt_weights_teach_nothing(profile_path: Path) -> None:
         assert sum(what in event.what for event in result.events) == 2
 
 
-def test_a_burst_brings_more_than_was_forecast(profile_path: Path) -> None:
+@pytest.mark.parametrize(("forecast", "foreseen"), [("oracle", 3), ("last", 4)])
+def test_only_an_oracle_foresees_a_burst(profile_path: Path, forecast: str, foreseen: int) -> None:
     burst = Fault(kind="burst", stream="camera-1", slots=(3,), factor=4.0)
-    plain, more = (orric.simulate(server(profile_path, fault=fault), orric.Orric(), seed=2) for fault in ((), (burst,)))
+    plain, more = (
+        orric.simulate(server(profile_path, fault=fault, forecast=forecast), orric.Orric(), seed=2)
+        for fault in ((), (burst,))
+    )
     there = (plain.columns["slot"] == 3) & (plain.columns["stream"] == "camera-1")
     assert more.columns["requests"][there] == 4 * plain.columns["requests"][there]
-    assert more.columns["forecast"].tolist() == plain.columns["forecast"].tolist()
+    told = more.columns["forecast"] != plain.columns["forecast"]
+    assert more.columns["slot"][told].tolist() == [foreseen]
+    assert more.columns["forecast"][told] == more.columns["requests"][there]
     assert more.columns["requests"][~there].tolist() == plain.columns["requests"][~there].tolist()
     check(more)
 
