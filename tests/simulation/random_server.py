@@ -196,7 +196,7 @@ def draw_arrivals(rng: np.random.Generator, closed: bool) -> dict[str, Any]:
         requests = (requests | {"count": "drawn"}, rate, rate | {"kind": "day"} | day)[rng.integers(3)]
     found = {"arrivals": arrivals, "requests": requests, "forecast": told}
     if arrivals == "gamma":
-        found["variation"] = float(rng.uniform(0.3, 3))
+        found["gamma"] = {"variation": float(rng.uniform(0.3, 3))}
     if arrivals == "hawkes":
         found["hawkes"] = {"branching": float(rng.uniform(0, 0.8)), "decay_s": float(rng.uniform(0.5, 5))}
     if arrivals == "bursty" and rng.random() < 0.5:
