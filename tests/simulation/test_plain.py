@@ -30,7 +30,8 @@ STAGES = ("sampling", "labelling", "training", "swapping")
 SEEN = (
     "in time", "late", "shed", "abandoned", "lost", "waiting", "restarted", "crash", "even", "newest", "oldest",
     "keep-latest", "refused", "grain", "held by a grain", "slowed", "retraining waits", "retraining skipped",
-    "retraining given up", "swap", "pause", "corrupt", "free", "closed", "lent",
+    "retraining given up", "swap", "pause", "corrupt", "free", "closed", "lent", "moved",
+    "fluid", "saturating", "time-slice", "stream", "batch", "priority",
 )  # fmt: skip
 
 
