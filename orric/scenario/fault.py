@@ -49,7 +49,7 @@ class Fault(Section):
     probability: Probability | None = None
     offset_s: Amount = 0.0
     duration_s: Positive | None = None
-    reload_s: Amount | None = None
+    reload_s: Amount = 0.0
     factor: Annotated[float, Field(strict=True, gt=1)] | None = None
     skew_s: Annotated[Real, Field(ge=0)] | None = None
 
@@ -63,6 +63,6 @@ class Fault(Section):
         for name in ("gpu", "stream", "duration_s", "factor", "skew_s"):
             if (getattr(self, name) is not None) != (name in wanted):
                 raise ValueError(f"kind is {self.kind!r}; {'give' if name in wanted else 'remove'} {name}")
-        if self.reload_s is not None and self.kind not in ("gpu-loss", "client-crash"):
+        if self.reload_s and self.kind not in ("gpu-loss", "client-crash"):
             raise ValueError(f"kind is {self.kind!r}; remove reload_s")
         return self

@@ -347,7 +347,7 @@ class _Run:
                     self.life.crash(stream, "lost with the GPU", now_s)
                 stream.dissolve(now_s)
             assert fault.duration_s is not None, "the fault checks this"
-            yield self.environment.timeout(fault.duration_s + (fault.reload_s or 0.0))
+            yield self.environment.timeout(fault.duration_s + fault.reload_s)
             now_s = float(self.environment.now)
             self._reach(gpu, now_s)
             self._tell(gpu.spec.name, "is back")
@@ -369,7 +369,7 @@ class _Run:
                 )
                 if one.index in self.retrainings.jobs:
                     self.life.crash(one, "lost with its process", now_s)
-                one.crash(now_s, now_s + (fault.reload_s or 0.0))
+                one.crash(now_s, now_s + fault.reload_s)
         else:
             self._reach(stream.gpu, now_s)
             if not self.life.crash(stream, "crashed", now_s):

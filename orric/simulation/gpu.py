@@ -178,7 +178,7 @@ class PartitionedGpu(GpuState):
             total = self._serving.sum()
             if total > 0:
                 shares[:, 0] *= 1 + self._retraining[~under_way].sum() / total
-            shares[~under_way, 1] = 0.0
+        shares[~under_way, 1] = 0.0
         if self.faults:
             shares[:] = 0.0
         assert not isinstance(self.spec.sharing, Weighted | Priority), "such a GPU is no partition"
@@ -214,7 +214,7 @@ class PartitionedGpu(GpuState):
 
     def ended(self, now_s: float) -> None:
         """Let others have what retraining that has ended, or begun, gives or takes."""
-        if self.lends:
+        if self.lends or isinstance(self.spec.sharing, TimeSlice):
             self.set_paces(now_s)
 
     def account(self, now_s: float) -> None:

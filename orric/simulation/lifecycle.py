@@ -60,6 +60,7 @@ class Lifecycle:
         self.free: set[str] = set()
         self.worked_macs: dict[str, float] = {}
         self.refusing: set[tuple[str, int]] = set()
+        self._refused: set[str] = set()
         self.slot = 0
 
     def under_way(self, stream: StreamState) -> bool:
@@ -81,6 +82,7 @@ class Lifecycle:
     def begin_slot(self, slot: int) -> None:
         """Count what ends in a slot."""
         self.slot, self.finished, self.free, self.worked_macs = slot, {}, set(), {}
+        self._refused = set()
 
     def begin(
         self, stream: StreamState, allocation: StreamAllocation, retraining: RetrainingConfiguration, now_s: float
@@ -111,7 +113,8 @@ class Lifecycle:
             return
         self._waiting.pop(stream.name, None)
         if not allocation.cloud:
-            self._start(stream, Waiting(self.slot, retraining, forecast), now_s)
+            if stream.gpu.shares[stream.name][0] > 0:
+                self._start(stream, Waiting(self.slot, retraining, forecast), now_s)
         elif stream.has_samples:
             assert self.scenario.cloud is not None, "the guard checks this"
             stream.accuracy.collect(stream.collected)
@@ -122,9 +125,9 @@ class Lifecycle:
             )  # fmt: skip
 
     def _start(self, stream: StreamState, chosen: Waiting, now_s: float) -> None:
-        """Begin retraining on the stream's GPU, if it has samples and a share."""
+        """Begin retraining on the stream's GPU, if it has samples."""
         work = stages(stream.profile, chosen.retraining, chosen.requests, stream.gpu.spec)
-        if stream.has_samples and sum(work.values()) > 0 and stream.gpu.shares[stream.name][0] > 0:
+        if stream.has_samples and sum(work.values()) > 0:
             stream.accuracy.collect(stream.collected)
             whole_macs = chosen.requests * chosen.retraining.cost_macs
             stream.gpu.begin(stream, Job(chosen.slot, stream.collected, chosen.retraining, whole_macs, work), now_s)
@@ -162,7 +165,11 @@ class Lifecycle:
             self._takes_over(stream, self._swaps.pop(stream.name), now_s)
         agreement = stream.accuracy.retrain(job.collected, job.retraining.name, stream.extent)
         stream.change(now_s, AFTER)
-        self.finished[stream.name] = (1.0, agreement, stream.accuracy.attention())
+        self.finished[stream.name] = (
+            0.0 if stream.name in self._refused else 1.0,
+            agreement,
+            stream.accuracy.attention(),
+        )
         if job.slot < self.slot:
             self._tell(stream.name, f"retraining of slot {job.slot} done in slot {self.slot}", now_s)
         end_s = self.slot * self.scenario.slot_s
@@ -185,6 +192,7 @@ class Lifecycle:
         if (stream.name, job.slot) in self.refusing:
             stream.accuracy.discard()
             self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap", now_s)
+            self._refused.add(stream.name)
             self.finished[stream.name] = (0.0, *self.finished[stream.name][1:])
             return False
         stream.gain(job.slot, job.retraining.profit)

@@ -541,10 +541,10 @@ def _arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, r
     t.stream_n[k, ENTERED] += 1
     t.stream[k, ENTERED_S] += now_s - t.clock[BEGIN_S]
     turned_away = IN_TIME
-    if now_s < t.stream[k, DOWN_S]:
-        turned_away = LOST
-    elif not admitted:
+    if not admitted:
         turned_away = SHED
+    elif now_s < t.stream[k, DOWN_S]:
+        turned_away = LOST
     else:
         if t.stream_n[k, QUEUED] >= t.stream_n[k, LIMIT]:
             # Whoever can be served at once is in nobody's way.
@@ -592,11 +592,25 @@ def _come(t: Tables, k: int, rows: Array) -> None:
 
 
 @compiled
+def _take_batch(t: Tables, k: int, latest: bool) -> Any:
+    """Take the batch out of service whose first request came first, or last; the heap is none any more then."""
+    offset, chosen, number = t.stream_n[k, OFFSET], 0, -1
+    for n in range(t.stream_n[k, BATCHES]):
+        here = t.request_n[t.batch_n[t.batches[offset + n], FIRST_OF], NUMBER_OF]
+        if number < 0 or (here > number) == latest:
+            chosen, number = n, here
+    y = t.batches[offset + chosen]
+    t.stream_n[k, BATCHES] -= 1
+    t.batches[offset + chosen] = t.batches[offset + t.stream_n[k, BATCHES]]
+    return y
+
+
+@compiled
 def crash(t: Tables, k: int, until_s: float) -> None:
     """Lose all requests of a stream, and those that come until a time."""
     leave(t, k)
     while t.stream_n[k, BATCHES]:
-        y = _pop_batch(t, k)
+        y = _take_batch(t, k, False)
         x = t.batch_n[y, FIRST_OF]
         for _ in range(t.batch_n[y, SIZE]):
             after = t.request_n[x, NEXT]
@@ -617,14 +631,7 @@ def dissolve(t: Tables, k: int) -> None:
     leave(t, k)
     while t.stream_n[k, BATCHES]:
         # The one that came last first, so that each goes before those that came later.
-        offset, latest, number = t.stream_n[k, OFFSET], 0, -1
-        for n in range(t.stream_n[k, BATCHES]):
-            first_number = t.request_n[t.batch_n[t.batches[offset + n], FIRST_OF], NUMBER_OF]
-            if first_number > number:
-                latest, number = n, first_number
-        y = t.batches[offset + latest]
-        t.stream_n[k, BATCHES] -= 1
-        t.batches[offset + latest] = t.batches[offset + t.stream_n[k, BATCHES]]
+        y = _take_batch(t, k, True)
         size, first = t.batch_n[y, SIZE], t.batch_n[y, FIRST_OF]
         x, before = first, -1
         for _ in range(size):
