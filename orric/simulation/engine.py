@@ -20,7 +20,7 @@ from orric.scenario import Scenario
 from orric.scenario.fault import Fault
 from orric.simulation import faults
 from orric.simulation.decision import Decisions
-from orric.simulation.gpu import GpuState, PartitionedGpu, SharedGpu
+from orric.simulation.gpu import GpuState, PartitionedGpu, SharedGpu, parts_of
 from orric.simulation.lifecycle import Lifecycle
 from orric.simulation.pipeline import Retrainings
 from orric.simulation.processor import Pool
@@ -155,27 +155,27 @@ class _Run:
     def _place(self, placement: Sequence[str], seed: int) -> list[GpuState]:
         """Put the streams on their GPUs, each with a queue of the kind that its GPU's sharing, and its own ways, want."""
         scenario, record = self.scenario, self._record_requests
+        shared = any(gpu.shared for gpu in scenario.gpu)
         lossy = any(fault.kind in ("gpu-loss", "client-crash") for fault in scenario.fault)
-        shared = scenario.gpu[0].shared
+        # The compiled queue is quickest where it is enough; streams that may move must be alike everywhere.
+        plain = not shared and not lossy
         self.pool = None
-        if shared or lossy or not all(stream.discipline.plain for stream in self.streams):
+        if not plain or not all(stream.discipline.plain for stream in self.streams):
             self.pool = Pool([stream.discipline for stream in self.streams], record)
-        for stream in self.streams:
-            if shared:
-                assert self.pool is not None, "made above"
-                stream.serving = Shared(stream.index, scenario.slot_s, stream.incoming, self.pool)
-                continue
-            given = (stream.index, scenario.slot_s, stream.spec.workers, stream.incoming, _stretches_of(stream), record)
-            if lossy or not stream.discipline.plain:
-                stream.serving = Eventful(*given, pool=self.pool)
-            else:
-                stream.serving = Plain(*given, queue=Queue(stream.discipline, record is not None))
         gpus: list[GpuState] = []
         for n, gpu in enumerate(scenario.gpu):
             there = [stream for stream, name in zip(self.streams, placement, strict=True) if name == gpu.name]
+            for stream in there:
+                if plain and stream.discipline.plain:
+                    queue = Queue(stream.discipline, record is not None)
+                    stream.serving = Plain(*parts_of(stream), record, queue=queue)
+                elif gpu.shared:
+                    stream.serving = Shared(stream.index, scenario.slot_s, stream.incoming, self.pool)
+                else:
+                    stream.serving = Eventful(*parts_of(stream), record, pool=self.pool)
             given = (gpu, scenario.budgets_macs(seed, n), scenario.slot_s, there, self.retrainings, self.life.done)
             gpus.append(
-                SharedGpu(self.pool, *given) if shared else PartitionedGpu(scenario.spare == "inference", *given)
+                SharedGpu(self.pool, *given) if gpu.shared else PartitionedGpu(scenario.spare == "inference", *given)
             )
         return gpus
 
@@ -359,6 +359,8 @@ class _Run:
         elif fault.kind == "clock-skew":
             self._tell(stream.name, f"its clock is {fault.skew_s:g} s off from now on")
         elif fault.kind == "corrupt-weights":
+            # What was done before is what it was.
+            self._reach(stream.gpu, now_s)
             self.life.refusing.add((stream.name, slot))
         elif fault.kind == "client-crash":
             self._reach(stream.gpu, now_s)
@@ -380,13 +382,3 @@ class _Run:
         # What happens at a slot's very end, or after it, happens at the begin of the next.
         gpu.advance(now_s)
         gpu.account(now_s)
-
-
-def _stretches_of(stream: StreamState) -> Callable[[float, float], Any]:
-    """Return what tells the stretches of a stream's serving, wherever it is."""
-
-    def stretches(begin_s: float, end_s: float) -> Any:
-        assert isinstance(stream.gpu, PartitionedGpu), "such streams are on such GPUs"
-        return stream.gpu.stretches(stream.index, begin_s, end_s)
-
-    return stretches

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from orric.records import GpuRecord
-from orric.scenario.gpu import Gpu, Priority, Weighted
+from orric.scenario.gpu import Gpu, Priority, TimeSlice, Weighted
 from orric.simulation import processor_events as events
 from orric.simulation.pipeline import Job, Retrainings
 from orric.simulation.processor import Pool, Processor
 from orric.simulation.queueing import END_S
-from orric.simulation.serving import Shared, merged
+from orric.simulation.serving import Eventful, Shared, merged
 from orric.simulation.sharing import PACE, paces
 from orric.simulation.stream import StreamState
 
@@ -153,20 +153,40 @@ class PartitionedGpu(GpuState):
     def __init__(self, lends: bool, *given: Any) -> None:
         super().__init__(*given)
         self.lends = lends
+        self._settle_in()
         # Since the slot's begin: when the paces of serving changed, and to what, one row per change and stream.
         self._times_s: list[float] = []
         self._paces = np.zeros((1, 0, PACE))
 
-    def begin_slot(self, begin_s: float) -> None:
-        """Begin a slot with the shares that were decided for it."""
+    def _settle_in(self) -> None:
+        """Say in which order the streams are."""
         self._places = {stream.index: place for place, stream in enumerate(self.streams)}
         self._members = np.array(list(self._places), np.int64)
+
+    def take(self, stream: StreamState) -> None:
+        """Take a stream in, with all that waits for it."""
+        super().take(stream)
+        self._settle_in()
+        if isinstance(stream.serving, Shared):
+            old = stream.serving.processor
+            if old.has_job(stream.index):
+                old.end_job(stream.index)
+            stream.serving = Eventful(*parts_of(stream), None, pool=stream.serving.pool, old=old)
+
+    def begin_slot(self, begin_s: float) -> None:
+        """Begin a slot with the shares that were decided for it."""
+        self._settle_in()
         self._times_s = []
         if self._paces.shape[1] != len(self._places):
             self._paces = np.zeros((1, len(self._places), PACE))
         parts = np.array([self.shares[stream.name] for stream in self.streams]).reshape(-1, 2)
         self._retraining, self._serving = parts[:, 0].copy(), parts[:, 1].copy()
         self.set_paces(begin_s)
+
+    def lose(self, stream: StreamState) -> None:
+        """Let a stream go."""
+        super().lose(stream)
+        self._settle_in()
 
     def set_paces(self, now_s: float) -> None:
         """Let everybody go on at the pace that shares and faults give from now on."""
@@ -245,11 +265,18 @@ class SharedGpu(GpuState):
 
     def take(self, stream: StreamState) -> None:
         """Take a stream in, with all that waits for it."""
-        old = stream.gpu
         super().take(stream)
-        assert isinstance(old, SharedGpu) and isinstance(stream.serving, Shared), "all GPUs are shared, or none"
+        assert isinstance(stream.serving, Shared | Eventful), (
+            "a plain queue is on no such GPU, and does not come to one"
+        )
+        old = stream.serving
+        stream.serving = Shared(stream.index, self.slot_s, stream.incoming, old.pool)
         old.processor.give(stream.index, self.processor)
         self._adopt(stream)
+        if isinstance(old, Eventful):
+            self.processor.pause(stream.index, old.paused_until_s)
+            if stream.index in self.retrainings.jobs:
+                self.processor.begin_job(stream.index, float(self.retrainings.stages[stream.index].sum()))
 
     def _adopt(self, stream: StreamState) -> None:
         assert isinstance(stream.serving, Shared), "such streams are on such GPUs"
@@ -316,3 +343,13 @@ class SharedGpu(GpuState):
     def _settle(self, k: int) -> None:
         self.processor.settle(k)
         self.retrainings.do(k, float(self.retrainings.stages[k].sum()) - self.processor.left_s(k))
+
+
+def parts_of(stream: StreamState) -> tuple[Any, ...]:
+    """Return what a queue of a share of its own is made of: number, length of a slot, workers, requests, stretches."""
+
+    def stretches(begin_s: float, end_s: float) -> Array:
+        assert isinstance(stream.gpu, PartitionedGpu), "such queues are on such GPUs"
+        return stream.gpu.stretches(stream.index, begin_s, end_s)
+
+    return stream.index, stream.slot_s, stream.spec.workers, stream.incoming, stretches

@@ -162,7 +162,7 @@ class Lifecycle:
         """Let finished weights take over, if this is when they do."""
         if stream.name in self._swaps:
             # Two were done in one slot: what the second began from are the first one's weights.
-            self._takes_over(stream, self._swaps.pop(stream.name), now_s)
+            self._swap(stream, self._swaps.pop(stream.name), now_s)
         agreement = stream.accuracy.retrain(job.collected, job.retraining.name, stream.extent)
         stream.change(now_s, AFTER)
         self.finished[stream.name] = (
@@ -174,8 +174,9 @@ class Lifecycle:
             self._tell(stream.name, f"retraining of slot {job.slot} done in slot {self.slot}", now_s)
         end_s = self.slot * self.scenario.slot_s
         if stream.spec.retraining.takeover == "completion" and now_s < end_s - ROUNDING * self.scenario.slot_s:
-            stream.flush(now_s)
-            if self._takes_over(stream, job, now_s):
+            if not self._refused_now(stream, job, now_s):
+                stream.flush(now_s)
+                self._take_over(stream, job)
                 stream.new_version(now_s, self.slot if job.slot == self.slot else self.slot - 1)
                 stream.serving.pause(now_s, now_s + stream.profile.swap.pause_s)
         else:
@@ -184,20 +185,30 @@ class Lifecycle:
     def swap(self, stream: StreamState, end_s: float) -> None:
         """Let weights take over that were made in the slot that ends."""
         job = self._swaps.pop(stream.name, None)
-        if job is not None and self._takes_over(stream, job, end_s) and stream.profile.swap.pause_s:
+        if job is not None and self._swap(stream, job, end_s) and stream.profile.swap.pause_s:
             stream.serving.pause(end_s, end_s + stream.profile.swap.pause_s)
 
-    def _takes_over(self, stream: StreamState, job: Job | CloudJob, now_s: float) -> bool:
+    def _swap(self, stream: StreamState, job: Job | CloudJob, now_s: float) -> bool:
         """Let new weights serve from now on, unless they are corrupt; say whether they do."""
-        if (stream.name, job.slot) in self.refusing:
-            stream.accuracy.discard()
-            self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap", now_s)
-            self._refused.add(stream.name)
-            self.finished[stream.name] = (0.0, *self.finished[stream.name][1:])
+        if self._refused_now(stream, job, now_s):
             return False
+        self._take_over(stream, job)
+        return True
+
+    def _refused_now(self, stream: StreamState, job: Job | CloudJob, now_s: float) -> bool:
+        """Refuse new weights that are corrupt; say whether they are."""
+        if (stream.name, job.slot) not in self.refusing:
+            return False
+        stream.accuracy.discard()
+        self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap", now_s)
+        self._refused.add(stream.name)
+        self.finished[stream.name] = (0.0, *self.finished[stream.name][1:])
+        return True
+
+    def _take_over(self, stream: StreamState, job: Job | CloudJob) -> None:
+        """Let new weights serve from now on."""
         stream.gain(job.slot, job.retraining.profit)
         stream.accuracy.swap()
-        return True
 
     def end_slot(self, stream: StreamState, end_s: float) -> None:
         """Give up what may not go on, and count what was done of what may."""

@@ -181,9 +181,6 @@ class Processor:
         self._timer, self._timer_n = np.zeros(SMALL), np.zeros((SMALL, 3), np.int64)
         self._arrivals, self._arrivals_n = NO_ARRIVALS, NO_ARRIVALS_N
         self.rows, self.labels = NO_ROWS, NO_LABELS
-        if mode == events.PARTITION:
-            for k in members:
-                pool.stream[k, events.WEIGHT], pool.stream_n[k, events.PER_BATCH] = 1.0, 1
 
     @property
     def now_s(self) -> float:
@@ -246,6 +243,14 @@ class Processor:
             pool.drain()
             for k in pool.sources:
                 pool.refill(k)
+
+    def own(self, k: int) -> None:
+        """Let the stream of a partition have all of it, worker by worker."""
+        self.weigh(k, True)
+        tables = self.tables()
+        events.leave(tables, k)
+        self.pool.stream[k, events.WEIGHT] = 1.0
+        events.join(tables, k)
 
     def weigh(self, k: int, per_batch: bool) -> None:
         """Let a stream's weight be that of each of its batches in service, or of all of them."""
@@ -337,6 +342,7 @@ class Processor:
 
     def give(self, k: int, other: Processor) -> None:
         """Let a stream go to another device, with all that waits for it."""
+        other.clock[events.NOW_S] = self.now_s
         mine, tables = self.tables(), other.tables()
         events.leave(mine, k)
         events.leave_job(mine, k)

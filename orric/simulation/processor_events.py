@@ -534,7 +534,7 @@ def _arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, r
     now_s = t.clock[NOW_S]
     x = t.pool_n[FREE_REQUEST]
     t.pool_n[FREE_REQUEST] = t.request_n[x, NEXT]
-    t.request[x, ARRIVAL_S], t.request[x, FACTOR] = now_s, factor
+    t.request[x, ARRIVAL_S], t.request[x, FACTOR], t.request[x, UNTIL_S] = now_s, factor, NEVER
     t.request_n[x, NUMBER_OF] = t.stream_n[k, NUMBER]
     t.stream_n[k, NUMBER] += 1
     t.stream_n[k, ARRIVED] += 1
@@ -652,7 +652,8 @@ def dissolve(t: Tables, k: int) -> None:
             # Timers of those whose patience ended in service were dropped.
             x = first
             for _ in range(size):
-                set_timer(t, max(t.request[x, UNTIL_S], t.clock[NOW_S]), LEAVES, x, t.request_n[x, NUMBER_OF])
+                t.request[x, UNTIL_S] = max(t.request[x, UNTIL_S], t.clock[NOW_S])
+                set_timer(t, t.request[x, UNTIL_S], LEAVES, x, t.request_n[x, NUMBER_OF])
                 x = t.request_n[x, NEXT]
     t.stream_n[k, IN_SERVICE], t.stream[k, SERVICE] = 0, 0.0
     mark(t, k)

@@ -64,11 +64,11 @@ class Serving(Protocol):
         """Serve up to a time, the slot's end or not; return what was answered since this was last asked."""
         ...
 
-    def crash(self, now_s: float, until_s: float) -> None:
-        """Lose all requests, and those that come until a time."""
+    def crash(self, until_s: float) -> None:
+        """Lose all requests, of a queue that is served up to now, and those that come until a time."""
         ...
 
-    def dissolve(self, now_s: float) -> None:
+    def dissolve(self) -> None:
         """Let the requests in service wait again."""
         ...
 
@@ -100,9 +100,10 @@ class Partitioned:
     def __init__(
         self, k: int, slot_s: float, workers: int, incoming: Incoming, stretches: Stretches, record: Record | None
     ) -> None:
-        self._k, self._slot_s, self._workers, self._incoming = k, slot_s, workers, incoming
+        self._k, self._slot_s, self._workers, self.incoming = k, slot_s, workers, incoming
         self._stretches, self._record = stretches, record
         self._paused_until_s, self._version, self._phase = 0.0, -1, 0
+        self._since_s = float("inf")
 
     def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
         """Count anew, and serve with other work."""
@@ -150,8 +151,8 @@ class Partitioned:
             labels = np.stack([np.repeat(versions, counts), np.repeat(phases, counts)], axis=1)
             ends_s = rows[:, END_S].copy()
             while self._begin_s < now_s:
-                until_s = min(self._incoming.edge_s, now_s)
-                requests = self._incoming.take(until_s)
+                until_s = min(self.incoming.edge_s, now_s)
+                requests = self.incoming.take(until_s)
                 if until_s <= self._begin_s:
                     continue
                 low = int(np.searchsorted(ends_s, self._begin_s, side="right"))
@@ -194,11 +195,11 @@ class Plain(Partitioned):
         """Return numbers and times, as they are recorded, of the requests that are still there."""
         return self._queue.left_waiting()
 
-    def crash(self, now_s: float, until_s: float) -> None:
+    def crash(self, until_s: float) -> None:
         """Never asked for: whoever may crash is no plain queue."""
         raise NotImplementedError
 
-    def dissolve(self, now_s: float) -> None:
+    def dissolve(self) -> None:
         """Never asked for: whose GPU may be lost is no plain queue."""
         raise NotImplementedError
 
@@ -212,7 +213,7 @@ class Plain(Partitioned):
             self.now.shed += len(refused)
         window = self._queue.advance(
             self._begin_s, rows, labels, requests.times_s, self._work.fixed_s, self._work.each_s,
-            requests.factors if self._incoming.draws.varied else None, slack_s, requests.numbers,
+            requests.factors if self.incoming.draws.varied else None, slack_s, requests.numbers,
         )  # fmt: skip
         now = self.now
         now.served += window.served
@@ -260,6 +261,7 @@ class _OfPool:
     now: Served
     pool: Pool
     processor: Processor
+    incoming: Incoming
     _k: int
 
     @property
@@ -279,23 +281,22 @@ class _OfPool:
         """Return how long all that wait or are in service have been there, together."""
         return self.processor.there_s(self._k)
 
-    def crash(self, now_s: float, until_s: float) -> None:
+    def crash(self, until_s: float) -> None:
         """Lose all requests, and those that come until a time."""
-        self.catch_up(now_s)
         self.processor.crash(self._k, until_s)
 
-    def dissolve(self, now_s: float) -> None:
+    def dissolve(self) -> None:
         """Let the requests in service wait again."""
-        self.catch_up(now_s)
         self.processor.dissolve(self._k)
-
-    def catch_up(self, now_s: float) -> None:
-        """Serve up to a time."""
 
     def _set(self, work: BatchWork, planned: float) -> None:
         numbers, counts = self.pool.stream[self._k], self.pool.stream_n[self._k]
         numbers[events.FIXED_S], numbers[events.EACH_S], numbers[events.PLANNED] = work.fixed_s, work.each_s, planned
         counts[events.FREE_OF_WORK] = work.free
+        if counts[events.CLIENTS]:
+            draws = self.incoming.draws
+            self.pool.redraw(self._k, events.WORK, draws.factors)
+            self.pool.redraw(self._k, events.PATIENCE, draws.patience)
 
     def _take_over(self, now: Served, begin_s: float, end_s: float) -> None:
         """Take what the tables counted in the slot."""
@@ -323,20 +324,24 @@ class _OfPool:
 class Eventful(_OfPool, Partitioned):
     """A share of its own, but a queue that sheds, loses patience, crashes, or whose clients wait for answers."""
 
-    def __init__(self, *given: Any, pool: Pool) -> None:
+    def __init__(self, *given: Any, pool: Pool, old: Processor | None = None) -> None:
         super().__init__(*given)
         self.pool = pool
-        self.processor = Processor(pool, [self._k], events.PARTITION)
+        self.processor = Processor(pool, [] if old else [self._k], events.PARTITION)
+        if old is not None:
+            old.give(self._k, self.processor)
+        self.processor.own(self._k)
+
+    @property
+    def paused_until_s(self) -> float:
+        """Until when it stands still, or stood."""
+        return self._paused_until_s
 
     def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
         """Count anew, and serve with other work."""
         super().begin_slot(begin_s, work, planned)
         self.processor.begin_slot()
         self._set(work, planned)
-
-    def catch_up(self, now_s: float) -> None:
-        """Serve up to a time."""
-        Partitioned.flush(self, now_s, False)
 
     def flush(self, now_s: float, last: bool) -> Answers:
         """Serve up to a time, the slot's end or not; return what was answered since this was last asked."""

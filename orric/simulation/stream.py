@@ -121,6 +121,8 @@ class StreamState:
         self.version, self.extent, self.extent_at_begin = -1, 0.0, 0.0
         # Right ones among those that a version has begun, and how many of these are still in service.
         self._credits: dict[int, tuple[float, int]] = {}
+        # Answers of the present version that are not classified yet, and how many of them were in time.
+        self._pending = 0, 0
         self._present_s = self._left_s = 0.0
 
     def planned(self, slot: int) -> float:
@@ -179,31 +181,47 @@ class StreamState:
 
     def dissolve(self, now_s: float) -> None:
         """Let the requests in service wait again."""
-        self.serving.dissolve(now_s)
+        self._look_up(now_s)
+        self.serving.dissolve()
         # Those whose version is no more were classified already.
         self.accuracy.restore(sum(there for _, there in self._credits.values()))
         self._credits.clear()
 
     def crash(self, now_s: float, until_s: float) -> None:
         """Lose all requests, and those that come until a time."""
-        self.serving.crash(now_s, until_s)
+        self._look_up(now_s)
+        self.serving.crash(until_s)
         self._gone += sum(there for _, there in self._credits.values())
         self._credits.clear()
 
-    def _credit(self, finished: Answers) -> None:
+    def _look_up(self, now_s: float) -> None:
+        """Serve up to a time, after which the same version goes on."""
+        answers = self.serving.flush(now_s, False)
+        count, timely = self._pending
+        more, more_timely = answers.pop(self.version, (0, 0))
+        self._pending = count + more, timely + more_timely
+        self._settle(answers)
+
+    def _credit(self, answers: Answers) -> None:
         """Classify what the version that ends has begun; what is still in service counts when it is done."""
-        (mine, timely), still = finished.pop(self.version, (0, 0)), self.serving.in_service(self.version)
-        for version, (count, in_time) in finished.items():
-            correct, there = self._credits.pop(version)
-            self._count(correct * count / there, count, in_time)
-            if there > count:
-                self._credits[version] = (correct * (there - count) / there, there - count)
+        (mine, timely), still = answers.pop(self.version, (0, 0)), self.serving.in_service(self.version)
+        mine, timely = mine + self._pending[0], timely + self._pending[1]
+        self._pending = 0, 0
+        self._settle(answers)
         if mine + still:
             correct = self.accuracy.serve(self.slot, self.extent, self.inference.name, mine + still)
             if mine:
                 self._count(correct * mine / (mine + still) if still else correct, mine, timely)
             if still:
                 self._credits[self.version] = (correct * still / (mine + still), still)
+
+    def _settle(self, answers: Answers) -> None:
+        """Count what earlier versions had begun, which was classified then."""
+        for version, (count, in_time) in answers.items():
+            correct, there = self._credits.pop(version)
+            self._count(correct * count / there, count, in_time)
+            if there > count:
+                self._credits[version] = (correct * (there - count) / there, there - count)
 
     def _count(self, correct: float, answered: int, in_time: int) -> None:
         """Count right answers; the same part of those in time is right as of all, for all that is known."""
