@@ -156,10 +156,10 @@ class Plain:
     def forecast(self, stream: Stream) -> float:
         """Return what is told of the slot's requests."""
         slot, kind = self.slot, stream.spec.forecast
-        if not stream.closed and (kind == "oracle" or stream.spec.arrivals == "upload"):
+        if stream.spec.arrivals == "upload":
             return float(stream.arrived[slot - 1])
-        if slot == 1:
-            return float(self.meant[stream.index][0])
+        if slot == 1 or kind == "oracle":
+            return float(self.meant[stream.index][slot - 1])
         before = stream.arrived[slot - 2]
         return float(before) if kind == "last" else EWMA_WEIGHT * before + (1 - EWMA_WEIGHT) * stream.told[-1]
 

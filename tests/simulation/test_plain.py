@@ -42,8 +42,8 @@ def built(seed: int, folder: Path) -> tuple[orric.Scenario, Scripted]:
     return orric.Scenario(**{**table, "gpu": gpus, "stream": streams}), script
 
 
-def arrivals_of(scenario: orric.Scenario, index: int, seed: int) -> list[list[float]] | None:
-    """Return when the requests of a stream arrive, slot by slot."""
+def arrivals_of(scenario: orric.Scenario, index: int, seed: int, foreseen: bool = False) -> list[list[float]] | None:
+    """Return when the requests of a stream arrive, slot by slot, or would without the bursts that nobody foresees."""
     name = scenario.stream[index].name
     if scenario.stream[index].arrivals == "closed":
         return None
@@ -54,11 +54,17 @@ def arrivals_of(scenario: orric.Scenario, index: int, seed: int) -> list[list[fl
             bursts[slot - 1] *= fault.factor
         elif fault.kind == "clock-skew":
             skews_s[slot - 1 :] = fault.skew_s
-    arrivals = Arrivals(scenario, index, seed, bursts, skews_s)
+    arrivals = Arrivals(scenario, index, seed, np.ones(scenario.slots) if foreseen else bursts, skews_s)
     return [
         [time for _, times in arrivals.windows(slot) for time in times.tolist()]
         for slot in range(1, scenario.slots + 1)
     ]
+
+
+def meant_by(scenario: orric.Scenario, index: int, seed: int) -> list[float]:
+    """Return how many requests each slot would have without bursts; of a closed loop the most there can be."""
+    times = arrivals_of(scenario, index, seed, True)
+    return scenario.requests(seed, index).tolist() if times is None else [float(len(one)) for one in times]
 
 
 def check_requests(result: orric.Result, plain: Plain, seed: int) -> None:
@@ -97,7 +103,7 @@ def test_every_request_and_column_is_as_in_the_plain_simulator(block: int, tmp_p
         scenario, script = built(seed, tmp_path)
         result = orric.simulate(scenario, script, seed=seed, record=True)
         streams = range(len(scenario.stream))
-        meant = [scenario.requests(seed, k).tolist() for k in streams]
+        meant = [meant_by(scenario, k, seed) for k in streams]
         plain = Plain(scenario, script, seed, [arrivals_of(scenario, k, seed) for k in streams], meant)
         plain.run()
         check_requests(result, plain, seed)
