@@ -460,12 +460,12 @@ def _stands_still(t: Tables, k: int, rows: Array) -> Any:
 
 
 @compiled
-def _start(t: Tables, k: int, rows: Array) -> None:
-    """Start all that can start now."""
+def _start(t: Tables, k: int, rows: Array, most: int) -> None:
+    """Start what can start now, so many batches at most."""
     if t.stream_n[k, QUEUED] == 0 or t.stream_n[k, BATCHES] >= t.stream_n[k, WORKERS] or _stands_still(t, k, rows):
         return
     now_s, left = t.clock[NOW_S], False
-    while t.stream_n[k, QUEUED] > 0 and t.stream_n[k, BATCHES] < t.stream_n[k, WORKERS]:
+    while most > 0 and t.stream_n[k, QUEUED] > 0 and t.stream_n[k, BATCHES] < t.stream_n[k, WORKERS]:
         head, size = t.stream_n[k, HEAD], min(t.stream_n[k, QUEUED], t.stream_n[k, MOST])
         ready_s = t.request[head, ARRIVAL_S] + t.stream[k, WAIT_S]
         if size < t.stream_n[k, MOST] and now_s < ready_s:
@@ -473,6 +473,7 @@ def _start(t: Tables, k: int, rows: Array) -> None:
                 t.stream[k, TIMER_S] = ready_s
                 set_timer(t, ready_s, WAKES, k, 0)
             break
+        most -= 1
         t.stream_n[k, N_BATCHES] += 1
         if t.stream_n[k, FREE_OF_WORK]:
             for _ in range(size):
@@ -548,7 +549,7 @@ def _arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, r
     else:
         if t.stream_n[k, QUEUED] >= t.stream_n[k, LIMIT]:
             # Whoever can be served at once is in nobody's way.
-            _start(t, k, rows)
+            _start(t, k, rows, 1)
         if t.stream_n[k, QUEUED] >= t.stream_n[k, LIMIT]:
             policy = t.stream_n[k, POLICY]
             if policy == OLDEST:
@@ -804,7 +805,7 @@ def run(
                 t.clock_n[DIRTY_ONES] -= 1
                 k = t.dirty[t.clock_n[DIRTY_ONES]]
                 t.stream_n[k, DIRTY] = 0
-                _start(t, k, rows)
+                _start(t, k, rows, t.stream_n[k, WORKERS])
                 continue
             free = priority and t.clock_n[BUSY] == 0 and t.clock_n[WORKING] > 0 and t.clock[POOL] > 0.0
             if free and t.clock[GRAIN_S] > 0.0 and not t.clock_n[IN_GRAIN]:
