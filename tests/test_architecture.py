@@ -21,7 +21,7 @@ MAIN = [
     ["section", "durable"],
     ["csv_rows", "configuration", "randomness"],
     ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
-    ["interval_counts", "workload", "description", "budgets"],
+    ["interval_counts", "workload", "description", "budgets", "overload"],
     ["importers"],
     ["profile"],
     ["records"],

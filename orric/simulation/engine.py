@@ -86,6 +86,8 @@ def simulate(
         events=tuple(run.log),
         request_times=kept if record is True else {},
         seconds_deciding=run.decisions.seconds,
+        has_deadlines=any(stream.deadline_s is not None for stream in scenario.stream),
+        warmup_slots=scenario.warmup_slots,
     )
 
 
@@ -333,9 +335,12 @@ class _Run:
             extent=stream.extent_at_begin,
             served=float(served),
             shed=float(now.shed),
+            abandoned=0.0,
+            lost=0.0,
             waiting=float(stream.queue.waiting),
             late=float(now.late),
             correct=now.correct,
+            correct_in_time=now.correct * (served - now.late) / served if served else 0.0,
             accuracy=now.correct / served if served else float("nan"),
             batches=float(now.batches),
             busy=now.busy_s / (self.scenario.slot_s * stream.spec.workers),
