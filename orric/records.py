@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orric.exceptions import extra
 from orric.latency import LatencyHistogram
+from orric.overload import Overload, overload_of
 
 if TYPE_CHECKING:
     import pandas
@@ -32,6 +33,8 @@ class Observation:
         agreement: Part of the labelled samples on which student and teacher agreed, or None without labels.
         attention: How alike the places are that student and teacher look at, on labelled samples, within 0 and 1; None
             where nobody watches.
+        abandoned: Requests that left before anybody served them.
+        lost: Requests that a crash took along.
     """
 
     slot: int
@@ -65,11 +68,14 @@ class SlotRecord:
         retraining_macs: Work spent on retraining, abandoned work included.
         inference_macs: Work spent on serving.
         extent: x_t, the learning extent before the slot.
-        served: Requests served in the slot, earlier slots' waiting ones included.
+        served: Requests answered in the slot, in time or late, earlier slots' waiting ones included.
         shed: Requests turned away.
-        waiting: Requests still waiting at the slot's end.
+        abandoned: Requests that left before their service began.
+        lost: Requests that a crash took along, waiting or in service.
+        waiting: Requests still waiting at the slot's end, those in service included.
         late: Served requests that missed the deadline.
         correct: Served requests that were classified correctly (expected number where a curve says so).
+        correct_in_time: Those of them that were served by the deadline (expected number).
         accuracy: correct / served, NaN where nothing was served.
         batches: Batches begun, NaN where unknown.
         busy: Part of the slot that its workers were in service, NaN where unknown.
@@ -96,9 +102,12 @@ class SlotRecord:
     extent: float
     served: float
     shed: float
+    abandoned: float
+    lost: float
     waiting: float
     late: float
     correct: float
+    correct_in_time: float
     accuracy: float
     batches: float
     busy: float
@@ -108,9 +117,6 @@ class SlotRecord:
     retrained: float
     agreement: float
     reason: str
-    abandoned: float = 0.0
-    lost: float = 0.0
-    correct_in_time: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,9 @@ class Result:
         events: The log: faults, and retraining that was lost or late.
         request_times: Of every stream, where asked for, the times of every request, window by window.
         seconds_deciding: Time spent in the allocator, for information; it differs from run to run.
+        has_deadlines: Whether any stream has a deadline.
+        warmup_slots: The first slots, of which the flag of overload does not speak.
+        overloads_before: Of a pooled result the growth of each stream's queue.
         accuracies_before: Of a pooled result the mean accuracy of each stream.
         last_before: Of a pooled result the accuracy at each stream's last severity.
     """
@@ -206,6 +215,9 @@ class Result:
     events: tuple[Event, ...] = ()
     request_times: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seconds_deciding: float = 0.0
+    has_deadlines: bool = False
+    warmup_slots: int = 0
+    overloads_before: Mapping[str, Overload] = field(default_factory=dict)
     accuracies_before: Mapping[str, float] = field(default_factory=dict)
     last_before: float | None = None
 
@@ -225,6 +237,43 @@ class Result:
         """Long-term accuracy: (P) divided by all requests; shed and waiting ones count as wrong."""
         # Where every request arrives after the end there is nothing to divide by.
         return self.value / (float(self.columns["requests"].sum()) or 1.0)
+
+    @property
+    def in_time_accuracy(self) -> float:
+        """Part of all requests that were answered rightly and in time; all others count as wrong."""
+        return float(self.columns["correct_in_time"].sum()) / (float(self.columns["requests"].sum()) or 1.0)
+
+    @property
+    def fates(self) -> Mapping[str, float]:
+        """How many requests came to which end; together they are all that arrived.
+
+        "in time" and "late" were answered, "waiting" are those that wait, or are in service, at the end of the run.
+        """
+        late = float(self.columns["late"].sum())
+        return {
+            "in time": float(self.columns["served"].sum()) - late,
+            "late": late,
+            **{name: float(self.columns[name].sum()) for name in ("shed", "abandoned", "lost")},
+            "waiting": float(self.columns["waiting"][-len(self.streams) :].sum()),
+        }
+
+    @property
+    def overloads(self) -> Mapping[str, Overload]:
+        """By how much the queue of every stream grows in a slot, by name; empty where there are too few slots."""
+        if self.overloads_before:
+            return self.overloads_before
+        count, found = len(self.streams), {}
+        for k, name in enumerate(self.streams):
+            waiting, requests = (self.columns[column][k::count] for column in ("waiting", "requests"))
+            grown = overload_of(waiting, requests, self.warmup_slots)
+            if grown is not None:
+                found[name] = grown
+        return found
+
+    @property
+    def overload(self) -> Overload | None:
+        """Of the streams' queues the one that grows most surely; None where there are too few slots to tell."""
+        return max(self.overloads.values(), key=lambda one: (one.overloaded, one.growth.low), default=None)
 
     @property
     def stream_accuracies(self) -> Mapping[str, float]:
@@ -306,8 +355,8 @@ class Result:
         rows = {name: values.reshape(-1, count) for name, values in self.columns.items()}
         pooled = {name: values[:, 0] for name, values in rows.items()}
         for name in (
-            "requests", "forecast", "retraining_macs", "inference_macs", "served", "shed", "waiting", "late", "correct",
-            "batches",
+            "requests", "forecast", "retraining_macs", "inference_macs", "served", "shed", "abandoned", "lost",
+            "waiting", "late", "correct", "correct_in_time", "batches",
         ):  # fmt: skip
             pooled[name] = rows[name].sum(axis=1)
         slots = len(pooled["slot"])
@@ -326,7 +375,7 @@ class Result:
             pooled[name] = np.full(slots, np.nan)
         return replace(
             self, columns=pooled, accuracies_before=self.stream_accuracies,
-            last_before=self.last_severity_accuracy,
+            overloads_before=self.overloads, last_before=self.last_severity_accuracy,
         )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
@@ -335,12 +384,13 @@ class Result:
         budget = float(self.budgets_macs.sum())
         used = columns["retraining_macs"] + columns["inference_macs"]
         p50_s, p99_s = self.latency.quantiles([0.5, 0.99])
-        streams, energy_j = self.stream_accuracies, self.energy_j
+        streams, energy_j, fates, overload = self.stream_accuracies, self.energy_j, self.fates, self.overload
         return {
             "allocator": self.allocator,
             "accuracy_model": self.accuracy_model,
             "seed": self.seed,
             "mean_accuracy": self.mean_accuracy,
+            "in_time_accuracy": self.in_time_accuracy,
             "worst_stream": min(streams, key=lambda name: streams[name], default=None),
             "worst_stream_accuracy": min(streams.values(), default=None),
             "stream_accuracies": dict(streams),
@@ -349,8 +399,10 @@ class Result:
             "latency_p99_s": None if np.isnan(p99_s) else p99_s,
             "requests": requests,
             "served": float(columns["served"].sum()),
-            "late": float(columns["late"].sum()),
-            "shed": float(columns["shed"].sum()),
+            **{name.replace(" ", "_"): number for name, number in fates.items()},
+            "answered": float(columns["served"].sum()) / requests if requests else None,
+            "overloaded": overload is not None and overload.overloaded,
+            "overload": None if overload is None else asdict(overload),
             "budget_used": float(used.sum()) / budget if budget else 0.0,
             "retraining_part": float(columns["retraining_macs"].sum() / used.sum()) if used.any() else 0.0,
             "macs_per_request": float(used.sum() / (requests or 1.0)),

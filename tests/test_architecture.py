@@ -21,7 +21,7 @@ MAIN = [
     ["section", "durable"],
     ["csv_rows", "configuration", "randomness"],
     ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
-    ["interval_counts", "workload", "description", "budgets", "processes"],
+    ["interval_counts", "workload", "description", "budgets", "processes", "overload"],
     ["importers"],
     ["profile"],
     ["records"],

@@ -160,8 +160,10 @@ class DriftTriggered(Trigger):
 
     Until a stream has given as many agreements as its detector needs, the inner allocator decides. After a drop it
     decides again for `hold_slots` slots, and anew when the detector fires anew. A stream whose last agreement lies more
-    than `doubt` below the mean since the last drop is probed again in the next slot, so that a detector which needs
-    several values does not wait `probe_slots` slots for each. Memory is bounded: a detector keeps a window.
+    than `doubt` away from the mean since the last drop, in which the latest `recent` count most, is probed again in the
+    next slot, so that a detector which needs several values does not wait `probe_slots` slots for each. It is so above
+    the mean too, and in the first `probe_slots` slots after it was held: a drop after a short recovery is found only
+    where the recovery was seen. Memory is bounded: a detector keeps a window.
 
     Args:
         inner: Any allocator.
@@ -172,12 +174,14 @@ class DriftTriggered(Trigger):
 
     Attributes:
         doubt: Rather more than the noise of an agreement of 100 labelled samples.
+        recent: The mean forgets by 1 / `recent` per agreement.
 
     Raises:
         MissingExtraError: At `reset`: `orric[sim]` is not installed.
     """
 
     doubt: ClassVar[float] = 0.05
+    recent: ClassVar[int] = 5
 
     def __init__(
         self,
@@ -199,7 +203,7 @@ class DriftTriggered(Trigger):
         self._detectors = [self.detector() for _ in range(count)]
         self._held_until = [0] * count
         # How many agreements a stream has given, how many since its last drop, the mean of these, and whether the last
-        # one lies far below it.
+        # one lies far from it.
         self._given, self._since, self._levels = [0] * count, [0] * count, [0.0] * count
         self._odd = [False] * count
 
@@ -207,16 +211,17 @@ class DriftTriggered(Trigger):
         return self._given[k] < self._detectors[k].needed or slot <= self._held_until[k]
 
     def doubts(self, k: int) -> bool:
-        return self._odd[k]
+        held_until = self._held_until[k]
+        return self._odd[k] or (held_until > 0 and self._labelled[k] < held_until + self.probe_slots)
 
     def learn(self, k: int, slot: int, agreement: float) -> None:
         self._given[k] += 1
-        self._odd[k] = self._since[k] > 0 and agreement < self._levels[k] - self.doubt
+        self._odd[k] = self._since[k] > 0 and abs(agreement - self._levels[k]) > self.doubt
         if self._detectors[k].drops(agreement):
             self._held_until[k] = slot + self.hold_slots
             self._since[k], self._levels[k] = 0, 0.0
         self._since[k] += 1
-        self._levels[k] += (agreement - self._levels[k]) / self._since[k]
+        self._levels[k] += (agreement - self._levels[k]) / min(self._since[k], self.recent)
 
 
 class GainTriggered(Trigger):

@@ -23,7 +23,7 @@ from orric.report.facts import (
     tie_margin,
     winners,
 )
-from orric.report.table import MODELS, html_table
+from orric.report.table import MODELS, all_answered, html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,16 +34,16 @@ _CAPTIONS = {
         "bold. In brackets the mean over all requests."
     ),
     "latency_by_phase": (
-        "Latencies of the requests whose service began before the slot's retraining, while it ran, and after it was "
-        "done. Quantiles are right to half a percent."
+        "Latencies of the answered requests whose service began before the slot's retraining, while it ran, and after "
+        "it was done. Quantiles are right to half a percent."
     ),
     "gpu_use": (
         "What each GPU's time was spent on. What is left of 100 % idled, or belonged to the budget that others use."
     ),
     "accuracy_by_slot": (
         "Part of each slot's served requests that were classified correctly. Bands mark the steps of severity. "
-        "Names at the right stand in the order of their accuracy over all requests, shed and waiting ones counted "
-        "as wrong; lines that coincide share a name."
+        "Names at the right stand in the order of their accuracy over all requests, unanswered ones counted as wrong; "
+        "lines that coincide share a name."
     ),
     "budget_split": (
         "What each allocator did with every slot's budget: serving, retraining, or nothing. What is unused idles, or, "
@@ -59,11 +59,16 @@ _CAPTIONS = {
         "is off by at most 1.5 points."
     ),
     "accuracy_cost_latency": (
-        "Up is more accurate, left is cheaper, light is quicker. Names that coincide share a point. Where "
-        "batch-norm-only is drawn, its compute is that of refreshing the statistics, one pass of the student without "
-        "labels, but its latency is ORRIC's, whose shares of the GPU it keeps."
+        "Up is more accurate, left is cheaper, light is quicker; latencies are of the answered requests. Names that "
+        "coincide share a point. Where batch-norm-only is drawn, its compute is that of refreshing the statistics, one "
+        "pass of the student without labels, but its latency is ORRIC's, whose shares of the GPU it keeps."
     ),
 }
+
+_ENDS = {
+    "late": "late", "shed": "shed", "abandoned": "abandoned", "lost": "lost in a crash",
+    "waiting": "waiting at the end",
+}  # fmt: skip
 
 
 def conclusion(results: Sequence[Result]) -> list[str]:
@@ -89,7 +94,9 @@ def conclusion(results: Sequence[Result]) -> list[str]:
         _without_cloud(shown, best),
         *_reasons(best),
         _gap(best, named),
+        _in_time(shown, best),
         _latency(best, named),
+        _overloaded(shown),
         _among_tied(tied),
     ]
     sentences.append(_by_curve(results, tied))
@@ -203,21 +210,70 @@ def _gap(best: Result, named: Mapping[str, Result]) -> str:
     return f"Over inference-only {opens}: {', '.join(listed)}."
 
 
+def _in_time(shown: Sequence[Result], best: Result) -> str:
+    """Say who did best where what came too late counts as wrong; nothing where no stream has a deadline."""
+    if not best.has_deadlines:
+        return ""
+    rivals = [one for one in contenders(shown) if math.isfinite(one.in_time_accuracy)]
+    first = max(rivals, key=lambda one: one.in_time_accuracy)
+    said = f"Right and in time were {percent(best.in_time_accuracy)} of all requests"
+    if first.in_time_accuracy - best.in_time_accuracy <= tie_margin(best):
+        return f"{said}: the most, by that measure, too." if len(rivals) > 1 else f"{said}."
+    return f"{said}; by that measure {spoken(first.allocator)} did best ({percent(first.in_time_accuracy)})."
+
+
+def _overloaded(shown: Sequence[Result]) -> str:
+    """Name those whose queues grow without end."""
+    told = []
+    for result in shown:
+        growing = {name: one for name, one in result.overloads.items() if one.overloaded}
+        if not growing:
+            continue
+        worst = max(growing, key=lambda name: growing[name].growth.low)
+        growth, others = growing[worst].growth, len(growing) - 1
+        where = f"{worst}" + f" and {others} more" * bool(others)
+        told.append(
+            f"{spoken(result.allocator)} ({growth.mean:+.1f} ± {growth.half_width:.1f} waiting a slot at {where})"
+        )
+    if not told:
+        return ""
+    return f"Overloaded, so that latencies say how long the run was and nothing else: {_listed(told)}."
+
+
 def _latency(best: Result, named: Mapping[str, Result]) -> str:
-    own, base = best.summary(), None
-    if "inference-only" in named and named["inference-only"] is not best:
-        base = named["inference-only"].summary()
-    turned = f"{percent(own['shed'] / own['requests'])} of the requests were shed" if own["shed"] else "none was shed"
-    if own["latency_p99_s"] is None:
-        return f"The slot model knows no latencies; {turned}."
-    against = f", against {base['latency_p99_s']:.1f} s for inference-only" if base and base["latency_p99_s"] else ""
-    late = percent(own["late"] / max(own["served"], 1.0)) if own["late"] else "none"
-    other = f" ({percent(base['late'] / base['served'])} for inference-only)" if base and base["served"] else ""
-    other = other if own["late"] or (base and base["late"]) else ""
-    return (
-        f"What it costs: a p99 latency of {own['latency_p99_s']:.1f} s{against}; {late} of the served requests came "
-        f"after their deadline{other}; {turned}."
-    )
+    base = named.get("inference-only")
+    base = None if base is best else base
+    told = _answers(best)
+    if best.summary()["latency_p99_s"] is None:
+        return f"The slot model knows no latencies; {told}." if best.engine == "slot model" else f"{told.capitalize()}."
+    against = f", against {_tail(base)} for inference-only" if base and base.summary()["latency_p99_s"] else ""
+    other = f" For inference-only {_answers(base)}." if base and _answers(base) != told else ""
+    return f"What it costs: a p99 latency of {_tail(best)}{against}; {told}.{other}"
+
+
+def _tail(result: Result) -> str:
+    """Say a 99th percentile, and of how many where it is not of all."""
+    summary = result.summary()
+    found = f"{summary['latency_p99_s']:.1f} s"
+    return found if all_answered([result]) else f"{found} of the {percent(summary['answered'])} that were answered"
+
+
+def _answers(result: Result) -> str:
+    """Say what became of all requests."""
+    fates = {name: number for name, number in result.fates.items() if number}
+    deadline = " by their deadline" * result.has_deadlines
+    if not fates:
+        return "no request came"
+    if set(fates) == {"in time"}:
+        return f"all requests were answered{deadline}"
+    whole = sum(fates.values())
+    first = percent(fates.pop("in time", 0.0) / whole)
+    others = [f"{_part(number, whole)} {_ENDS[name]}" for name, number in fates.items()]
+    return f"of all requests {first} were answered{deadline} ({', '.join(others)})"
+
+
+def _part(number: float, whole: float) -> str:
+    return percent(number / whole) if number >= whole / 2000 else f"{number:,.0f} of {whole:,.0f}"
 
 
 def _among_tied(tied: Sequence[Result]) -> str:

@@ -151,15 +151,16 @@ def budget_split(results: Sequence[Result]) -> Figure | None:
             low, floor = np.append(floor, floor[-1:]), floor + part / factor
             high = np.append(floor, floor[-1:])
             handles[use] = axes.fill_between(edges, low, high, step="post", color=colour, linewidth=0)
-        hit = result.shed > 0
+        hit = result.shed + result.abandoned + result.lost > 0
         if hit.any():
-            handles["slot with shed requests"] = axes.scatter(
+            handles["slot with requests shed, abandoned or lost"] = axes.scatter(
                 result.slot[hit], floor[hit] + 0.03 * most / factor, marker="x", s=16, color=_SHED, linewidths=1.0
             )
         inference, retraining, left = (percent(part, 0) for part in budget_parts(result))
         split = f"{inference} inference, {retraining} retraining, {left} unused"
-        shed = float(result.shed.sum() / max(result.requests.sum(), 1.0))
-        split += f", {percent(shed)} of requests shed" * bool(shed)
+        unanswered = sum(number for fate, number in result.fates.items() if fate not in ("in time", "late"))
+        if unanswered:
+            split += f", {percent(unanswered / sum(result.fates.values()))} of requests unanswered"
         axes.set_title(f"{name}\n{split}", fontsize=9, loc="left", color=_INK)
         _over_slots(axes, len(floor))
         axes.set_ylim(0, 1.1 * most / factor or 1.0)
@@ -239,7 +240,7 @@ def accuracy_cost_latency(results: Sequence[Result]) -> Figure | None:
         axes.scatter(x[chosen & ~known], y[chosen & ~known], marker=marker, c="white", **look)
         drawn = axes.scatter(x[chosen & known], y[chosen & known], marker=marker, **look, **coloured)
     if known.any():
-        figure.colorbar(drawn, ax=axes, label="p99 latency from arrival to completion (s)", pad=0.02)
+        figure.colorbar(drawn, ax=axes, label="p99 latency of the answered, from arrival (s)", pad=0.02)
     axes.margins(0.14)
     bottom, top = axes.get_ylim()
     # At least 10 points high, so that differences too small to matter do not fill the figure.

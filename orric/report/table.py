@@ -22,18 +22,22 @@ class Column:
         heading: With the unit.
         value: The number that a result has there, or None where it has none.
         digits: After the decimal point.
+        shown: Says whether a table of such results has the column.
+        spread: Half the width of the number's interval, where it has one.
     """
 
     heading: str
     value: Callable[[Result], float | None]
     digits: int = 1
-    # Left out where no result has a figure.
-    optional: bool = False
+    shown: Callable[[Sequence[Result]], bool] = lambda results: True
+    spread: Callable[[Result], float | None] = lambda result: None
 
     def text(self, result: Result) -> str:
         """Write the number of a result, or a dash."""
-        value = self.value(result)
-        return "-" if value is None or not math.isfinite(value) else f"{value:,.{self.digits}f}"
+        value, spread = self.value(result), self.spread(result)
+        if value is None or not math.isfinite(value):
+            return "-"
+        return f"{value:,.{self.digits}f}" if spread is None else f"{value:+,.{self.digits}f} ± {spread:,.1f}"
 
 
 def _of(key: str, factor: float = 1.0) -> Callable[[Result], float | None]:
@@ -57,17 +61,68 @@ def _worst_stream(result: Result) -> float | None:
     return 100 * min(accuracies.values()) if len(accuracies) > 1 else None
 
 
+def _growth(result: Result) -> float | None:
+    overload = result.overload
+    return overload.growth.mean if overload is not None and overload.overloaded else None
+
+
+def _growth_spread(result: Result) -> float | None:
+    overload = result.overload
+    return None if overload is None else overload.growth.half_width
+
+
+def _deadlines(results: Sequence[Result]) -> bool:
+    return any(result.has_deadlines for result in results)
+
+
+def all_answered(results: Sequence[Result]) -> bool:
+    """Say whether every request of all results was answered."""
+    return all(result.fates["in time"] + result.fates["late"] >= result.columns["requests"].sum() for result in results)
+
+
+def _known(value: Callable[[Result], float | None]) -> Callable[[Sequence[Result]], bool]:
+    return lambda results: any(value(result) is not None for result in results)
+
+
+def _happened(key: str) -> Callable[[Sequence[Result]], bool]:
+    return lambda results: any(result.fates[key] for result in results)
+
+
+def _fate(name: str, shown: Callable[[Sequence[Result]], bool], heading: str = "") -> Column:
+    return Column(f"{heading or name} (%)", _part(name.replace(" ", "_"), "requests"), shown=shown)
+
+
+def _in_detail(results: Sequence[Result]) -> bool:
+    return _deadlines(results) or not all_answered(results)
+
+
+_LATENCIES = (("p50", "latency_p50_s"), ("p99", "latency_p99_s"))
 COLUMNS = (
+    Column("in-time accuracy (%)", _of("in_time_accuracy", 100), 2, shown=_deadlines),
     Column("mean accuracy (%)", _of("mean_accuracy", 100), 2),
-    Column("worst stream's (%)", _worst_stream, 2, optional=True),
+    Column("worst stream's (%)", _worst_stream, 2, shown=_known(_worst_stream)),
     Column("accuracy, last severity (%)", _of("last_severity_accuracy", 100), 2),
-    Column("p50 latency (s)", _of("latency_p50_s"), 2),
-    Column("p99 latency (s)", _of("latency_p99_s"), 2),
-    Column("late (%)", _part("late", "served")),
-    Column("shed (%)", _part("shed", "requests")),
+    *(Column(f"{name} latency (s)", _of(key), 2, shown=all_answered) for name, key in _LATENCIES),
+    *(
+        Column(f"{name} latency of the answered (s)", _of(key), 2, shown=lambda results: not all_answered(results))
+        for name, key in _LATENCIES
+    ),
+    # What becomes of all requests: "in time", or "answered" where nobody is late, and what follows add up to 100.
+    Column(
+        "answered (%)",
+        _of("answered", 100),
+        shown=lambda results: not _deadlines(results) or not all_answered(results),
+    ),
+    _fate("in time", _deadlines),
+    _fate("late", _deadlines),
+    _fate("shed", _in_detail),
+    _fate("abandoned", _happened("abandoned")),
+    _fate("lost", _happened("lost")),
+    _fate("waiting", _in_detail, "waiting at the end"),
+    Column("overloaded (waiting, a slot)", _growth, shown=_known(_growth), spread=_growth_spread),
     Column("budget used (%)", _of("budget_used", 100)),
     Column("of it retraining (%)", _of("retraining_part", 100)),
-    Column("energy (Wh)", _of("energy_j", 1 / 3600), 2, optional=True),
+    Column("energy (Wh)", _of("energy_j", 1 / 3600), 2, shown=_known(_of("energy_j"))),
 )
 
 
@@ -83,7 +138,7 @@ def columns_of(
     columns = list(COLUMNS)
     if decisions_per_s:
         columns.append(Column("decisions per s", lambda r: decisions_per_s.get((r.accuracy_model, r.allocator)), 0))
-    return [one for one in columns if not one.optional or any(one.value(result) is not None for result in results)]
+    return [one for one in columns if one.shown(results)]
 
 
 def table_rows(
@@ -115,6 +170,8 @@ def html_table(results: Sequence[Result], model: str, decisions_per_s: Mapping[t
     body = []
     for result, (name, *texts) in zip(results, rows, strict=True):
         note = " <small>reference</small>" if name in REFERENCES else " <small>best</small>" * (name in best)
+        overload = result.overload
+        note += f" <small>{html.escape(str(overload))}</small>" * (overload is not None and overload.overloaded)
         values = [column.value(result) for column in columns]
         cells = "".join(
             f'<td data-value="{"" if text == "-" else float(value or 0.0)!r}">{html.escape(text)}</td>'

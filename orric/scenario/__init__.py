@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from orric.accuracy import TableAccuracy
 from orric.allocators import check_name
@@ -57,6 +57,7 @@ class Scenario(Section):
         seed: Seed of every random draw; results hold it as a 64-bit integer.
         slots: T, which must fit into memory.
         slot_s: Length of a slot in seconds.
+        warmup_slots: The first slots, in which queues fill up: what is said of overload leaves them out.
         overload: "shed" serves what fits when a slot's budget is below the cheapest pairs; "error" refuses it.
         spare: What becomes of budget that the allocation leaves over, and of the share of retraining that is not under
             way: "idle", or faster "inference".
@@ -74,6 +75,7 @@ class Scenario(Section):
     seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 1
     slots: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     slot_s: Positive
+    warmup_slots: Annotated[int, Field(strict=True, ge=0)] = 0
     overload: Literal["shed", "error"] = "shed"
     spare: Literal["idle", "inference"] = "idle"
     allocators: tuple[Name, ...] = Field(min_length=1)
@@ -98,6 +100,14 @@ class Scenario(Section):
         if len(set(names)) != len(names):
             raise ValueError("an allocator stands twice; name each one once")
         return names
+
+    @field_validator("warmup_slots")
+    @classmethod
+    def _within(cls, warmup_slots: int, info: ValidationInfo) -> int:
+        slots = info.data.get("slots")
+        if slots is not None and warmup_slots >= slots:
+            raise ValueError(f"found {warmup_slots}, and the scenario has {slots} slots; leave some to look at")
+        return warmup_slots
 
     @field_validator("gpu", "stream")
     @classmethod

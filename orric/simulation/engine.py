@@ -89,6 +89,8 @@ def simulate(
         events=tuple(run.log),
         request_times=kept if record is True else {},
         seconds_deciding=run.decisions.seconds,
+        has_deadlines=any(stream.deadline_s is not None for stream in scenario.stream),
+        warmup_slots=scenario.warmup_slots,
     )
 
 

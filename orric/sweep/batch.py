@@ -135,9 +135,12 @@ def evaluate_together(runs: Sequence[Laid], allocator: SingleStreamAllocator) ->
                 "worst_stream_accuracy": accuracy if one["requests"] else None,
                 "last_severity_accuracy": one["last_correct"] / max(one["last_requests"], 1.0),
                 "requests": one["requests"],
+                "in_time_accuracy": accuracy,
                 "served": one["served"],
+                "answered": one["served"] / one["requests"] if one["requests"] else None,
+                "in_time": one["served"],
                 "shed": one["shed"],
-                "late": 0.0,
+                **dict.fromkeys(("late", "abandoned", "lost", "waiting"), 0.0),
                 "budget_used": used / one["budget"] if one["budget"] else 0.0,
                 "retraining_part": one["retraining_macs"] / used if used else 0.0,
                 "macs_per_request": used / (one["requests"] or 1.0),
@@ -147,7 +150,7 @@ def evaluate_together(runs: Sequence[Laid], allocator: SingleStreamAllocator) ->
     columns = {
         "requests": requests, "budget_macs": budgets, "retraining": retraining, "inference": inference,
         "retraining_macs": retraining_macs, "inference_macs": inference_macs, "extent": extents, "served": served,
-        "shed": requests - served, "correct": correct,
+        "shed": requests - served, "correct": correct, "correct_in_time": correct,
     }  # fmt: skip
     return Evaluated(found, lengths, columns)
 

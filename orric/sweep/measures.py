@@ -22,6 +22,7 @@ class Measure:
 
 MEASURES = {
     "mean_accuracy": Measure("accuracy (%)", 100.0, 1),
+    "in_time_accuracy": Measure("in-time accuracy (%)", 100.0, 1),
     "worst_stream_accuracy": Measure("worst stream's accuracy (%)", 100.0, 1),
     "last_severity_accuracy": Measure("accuracy, last severity (%)", 100.0, 1),
     "latency_p50_s": Measure("p50 latency (s)", 1.0, -1),
@@ -29,8 +30,13 @@ MEASURES = {
     "energy_j": Measure("energy (J)", 1.0, -1),
     "requests": Measure("requests", 1.0, 0),
     "served": Measure("served", 1.0, 1),
+    "answered": Measure("answered (%)", 100.0, 1),
+    "in_time": Measure("in time", 1.0, 1),
     "late": Measure("late", 1.0, -1),
     "shed": Measure("shed", 1.0, -1),
+    "abandoned": Measure("abandoned", 1.0, -1),
+    "lost": Measure("lost", 1.0, -1),
+    "waiting": Measure("waiting at the end", 1.0, -1),
     "budget_used": Measure("budget used (%)", 100.0, 0),
     "retraining_part": Measure("of it retraining (%)", 100.0, 0),
     "retrained": Measure("slots with retraining (%)", 100.0, 0),

@@ -13,11 +13,13 @@ from orric.sweep.plan import Chunk
 from orric.sweep.store import parquet_bytes
 
 NAMES = ("stream", "retraining", "inference")
-# Columns of a slot, as in `orric.records.SlotRecord`; the slot model leaves the last three empty.
+# Columns of a slot, as in `orric.records.SlotRecord`; the slot model leaves the last two empty.
 SLOT_COLUMNS = (
     "slot", *NAMES, "requests", "budget_macs", "retraining_macs", "inference_macs", "extent", "served", "shed",
-    "correct", "late", "latency_p50_s", "latency_p99_s",
+    "abandoned", "lost", "waiting", "late", "correct", "correct_in_time", "latency_p50_s", "latency_p99_s",
 )  # fmt: skip
+# What happens to no request in the slot model.
+NEVER = ("abandoned", "lost", "waiting", "late")
 
 
 def of_result(result: Result, place: int) -> Any:
@@ -63,7 +65,7 @@ def of_batch(evaluated: Evaluated, places: list[int], profile: Profile, stream: 
             columns[name] = pyarrow.DictionaryArray.from_arrays(codes, words)
         elif name == "slot":
             columns[name] = (np.arange(total) - np.repeat(starts, lengths) + 1).astype(np.int32)
-        elif name == "late":
+        elif name in NEVER:
             columns[name] = np.zeros(total)
         else:
             columns[name] = evaluated.columns.get(name, unknown)
