@@ -109,7 +109,7 @@ class StreamState:
             if (bursts != 1).any() and self.spec.arrivals != "upload":
                 # Nobody foresees bursts; uploads are counted when they are there.
                 foreseen = Arrivals(scenario, index, seed, np.ones(scenario.slots), skews_s).arrived
-            self.forecasts = forecasts(self.spec, foreseen, self.given)
+            self.forecasts = forecasts(self.spec, float(self.meant[0]), foreseen, self.given)
             self.incoming = Incoming(arrivals.windows, draws, self.spec.shed)
         self.drift = self.spec.drift.by_slot(scenario.slots, seed, index)
         self.choice = Choice(profile, allocator)
@@ -173,10 +173,11 @@ class StreamState:
         # Of those who left without an answer the old ones go first, as they were before those who got one.
         oldest = self.spec.shed in ("oldest", "keep-latest")
         gone = now.abandoned + now.lost + (now.shed if oldest else 0) - self._gone
-        self.accuracy.shed(gone, oldest=True)
+        if gone:
+            self.accuracy.shed(gone, oldest=True)
         self._gone += gone
         self._credit(answers)
-        if last and not oldest:
+        if last and not oldest and now.shed:
             self.accuracy.shed(now.shed)
 
     def dissolve(self, now_s: float) -> None:
@@ -293,19 +294,20 @@ class StreamState:
         return self.collected > 0 and self.arrived[self.collected - 1] > 0
 
 
-def forecasts(stream: Stream, foreseen: Array, arrived: Array) -> Array:
+def forecasts(stream: Stream, first: float, foreseen: Array, arrived: Array) -> Array:
     """Return what the allocator is told of D(t) at the start of each slot, shape (T,).
 
     Args:
         stream: Says how it is forecast.
-        foreseen: D(t) without bursts that nobody foresees: what an oracle tells, and of the first slot everybody.
+        first: What the first slot is told without an oracle: D(1) without faults.
+        foreseen: What an oracle tells: D(t) as it arrives, but for bursts that nobody foresees.
         arrived: D(t) as it arrives.
     """
-    if stream.forecast == "oracle":
-        return foreseen.copy()
     told = foreseen.copy()
-    for slot in range(1, len(arrived)):
-        told[slot] = next_forecast(stream, told[slot - 1], arrived[slot - 1])
+    if stream.forecast != "oracle":
+        told[0] = first
+        for slot in range(1, len(arrived)):
+            told[slot] = next_forecast(stream, told[slot - 1], arrived[slot - 1])
     return told
 
 

@@ -56,7 +56,7 @@ class Plain:
         script: Decides.
         seed: Seed of the run.
         times: When the requests of every stream arrive, slot by slot; None for closed loops.
-        meant: D(t) of every stream, faults left out.
+        meant: D(t) of every stream as it arrives, but without bursts, which nobody foresees.
     """
 
     def __init__(
@@ -158,8 +158,10 @@ class Plain:
         slot, kind = self.slot, stream.spec.forecast
         if stream.spec.arrivals == "upload":
             return float(stream.arrived[slot - 1])
-        if slot == 1 or kind == "oracle":
+        if kind == "oracle":
             return float(self.meant[stream.index][slot - 1])
+        if slot == 1:
+            return float(self.scenario.requests(self.seed, stream.index)[0])
         before = stream.arrived[slot - 2]
         return float(before) if kind == "last" else EWMA_WEIGHT * before + (1 - EWMA_WEIGHT) * stream.told[-1]
 

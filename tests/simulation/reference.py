@@ -84,6 +84,9 @@ class Server:
     def _request(self, request: Request) -> Generator[simpy.Event]:
         yield self._at(request.arrival_s, ARRIVAL)
         if len(self.waiting) >= self.limit:
+            # Whoever can be served at once is in nobody's way.
+            self._start(1)
+        if len(self.waiting) >= self.limit:
             request.shed = True
             return
         request.done = simpy.Event(self.environment)
@@ -96,13 +99,14 @@ class Server:
     def _here(self) -> Stretch | None:
         return next((one for one in self.stretches if one.end_s > self.environment.now), None)
 
-    def _start(self) -> None:
-        """Start as many batches as can start now."""
+    def _start(self, most: int = 2**30) -> None:
+        """Start as many batches as can start now, but no more than told."""
         now, here = self.environment.now, self._here()
-        while self.idle and self.waiting and here is not None and here.speed > 0:
+        while most and self.idle and self.waiting and here is not None and here.speed > 0:
             waited = now >= self.waiting[0].arrival_s + self.wait_s - 1e-12
             if len(self.waiting) < self.most and not waited:
                 return
+            most -= 1
             batch, self.waiting = self.waiting[: self.most], self.waiting[self.most :]
             for request in batch:
                 request.start_s, request.version = now, here.version

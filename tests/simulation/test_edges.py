@@ -105,7 +105,8 @@ def test_requests_shed_by_an_overload_are_on_record(profile_path: Path, tmp_path
     scenario = server(profile_path, 1, 1, **given)
     result = orric.simulate(scenario, orric.Orric(), record=tmp_path / "all.parquet")
     rows = pandas.read_parquet(tmp_path / "all.parquet")
-    assert (rows.version < 0).sum() == result.shed.sum() > 0
+    assert (rows.fate == "shed").sum() == result.shed.sum() > 0
+    assert (rows.fate == "waiting").sum() == result.waiting[-1]
     assert rows.request.is_unique
     for path in ("", tmp_path):
         with pytest.raises(orric.ScenarioError, match="give a file for requests"):

@@ -96,8 +96,9 @@ def test_arrived_is_served_and_shed_and_waiting(profile_path: Path, arrivals: st
     check_conservation(result)
     assert result.shed.sum() > 0
     assert result.served.sum() > 0
-    # Even arrivals finish with the slot; random ones do not.
-    assert (result.waiting.sum() > 0) == (arrivals in ("poisson", "bursty"))
+    # Even arrivals finish with the slot, but for the last of those let in by an overloaded one; random ones do not.
+    assert result.waiting.max() <= 1 or arrivals in ("poisson", "bursty")
+    assert result.waiting.sum() > 0 or arrivals in ("upload", "deterministic")
 
 
 def parquet(result: orric.Result) -> bytes:

@@ -129,7 +129,7 @@ def test_every_request_starts_and_finishes_as_in_the_plain_model(block: int) -> 
         assert {one.number for one in requests if one.shed} == set(numbers[numbers[:, 1] < 0, 0].tolist()), seed
         done = {one.number for one in requests if one.finish_s < end}
         assert done == set(numbers[numbers[:, 1] >= 0, 0].tolist()), seed
-        for (number, version), (arrival, start, finish) in zip(numbers.tolist(), times.tolist(), strict=True):
+        for (number, version, _), (arrival, start, finish) in zip(numbers.tolist(), times.tolist(), strict=True):
             plain = requests[number]
             assert arrival == plain.arrival_s
             if version < 0:
