@@ -81,15 +81,20 @@ def build_task(
 
 def build_scenario(profile_path: Path, **changes: Any) -> orric.Scenario:
     """Return a valid scenario; keys of Gpu and Stream are given plainly beside those of Scenario."""
-    gpu: dict[str, Any] = {"macs_per_s": 1e9, "budget": {"kind": "uniform", "low": 0.1, "high": 1.0}}
+    # What is served when is easiest to say by hand where nobody waits for others.
+    gpu: dict[str, Any] = {
+        "macs_per_s": 1e9,
+        "budget": {"kind": "uniform", "low": 0.1, "high": 1.0},
+        "sharing": {"model": "fluid"},
+    }
     stream: dict[str, Any] = {
         "name": "camera-1",
         "profile": str(profile_path),
         "requests": {"kind": "constant", "per_slot": 500},
     }
-    values: dict[str, Any] = {"name": "small", "slots": 12, "slot_s": 8.0, "allocators": ("orric",)}
+    values: dict[str, Any] = {"name": "small", "slots": 12, "slot_s": 8.0, "spare": "idle", "allocators": ("orric",)}
     for key, value in changes.items():
-        owner = gpu if key in ("macs_per_s", "budget") else stream if key in Stream.model_fields else values
+        owner = gpu if key in ("macs_per_s", "budget", "sharing") else stream if key in Stream.model_fields else values
         owner[key] = value
     return orric.Scenario(**{**values, "gpu": (Gpu(**gpu),), "stream": (Stream(**stream),)})
 

@@ -77,7 +77,7 @@ class Scenario(Section):
     slot_s: Positive
     warmup_slots: Annotated[int, Field(strict=True, ge=0)] = 0
     overload: Literal["shed", "error"] = "shed"
-    spare: Literal["idle", "inference"] = "idle"
+    spare: Literal["idle", "inference"] = "inference"
     allocators: tuple[Name, ...] = Field(min_length=1)
     references: tuple[Literal["teacher-only", "batch-norm-only"], ...] = ()
     accuracy: AccuracyChoice = AccuracyChoice()

@@ -210,7 +210,7 @@ class Gpu(Section):
     macs_per_s: Positive
     budget: Budget
     memory_bytes: Positive | None = None
-    sharing: Sharing = Fluid()
+    sharing: Sharing = Weighted()
     fault_domain: Literal["separate", "shared"] = "separate"
     power: Power | None = None
 
