@@ -87,7 +87,7 @@ def test_a_narrow_terminal_goes_without_columns_but_never_cuts_a_figure(orric, t
         assert all(re.fullmatch(r"[\d,]+(\.\d+)?", cell) for cell in row[1:])
     if width == 80:
         assert len(rows[0]) == 6
-        dropped = "too narrow for: decisions per s, of it retraining (%), p50 latency (s), waiting at the end (%), "
+        dropped = "too narrow for: decisions per s, of it retraining (%), p50 latency (s), shed (%), "
         assert dropped in " ".join(rest.split())
 
 
