@@ -47,13 +47,21 @@ DISPENSABLE = (
     "decisions per s",
     "of it retraining (%)",
     "p50 latency (s)",
+    "p50 latency of the answered (s)",
+    "waiting at the end (%)",
+    "lost (%)",
+    "abandoned (%)",
     "shed (%)",
     "late (%)",
     "budget used (%)",
     "p99 latency (s)",
+    "p99 latency of the answered (s)",
+    "in time (%)",
+    "answered (%)",
     "accuracy, last severity (%)",
     "energy (Wh)",
     "worst stream's (%)",
+    "overloaded (waiting, a slot)",
 )
 
 
@@ -293,8 +301,8 @@ def _print_evaluation(result: Result) -> None:
         f"({result.value:,.1f} of {total:,.0f} requests right in expectation, {len(result.columns['slot'])} slots)",
         highlight=False,
     )
-    if result.columns["shed"].any():
-        console.print(f"shed {result.columns['shed'].sum():,.0f} requests in overloaded slots", highlight=False)
+    if shed := result.fates["shed"]:
+        console.print(f"shed {shed:,.0f} requests in overloaded slots", highlight=False)
     pairs = list(zip(result.columns["retraining"].tolist(), result.columns["inference"].tolist(), strict=True))
     print_pairs(console, pairs)
     if len(set(pairs)) > 1:

@@ -49,9 +49,11 @@ def _report(one: Any, as_json: bool) -> None:
 
         sentences = write_sweep_report(one.summary, one.rows, write)
     if as_json:
-        print(json.dumps({"folder": str(one.path), "conclusion": sentences, "report": str(page)}))
+        told = {"folder": str(one.path), "conclusion": sentences, "report": str(page), "lacking": one.lacking}
+        print(json.dumps(told))
         return
     console = console_of_output()
+    _tell_lacking(console, one)
     for sentence in sentences:
         console.print(sentence, highlight=False, markup=False)
     console.print(f"\nReport: {page}", highlight=False, markup=False, soft_wrap=True)
@@ -61,20 +63,39 @@ def _compare(one: Any, other: Any, as_json: bool) -> None:
     from orric.report.compare import changes, told_apart
 
     found, asked = changes(one, other), told_apart(one, other)
+    both_know = all(folder.knows("in-time accuracy") for folder in (one, other))
+    in_time = changes(one, other, "in-time accuracy") if both_know else []
     if as_json:
-        rows = [
-            {
-                name: None if isinstance(value, float) and not math.isfinite(value) else value
-                for name, value in row.items()
-            }
-            for row in ({**asdict(change), "verdict": change.verdict} for change in found)
-        ]
-        print(json.dumps({"folders": [str(one.path), str(other.path)], "differs": asked, "changes": rows}))
+        folders = [str(one.path), str(other.path)]
+        rows = {"changes": _plain(found), "in_time_changes": _plain(in_time)}
+        print(json.dumps({"folders": folders, "differs": asked, **rows}))
         return
     console = console_of_output()
+    for folder in (one, other):
+        _tell_lacking(console, folder)
     console.print("What was asked differs in:" if asked else "The same was asked.", highlight=False, markup=False)
     for line in asked:
         console.print(f"  {line}", highlight=False, markup=False)
+    _print_changes(console, "Mean accuracy", one, found)
+    ends = [[(change.before, change.after) for change in some] for some in (in_time, found)]
+    if in_time and ends[0] != ends[1]:
+        _print_changes(console, "In-time accuracy", one, in_time)
+
+
+def _plain(found: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        for row in ({**asdict(change), "verdict": change.verdict} for change in found)
+    ]
+
+
+def _tell_lacking(console: Any, folder: Any) -> None:
+    if folder.lacking:
+        said = f"{folder.path} is of an earlier version of orric, which did not record: {', '.join(folder.lacking)}."
+        console.print(said, highlight=False, markup=False)
+
+
+def _print_changes(console: Any, accuracy: str, one: Any, found: list[Any]) -> None:
     cells = [
         (
             change.allocator,
@@ -85,9 +106,9 @@ def _compare(one: Any, other: Any, as_json: bool) -> None:
         )
         for change in found
     ]
-    title = f"Mean accuracy, paired by {found[0].pairs} seeds"
+    title = f"{accuracy}, paired by {found[0].pairs} seeds"
     if not one.is_sweep:
-        title = "Mean accuracy of one run each: a sweep over seeds tells what is chance"
+        title = f"{accuracy} of one run each: a sweep over seeds tells what is chance"
     headings = ("allocator", "before (%)", "after (%)", "change (points)", "verdict")
     print_table(console, headings, cells, ("allocator", "verdict"), title)
 

@@ -26,6 +26,16 @@ OF_SUMMARIES = {
     "asked", "baseline", "means", "differences", "multiplicity", "axes", "cases",
 }  # fmt: skip
 SHOWN = 8
+# Accuracies that may be compared: their column in a sweep's runs, and in a run's slots.
+ACCURACIES = {
+    "mean accuracy": ("mean_accuracy", "correct"),
+    "in-time accuracy": ("in_time_accuracy", "correct_in_time"),
+}
+# What earlier versions of orric did not record of a sweep's runs, or of a run's slots.
+SINCE = (
+    ("in_time_accuracy", "answered", "in_time", "abandoned", "lost", "waiting"),
+    ("correct_in_time", "abandoned", "lost"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,15 @@ class Folder:
     def is_sweep(self) -> bool:
         """Whether it is a sweep's."""
         return "sweep" in self.summary
+
+    @property
+    def lacking(self) -> list[str]:
+        """Columns that it has not, being of an earlier version of orric."""
+        return [name for name in SINCE[not self.is_sweep] if name not in self.rows]
+
+    def knows(self, accuracy: str) -> bool:
+        """Say whether it has one of `ACCURACIES`."""
+        return ACCURACIES[accuracy][not self.is_sweep] in self.rows
 
     @classmethod
     def load(cls, path: Path) -> Folder:
@@ -88,7 +107,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Change:
-    """How an allocator's mean accuracy differs between two folders.
+    """How an allocator's accuracy differs between two folders.
 
     Attributes:
         allocator: Its name, with the accuracy model where there are several.
@@ -123,12 +142,17 @@ class Change:
         return "beyond chance" if self.p_holm < 0.05 else "may be chance"
 
 
-def changes(one: Folder, other: Folder) -> list[Change]:
+def changes(one: Folder, other: Folder, accuracy: str = "mean accuracy") -> list[Change]:
     """Return every allocator's change, where both folders have it.
 
     Runs of a sweep belong together by point, allocator and seed, and a seed's mean over points is one pair. Slots of a
     run belong together by their number; they follow upon one another and are not independent, so that two runs say
     nothing of chance.
+
+    Args:
+        one: The first.
+        other: The second.
+        accuracy: One of `ACCURACIES` that both know.
 
     Raises:
         ScenarioError: One is of a run and the other of a sweep, or nothing belongs together.
@@ -140,7 +164,7 @@ def changes(one: Folder, other: Folder) -> list[Change]:
         axes = f"their axes are {', '.join(one.keys[:-2])} and {', '.join(other.keys[:-2])}"
         raise ScenarioError("result folders", axes, "compare sweeps over the same axes")
     named = list(one.keys)
-    left, right = (_accuracies(folder) for folder in (one, other))
+    left, right = (_accuracies(folder, accuracy) for folder in (one, other))
     for name in named:
         if _is_text(left[name]) != _is_text(right[name]):
             mixed = f"the values of {name!r} are numbers in one and words in the other"
@@ -183,14 +207,14 @@ def _pilot(folder: Folder) -> int | None:
     return int(pilot) if pilot else None
 
 
-def _accuracies(folder: Folder) -> pandas.DataFrame:
+def _accuracies(folder: Folder, accuracy: str) -> pandas.DataFrame:
     """Return of every row what counts as correct and how much it weighs: a run as one, a slot by its requests."""
     rows = folder.rows[list(folder.keys)].copy()
+    found = folder.rows[ACCURACIES[accuracy][not folder.is_sweep]]
     if folder.is_sweep:
-        known = folder.rows["mean_accuracy"].notna()
-        rows["correct"], rows["weight"] = folder.rows["mean_accuracy"], 1.0
-        return rows[known]
-    rows["correct"], rows["weight"] = folder.rows["correct"], folder.rows["requests"]
+        rows["correct"], rows["weight"] = found, 1.0
+        return rows[found.notna()]
+    rows["correct"], rows["weight"] = found, folder.rows["requests"]
     return rows[folder.rows["requests"] > 0]
 
 

@@ -247,7 +247,7 @@ def _latency(best: Result, named: Mapping[str, Result]) -> str:
     if best.summary()["latency_p99_s"] is None:
         return f"The slot model knows no latencies; {told}." if best.engine == "slot model" else f"{told.capitalize()}."
     against = f", against {_tail(base)} for inference-only" if base and base.summary()["latency_p99_s"] else ""
-    other = f" For inference-only {_answers(base)}." if base and _answers(base) != told else ""
+    other = f" With inference-only, {_answers(base)}." if base and _answers(base) != told else ""
     return f"What it costs: a p99 latency of {_tail(best)}{against}; {told}.{other}"
 
 

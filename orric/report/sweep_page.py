@@ -37,12 +37,22 @@ MOST_ROWS, MOST_CHOICES = 3000, 20
 COLUMNS = (
     ("mean_accuracy", "accuracy (%)", 100.0, 2),
     ("worst_stream_accuracy", "worst stream's (%)", 100.0, 2),
-    ("latency_p99_s", "p99 latency (s)", 1.0, 3),
+    ("in_time_accuracy", "in-time accuracy (%)", 100.0, 2),
+    ("latency_p99_s", "p99 latency of the answered (s)", 1.0, 3),
+    ("answered", "answered (%)", 100.0, 2),
+    ("late", "late requests", 1.0, 0),
     ("shed", "shed requests", 1.0, 0),
+    ("abandoned", "abandoned requests", 1.0, 0),
+    ("lost", "lost requests", 1.0, 0),
+    ("waiting", "waiting at the end", 1.0, 0),
+    ("overloaded", "overloaded runs (%)", 100.0, 1),
     ("budget_used", "budget used (%)", 100.0, 1),
     ("retrained", "slots with retraining (%)", 100.0, 1),
     ("energy_j", "energy (Wh)", 1 / 3600, 2),
 )
+# What is left out where it is the mean accuracy, or nothing, for all.
+OFTEN_SAME = ("worst_stream_accuracy", "in_time_accuracy")
+OFTEN_NOTHING = ("late", "abandoned", "lost", "waiting", "overloaded")
 
 
 def sweep_figures(summary: Mapping[str, Any]) -> dict[str, Figure]:
@@ -173,6 +183,10 @@ def sweep_page(
         warnings.append(
             f"{summary['failed']} of {summary['runs']} runs failed; runs.csv has their errors. " + _left_out(summary)
         )
+    if lacking := [title for name, title, *_ in COLUMNS if name not in frame]:
+        warnings.append(
+            f"Written by an earlier version of orric, which did not record: {', '.join(lacking)}. The rest is shown."
+        )
     drawn = "\n".join(figure_element(stem, figure, CAPTIONS[stem]) for stem, figure in figures.items())
     linked = "\n".join(
         f'<li><a href="{html.escape(path.as_posix())}">{html.escape(what)}</a></li>' for what, path in cases.items()
@@ -204,10 +218,15 @@ def _left_out(summary: Mapping[str, Any]) -> str:
 
 
 def _columns(summary: Mapping[str, Any]) -> list[tuple[str, str, float, int]]:
-    """Return the columns to show: the worst stream's accuracy only where it is another than the mean."""
+    """Return the columns to show: without accuracies that are the mean's, and fates that nobody met."""
     means = summary["means"].values()
-    same = all(one.get("worst_stream_accuracy") == one.get("mean_accuracy") for one in means)
-    return [column for column in COLUMNS if not (same and column[0] == "worst_stream_accuracy")]
+
+    def told(name: str) -> bool:
+        if name in OFTEN_SAME:
+            return any(one.get(name) != one.get("mean_accuracy") for one in means)
+        return name not in OFTEN_NOTHING or any((one.get(name) or {}).get("mean") for one in means)
+
+    return [column for column in COLUMNS if told(column[0])]
 
 
 def _means_table(summary: Mapping[str, Any]) -> str:
@@ -232,7 +251,11 @@ def _means_table(summary: Mapping[str, Any]) -> str:
 
 def _points_table(summary: Mapping[str, Any], frame: pandas.DataFrame) -> str:
     """Return the table of all points and allocators, with a filter above it."""
-    shown = [column for column in _columns(summary) if np.isfinite(frame[column[0]].astype(float)).any()]
+    shown = [
+        column
+        for column in _columns(summary)
+        if column[0] in frame and np.isfinite(frame[column[0]].astype(float)).any()
+    ]
     axes = list(summary["axis_titles"])
     keys = ["point", *axes, "allocator"]
     means = frame.groupby(keys, sort=False)[[name for name, *_ in shown]].mean().reset_index()

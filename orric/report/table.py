@@ -107,7 +107,7 @@ COLUMNS = (
         Column(f"{name} latency of the answered (s)", _of(key), 2, shown=lambda results: not all_answered(results))
         for name, key in _LATENCIES
     ),
-    # What becomes of all requests: "in time", or "answered" where nobody is late, and what follows add up to 100.
+    # What becomes of all requests: "in time", or "answered" without deadlines, and those that follow add up to 100.
     Column(
         "answered (%)",
         _of("answered", 100),
@@ -118,7 +118,7 @@ COLUMNS = (
     _fate("shed", _in_detail),
     _fate("abandoned", _happened("abandoned")),
     _fate("lost", _happened("lost")),
-    _fate("waiting", _in_detail, "waiting at the end"),
+    _fate("waiting", _happened("waiting"), "waiting at the end"),
     Column("overloaded (waiting, a slot)", _growth, shown=_known(_growth), spread=_growth_spread),
     Column("budget used (%)", _of("budget_used", 100)),
     Column("of it retraining (%)", _of("retraining_part", 100)),

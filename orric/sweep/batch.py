@@ -140,7 +140,7 @@ def evaluate_together(runs: Sequence[Laid], allocator: SingleStreamAllocator) ->
                 "answered": one["served"] / one["requests"] if one["requests"] else None,
                 "in_time": one["served"],
                 "shed": one["shed"],
-                **dict.fromkeys(("late", "abandoned", "lost", "waiting"), 0.0),
+                **dict.fromkeys(("late", "abandoned", "lost", "waiting", "overloaded"), 0.0),
                 "budget_used": used / one["budget"] if one["budget"] else 0.0,
                 "retraining_part": one["retraining_macs"] / used if used else 0.0,
                 "macs_per_request": used / (one["requests"] or 1.0),

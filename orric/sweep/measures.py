@@ -37,6 +37,7 @@ MEASURES = {
     "abandoned": Measure("abandoned", 1.0, -1),
     "lost": Measure("lost", 1.0, -1),
     "waiting": Measure("waiting at the end", 1.0, -1),
+    "overloaded": Measure("overloaded runs (%)", 100.0, -1),
     "budget_used": Measure("budget used (%)", 100.0, 0),
     "retraining_part": Measure("of it retraining (%)", 100.0, 0),
     "retrained": Measure("slots with retraining (%)", 100.0, 0),

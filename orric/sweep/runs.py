@@ -59,7 +59,8 @@ def computed(sweep: Sweep, chunk: Chunk) -> Computed:
             if sweep.per_slot:
                 slots.append(of_result(result, len(rows)))
             retrained = float((result.columns["retraining_macs"] > 0).mean())
-            rows.append(_row({**result.summary(), "retrained": retrained}))
+            summary = result.summary()
+            rows.append(_row({**summary, "retrained": retrained, "overloaded": float(summary["overloaded"])}))
     return Computed(rows, slots, again)
 
 

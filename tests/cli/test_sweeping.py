@@ -171,6 +171,37 @@ def test_two_runs_are_compared_slot_by_slot(run, sweep: Path, tmp_path: Path) ->
     assert "one is of a run, the other of a sweep" in mixed.err
 
 
+def test_folders_of_earlier_versions_show_what_they_have(run, sweep: Path, tmp_path: Path) -> None:
+    """Before requests had fates, there were no columns of them."""
+    fates = ["abandoned", "lost", "waiting"]
+    assert run("sweep", sweep, "--output", tmp_path / "new", "--jobs", 1).code == 0
+    assert run("sweep", sweep, "--output", tmp_path / "old", "--jobs", 1).code == 0
+    rows = pandas.read_parquet(tmp_path / "old/runs.parquet")
+    new = [*fates, "in_time_accuracy", "answered", "in_time", "overloaded"]
+    rows.drop(columns=new).to_parquet(tmp_path / "old/runs.parquet", index=False)
+    summary = json.loads((tmp_path / "old/sweep.json").read_text())
+    for means in summary["means"].values():
+        for name in new:
+            means.pop(name, None)
+    (tmp_path / "old/sweep.json").write_text(json.dumps(summary))
+    for done in (run("report", tmp_path / "old"), run("report", tmp_path / "old", tmp_path / "new")):
+        assert done.code == 0, done.err
+        assert "of an earlier version of orric, which did not record: in_time_accuracy" in " ".join(done.out.split())
+    assert "earlier version of orric" in (tmp_path / "old/report.html").read_text()
+    assert "earlier version of orric" not in (tmp_path / "new/report.html").read_text()
+    both = json.loads(run("report", tmp_path / "new", tmp_path / "new", "--json").out)
+    assert [one["allocator"] for one in both["in_time_changes"]] == [one["allocator"] for one in both["changes"]]
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        assert run("run", tmp_path / "scenario.toml", "--output", folder).code == 0
+    slots = pandas.read_parquet(other / "result.parquet")
+    slots.drop(columns=["correct_in_time", "abandoned", "lost"]).to_parquet(other / "result.parquet", index=False)
+    found = json.loads(run("report", one, other, "--json").out)
+    assert found["changes"]
+    assert found["in_time_changes"] == []
+    assert json.loads(run("report", other, "--json").out)["lacking"] == ["correct_in_time", "abandoned", "lost"]
+
+
 def test_folders_that_are_none(run, tmp_path: Path) -> None:
     (tmp_path / "unfinished/chunks").mkdir(parents=True)
     for folder, message in (
