@@ -1,13 +1,14 @@
 """Report whether latencies under orric's arrivals are those under the same processes made otherwise.
 
-usage: python tests/benchmarks/arrivals.py [--effort 1.0]      (20 minutes on one core; 0.02 for a look)
+usage: python tests/benchmarks/arrivals.py [--effort 1.0]      (10 minutes on one core; 0.1 for a look)
 
 The other makes each process by another algorithm than orric: bursts by order statistics within each state of the chain,
 self-excitement generation by generation, as families. Its arrivals go one by one through a single server that takes
 the same time for each. That server is SimPy's for the first 20,000 requests of each process and load, and beyond them
-Lindley's recursion, which must agree with SimPy. Runs of both are independent; what is told is the difference of their
-mean quantiles, with its 99 % interval. There are the more requests the more dispersed they are and the nearer the load
-is to one. Beside it stands what given counts of 20 or 600 requests in each slot would have told, instead of drawn ones.
+Lindley's recursion, which must agree with SimPy. What is told is the difference of the mean quantiles of 64 runs, with
+its 99 % interval. Both draw independently, but for when bursts begin and end: those are given to both by the same
+random numbers, since the luck of bursts would else hide all differences. Beside it stands what given counts of 20 or
+600 requests in each slot would have told, instead of drawn ones.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scipy import stats
 
 import orric
 from orric.latency import LatencyHistogram
+from orric.randomness import generator
 from orric.simulation.arrivals import Arrivals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +39,7 @@ sys.path.insert(0, str(ROOT))
 from tests.builders import build_profile, build_scenario, write_profile  # noqa: E402
 from tests.simulation.test_engine import Fixed  # noqa: E402
 
+PER_S = 10.0
 # Requests of a slot on average, where counts are drawn: the simulator is asked for few slots.
 LONG = 36_000
 LOADS = (0.5, 0.7, 0.85, 0.95)
@@ -44,8 +47,8 @@ TARGET = 0.02
 QUANTILES = (0.5, 0.99)
 PLAIN = 20_000
 RUNS = 64
-# Requests per index of dispersion and square of what the load leaves, which is how long a queue remembers.
-REMEMBERED, NEAR = 125_000, 25
+# Requests at the highest load for each index of dispersion; elsewhere fewer, as a queue remembers less.
+REQUESTS, LEAST = 40_000_000, 0.2
 # Of runs with given counts: what they are off by shows with few.
 FEW = 1_000_000
 SERVICE_S = 0.04
@@ -67,13 +70,16 @@ def gamma(rng: np.random.Generator, per_s: float, end_s: float, variation: float
     return times[(times >= 0) & (times < end_s)]
 
 
-def bursty(rng: np.random.Generator, per_s: float, end_s: float, ratio: float, burst_s: float, calm_s: float) -> Times:
+def bursty(
+    rng: np.random.Generator, per_s: float, end_s: float, ratio: float, burst_s: float, calm_s: float, seed: int
+) -> Times:
     """Lengths of bursts and calms; in each a number that is Poisson, and each of them anywhere in it."""
     calm = per_s * (burst_s + calm_s) / (ratio * burst_s + calm_s)
     pairs = int(end_s / (burst_s + calm_s) * 1.2) + 1000
-    first = rng.random() < burst_s / (burst_s + calm_s)
+    chain = generator(seed, "arrivals", 0, 0, 1)
+    first = chain.random() < burst_s / (burst_s + calm_s)
     in_burst = np.arange(2 * pairs) % 2 == (0 if first else 1)
-    lengths = rng.exponential(np.where(in_burst, burst_s, calm_s))
+    lengths = chain.standard_exponential(2 * pairs) * np.where(in_burst, burst_s, calm_s)
     ends = lengths.cumsum()
     counts = rng.poisson(np.where(in_burst, ratio * calm, calm) * lengths)
     times = np.repeat(ends - lengths, counts) + rng.random(counts.sum()) * np.repeat(lengths, counts)
@@ -96,31 +102,28 @@ def hawkes(rng: np.random.Generator, per_s: float, end_s: float, branching: floa
 
 @dataclass(frozen=True)
 class Case:
-    """A process: how the other makes it, what a scenario says, how dispersed its counts are, its rate."""
+    """A process: how the other makes it, what a scenario says, and how dispersed the counts are that both draw."""
 
     name: str
     make: Callable[..., Times]
     given: tuple[float, ...] = ()
     stream: dict[str, Any] = field(default_factory=dict)
     dispersion: float = 1.0
-    per_s: float = 10.0
 
 
-def _bursts(name: str, ratio: float, burst_s: float, calm_s: float, dispersion: float, per_s: float) -> Case:
+def _bursts(name: str, ratio: float, burst_s: float, calm_s: float) -> Case:
     burst = {"ratio": ratio, "burst_s": burst_s, "calm_s": calm_s}
-    stream = {"arrivals": "bursty", "burst": burst}
-    return Case(name, bursty, (ratio, burst_s, calm_s), stream, dispersion, per_s)
+    return Case(name, bursty, (ratio, burst_s, calm_s), {"arrivals": "bursty", "burst": burst})
 
 
-# What makes bursts is how they last and how much more comes in them; few requests in each leave time for many bursts.
 CASES = (
     Case("Poisson", poisson, (), {"arrivals": "poisson"}),
-    Case("gamma, variation 0.5", gamma, (0.5,), {"arrivals": "gamma", "gamma": {"variation": 0.5}}, 0.25),
+    Case("gamma, variation 0.5", gamma, (0.5,), {"arrivals": "gamma", "gamma": {"variation": 0.5}}),
     Case("gamma, variation 2", gamma, (2.0,), {"arrivals": "gamma", "gamma": {"variation": 2.0}}, 4.0),
     Case("Hawkes, branching 0.5", hawkes, (0.5, 10.0), {"arrivals": "hawkes"}, 4.0),
-    _bursts("edge-server's bursts", 8.0, 2.0, 18.0, 12.0, 2.0),
-    _bursts("rush-hour's bursts", 6.0, 3.0, 12.0, 11.0, 2.0),
-    _bursts("bursts of 10 s, calm of 90 s", 10.0, 10.0, 90.0, 19.0, 0.5),
+    _bursts("edge-server's bursts", 8.0, 2.0, 18.0),
+    _bursts("rush-hour's bursts", 6.0, 3.0, 12.0),
+    _bursts("bursts of 10 s, calm of 90 s", 10.0, 10.0, 90.0),
 )
 
 
@@ -164,21 +167,21 @@ def quantiles(latencies: LatencyHistogram) -> list[float]:
 def simulated(path: Path, case: Case, load: float, requests: int, seed: int) -> LatencyHistogram:
     """Return latencies in orric's simulator."""
     scenario = build_scenario(
-        path, slots=requests // LONG, slot_s=LONG / case.per_s,
-        requests={"kind": "rate", "per_s": case.per_s}, budget={"kind": "constant", "fraction": 1.0}, **case.stream,
+        path, slots=requests // LONG, slot_s=LONG / PER_S,
+        requests={"kind": "rate", "per_s": PER_S}, budget={"kind": "constant", "fraction": 1.0}, **case.stream,
     )  # fmt: skip
     # The profile's service takes SERVICE_S at the whole GPU.
-    share = SERVICE_S * case.per_s / load
+    share = SERVICE_S * PER_S / load
     return orric.simulate(scenario, Fixed("r0", "i0", inference_share=share), seed=seed).latency
 
 
 def off_by(path: Path, case: Case, load: float, truth_s: float, per_slot: int) -> str:
     """Return by how many % the 99th percentile is off where the count of each slot is given."""
-    slots, slot_s = FEW // per_slot, per_slot / case.per_s
+    slots, slot_s = FEW // per_slot, per_slot / PER_S
     requests = {"kind": "constant", "per_slot": per_slot}
     scenario = build_scenario(path, slots=slots, slot_s=slot_s, requests=requests, **case.stream)
     times = np.concatenate([times for slot in in_turn(scenario) for times in slot])
-    latencies = LatencyHistogram.of(lindley(times, load / case.per_s))
+    latencies = LatencyHistogram.of(lindley(times, load / PER_S))
     return f"{100 * (latencies.quantile(0.99) / truth_s - 1):+.0f}"
 
 
@@ -200,22 +203,23 @@ def speed(path: Path, case: Case) -> float:
 
 def compared(path: Path, case: Case, load: float, effort: float) -> tuple[Times, Times, Times]:
     """Return the other's quantiles in seconds, by which part orric's are off, and the half of that's interval."""
-    wanted = effort * REMEMBERED * case.dispersion * max((1 - load) ** -2, NEAR)
+    remembered = max(((1 - LOADS[-1]) / (1 - load)) ** 2, LEAST)
     # Whole slots.
-    requests = LONG * max(round(wanted / RUNS / LONG), 1)
+    requests = LONG * max(round(effort * REQUESTS * case.dispersion * remembered / RUNS / LONG), 1)
     theirs, ours = [], []
     for run in range(RUNS):
+        seed = 1000 + run
         rng = np.random.default_rng((run, round(100 * load), CASES.index(case)))
-        times = case.make(rng, case.per_s, requests / case.per_s, *case.given)
-        found = lindley(times, load / case.per_s)
+        times = case.make(rng, PER_S, requests / PER_S, *case.given, **({"seed": seed} if case.make is bursty else {}))
+        found = lindley(times, load / PER_S)
         if run == 0:
-            plain = by_simpy(times[:PLAIN], load / case.per_s)
+            plain = by_simpy(times[:PLAIN], load / PER_S)
             assert np.abs(plain - found[: len(plain)]).max() < 1e-6, "Lindley and SimPy disagree"
         theirs.append(quantiles(LatencyHistogram.of(found)))
-        ours.append(quantiles(simulated(path, case, load, requests, 1000 + run)))
-    truth_s, told_s = np.mean(theirs, axis=0), np.mean(ours, axis=0)
-    spread = (np.var(theirs, axis=0, ddof=1) + np.var(ours, axis=0, ddof=1)) / RUNS
-    return truth_s, told_s / truth_s - 1, stats.t.ppf(0.995, 2 * RUNS - 2) * np.sqrt(spread) / truth_s
+        ours.append(quantiles(simulated(path, case, load, requests, seed)))
+    truth_s, apart_s = np.mean(theirs, axis=0), np.subtract(ours, theirs)
+    half_s = stats.t.ppf(0.995, RUNS - 1) * apart_s.std(axis=0, ddof=1) / math.sqrt(RUNS)
+    return truth_s, apart_s.mean(axis=0) / truth_s, half_s / truth_s
 
 
 def main() -> int:
