@@ -133,7 +133,8 @@ class Partitioned:
             rows = self._stretches(self._since_s, now_s)
             if self._work.free:
                 rows[rows[:, SPEED] == 0, SPEED] = 1.0  # what costs nothing needs no share
-            rows[:, [SPEED, USAGE]] /= self._workers
+            if self._workers > 1:
+                rows[:, [SPEED, USAGE]] /= self._workers
             self._add(rows)
             self._since_s = now_s
 
