@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from orric.compiled import compiled
 from orric.exceptions import ScenarioError
 from orric.processes import BLOCK, Chain, Process, add_counts
 from orric.randomness import generator
@@ -26,18 +25,13 @@ WINDOW = BLOCK
 FEW = 2**10
 
 
-@compiled
-def _even(rng: np.random.Generator, times: Array, begin_s: float, length_s: float) -> None:
-    """Fill in ascending, independent, even times: partial sums of exponential gaps, scaled (order statistics)."""
-    total = 0.0
-    for k in range(len(times)):
-        total += rng.standard_exponential()
-        times[k] = total
-    scale = length_s / (total + rng.standard_exponential())
+def _even(rng: np.random.Generator, count: int, begin_s: float, length_s: float) -> Array:
+    """Return ascending, independent, even times: partial sums of exponential gaps, scaled (order statistics)."""
+    times = np.cumsum(rng.standard_exponential(count + 1))
+    times *= length_s / times[-1]
+    times += begin_s
     # Rounding must not carry the last one to the end, which is the next window's.
-    last_s = np.nextafter(begin_s + length_s, -np.inf)
-    for k in range(len(times)):
-        times[k] = min(begin_s + times[k] * scale, last_s)
+    return np.minimum(times[:-1], np.nextafter(begin_s + length_s, -np.inf), out=times[:-1])
 
 
 def upload(count: int, begin_s: float, end_s: float) -> Windows:
@@ -55,13 +49,13 @@ def deterministic(count: int, begin_s: float, end_s: float) -> Windows:
 
 def poisson(count: int, begin_s: float, end_s: float, rng: np.random.Generator) -> Windows:
     """A Poisson process given its number of arrivals, which are then independent and even."""
+    if count <= WINDOW:
+        yield end_s, _even(rng, count, begin_s, end_s - begin_s)
+        return
     edges = _edges(count, begin_s, end_s)
     lengths = np.diff(edges)
-    shares = rng.multinomial(count, lengths / lengths.sum()) if len(lengths) > 1 else [count]
-    for k, share in enumerate(shares):
-        times = np.empty(share)
-        _even(rng, times, edges[k], lengths[k])
-        yield edges[k + 1], times
+    for k, share in enumerate(rng.multinomial(count, lengths / lengths.sum())):
+        yield edges[k + 1], _even(rng, share, edges[k], lengths[k])
 
 
 def bursty(count: int, begin_s: float, end_s: float, rng: np.random.Generator, chain: Chain, ahead: Chain) -> Windows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from orric.accuracy import AccuracyModel
 from orric.allocators.base import Allocator, StreamTask, Task
@@ -12,7 +14,7 @@ from orric.allocators.guard import Guard
 from orric.allocators.split import for_task
 from orric.configuration import StreamAllocation
 from orric.exceptions import SimulationError, extra
-from orric.latency import LatencyHistogram
+from orric.latency import BUCKETS, MIDDLES_S, LatencyHistogram
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Event, GpuRecord, Observation, RequestTimes, Result, SlotRecord, columns_of
@@ -24,13 +26,16 @@ from orric.simulation.gpu import GpuState, PartitionedGpu, SharedGpu, parts_of
 from orric.simulation.lifecycle import Lifecycle
 from orric.simulation.pipeline import Retrainings
 from orric.simulation.processor import Pool
-from orric.simulation.queueing import PHASES, ROUNDING, Queue
+from orric.simulation.queueing import PHASES, ROUNDING, Queue, add_up
 from orric.simulation.request_log import RequestLog
 from orric.simulation.serving import Eventful, Plain, Record, Shared
 from orric.simulation.stream import BEFORE, DURING, StreamState
 
 with extra("sim"):
     import simpy
+
+# Quantiles of a slot's latencies.
+TOLD = np.array([0.5, 0.99])
 
 
 def simulate(
@@ -151,7 +156,11 @@ class _Run:
         )
         self.records: list[SlotRecord] = []
         self.gpu_records: list[GpuRecord] = []
-        self.latencies = {stream.name: [LatencyHistogram() for _ in range(PHASES)] for stream in self.streams}
+        self._counts = np.zeros((len(self.streams), PHASES, BUCKETS), np.int64)
+        self.latencies = {
+            stream.name: [LatencyHistogram(counts) for counts in table]
+            for stream, table in zip(self.streams, self._counts, strict=True)
+        }
         self.slot = 0
 
     def _place(self, placement: Sequence[str], seed: int) -> list[GpuState]:
@@ -279,9 +288,6 @@ class _Run:
             part, agreement, attention = self.life.finished.get(stream.name, (free, None, None))
             record = self._record(slot, stream, allocation, reason, agreement)
             self.records.append(record)
-            for phase, histogram in enumerate(self.latencies[stream.name]):
-                histogram.counts += stream.now.counts[phase]
-                histogram.total_s += float(stream.now.latencies_s[phase])
             counts = record.requests, record.served, record.late, record.shed
             observations.append(
                 Observation(
@@ -294,13 +300,24 @@ class _Run:
         for observation in observations:
             self.guard.observe(observation)
 
+    def _tell_latencies(self, stream: StreamState) -> tuple[float, float, float]:
+        """Add a slot's latencies to those of the run; return their mean, median and 99th percentile."""
+        now, served = stream.now, stream.now.served
+        for histogram, sum_s in zip(self.latencies[stream.name], now.latencies_s.tolist(), strict=True):
+            histogram.total_s += sum_s
+        ranks, places = np.maximum(np.ceil(TOLD * served), 1), np.zeros(len(TOLD), np.int64)
+        add_up(now.counts, self._counts[stream.index], ranks, places)
+        if not served:
+            return float("nan"), float("nan"), float("nan")
+        p50_s, p99_s = MIDDLES_S[places].tolist()
+        return float(now.latencies_s.sum()) / served, p50_s, p99_s
+
     def _record(
         self, slot: int, stream: StreamState, allocation: StreamAllocation, reason: str, agreement: float | None
     ) -> SlotRecord:
         now, served = stream.now, stream.now.served
         retraining, inference = stream.choice.pair(slot, allocation)
-        latencies = LatencyHistogram(now.counts.sum(axis=0), float(now.latencies_s.sum()))
-        p50_s, p99_s = latencies.quantiles([0.5, 0.99])
+        mean_s, p50_s, p99_s = self._tell_latencies(stream)
         return SlotRecord(
             slot=slot,
             stream=stream.name,
@@ -323,7 +340,7 @@ class _Run:
             accuracy=now.correct / served if served else float("nan"),
             batches=float(now.batches),
             busy=now.busy_s / (self.scenario.slot_s * stream.spec.workers),
-            latency_mean_s=latencies.mean_s,
+            latency_mean_s=mean_s,
             latency_p50_s=p50_s,
             latency_p99_s=p99_s,
             retrained=self.life.finished.get(stream.name, (0.0,))[0],

@@ -152,11 +152,14 @@ class PartitionedGpu(GpuState):
 
     def __init__(self, lends: bool, *given: Any) -> None:
         super().__init__(*given)
-        self.lends = lends
+        assert not isinstance(self.spec.sharing, Weighted | Priority), "such a GPU is no partition"
+        self.lends, self._sharing = lends, self.spec.sharing
+        self._sliced = isinstance(self._sharing, TimeSlice)
         self._settle_in()
-        # Since the slot's begin: when the paces of serving changed, and to what, one row per change and stream.
-        self._times_s: list[float] = []
-        self._paces = np.zeros((1, 0, PACE))
+        # Since the slot's begin: when the paces of serving changed, in ascending order, what shares were multiplied by
+        # from then on, and of slices, which depend on all shares, the paces of all streams.
+        self._changes, self._count = np.empty((2, 1)), 0
+        self._slices: list[Array] = []
 
     def _settle_in(self) -> None:
         """Say in which order the streams are."""
@@ -176,11 +179,10 @@ class PartitionedGpu(GpuState):
     def begin_slot(self, begin_s: float) -> None:
         """Begin a slot with the shares that were decided for it."""
         self._settle_in()
-        self._times_s = []
-        if self._paces.shape[1] != len(self._places):
-            self._paces = np.zeros((1, len(self._places), PACE))
+        self._count, self._slices = 0, []
         parts = np.array([self.shares[stream.name] for stream in self.streams]).reshape(-1, 2)
         self._retraining, self._serving = parts[:, 0].copy(), parts[:, 1].copy()
+        self._total = float(self._serving.sum())
         self.set_paces(begin_s)
 
     def lose(self, stream: StreamState) -> None:
@@ -192,33 +194,43 @@ class PartitionedGpu(GpuState):
         """Let everybody go on at the pace that shares and faults give from now on."""
         if not self.streams:
             return
-        under_way = np.array([k in self.retrainings.jobs for k in self._places])
-        shares = np.stack([self._serving, self._retraining], axis=1)
-        if self.lends:
-            total = self._serving.sum()
-            if total > 0:
-                shares[:, 0] *= 1 + self._retraining[~under_way].sum() / total
-        shares[~under_way, 1] = 0.0
-        if self.faults:
-            shares[:] = 0.0
-        assert not isinstance(self.spec.sharing, Weighted | Priority), "such a GPU is no partition"
-        found = paces(self.spec.sharing, shares.ravel(), now_s)
-        if len(self._times_s) == len(self._paces):
-            self._paces = np.concatenate([self._paces, np.zeros_like(self._paces)])
-        self._paces[len(self._times_s)] = found[::2]
-        self._times_s.append(now_s)
-        self.retrainings.change(self._members[under_way], found[1::2][under_way], now_s)
+        under_way, factor = self.retrainings.under_way[self._members], self._lend(now_s)
+        retraining = np.where(under_way, 0.0 if self.faults else self._retraining, 0.0)
+        if self._sliced:
+            both = paces(self._sharing, np.stack([self._serving * factor, retraining], axis=1).ravel(), now_s)
+            del self._slices[self._count - 1 :]
+            self._slices.append(both[::2])
+            found = both[1::2][under_way]
+        else:
+            found = paces(self._sharing, retraining[under_way])
+        self.retrainings.change(self._members[under_way], found, now_s)
+
+    def _lend(self, now_s: float) -> float:
+        """Let serving have from now on what retraining that is not under way leaves; return what that multiplies."""
+        factor = 0.0 if self.faults else 1.0
+        if factor and self.lends and self._total > 0:
+            under_way = self.retrainings.under_way[self._members]
+            factor += float(self._retraining[~under_way].sum()) / self._total
+        # Of changes at one instant the last one counts.
+        if self._count and self._changes[0, self._count - 1] == now_s:
+            self._count -= 1
+        if self._count == self._changes.shape[1]:
+            self._changes = np.concatenate([self._changes, np.empty_like(self._changes)], axis=1)
+        self._changes[:, self._count] = now_s, factor
+        self._count += 1
+        return factor
 
     def stretches(self, k: int, begin_s: float, end_s: float) -> Array:
         """Return the stretches of a stream's serving between two times of the slot, without workers; shape (n, 7)."""
-        first = int(np.searchsorted(self._times_s, begin_s, side="right")) - 1
-        rows = np.empty((len(self._times_s) - first, PACE + 1))
-        rows[:-1, END_S], rows[-1, END_S] = self._times_s[first + 1 :], end_s
-        rows[:, 1:] = self._paces[first : len(self._times_s), self._places[k]]
-        begins_s = np.concatenate([[begin_s], rows[:-1, END_S]])
-        kept: Array = rows[(rows[:, END_S] > begins_s) & (begins_s < end_s)]
-        kept[-1, END_S] = end_s
-        return kept
+        times_s, factors = self._changes[:, : self._count]
+        first, last = int(times_s.searchsorted(begin_s, side="right")) - 1, int(times_s.searchsorted(end_s))
+        rows, place = np.empty((last - first, PACE + 1)), self._places[k]
+        rows[:-1, END_S], rows[-1, END_S] = times_s[first + 1 : last], end_s
+        if self._sliced:
+            rows[:, 1:] = [found[place] for found in self._slices[first:last]]
+        else:
+            rows[:, 1:] = paces(self._sharing, self._serving[place] * factors[first:last])
+        return rows
 
     def advance(self, until_s: float, slack_s: float = 0.0) -> None:
         """Let happen what happens until a time; what ends so little after it ends then."""
@@ -234,13 +246,14 @@ class PartitionedGpu(GpuState):
 
     def ended(self, now_s: float) -> None:
         """Let others have what retraining that has ended, or begun, gives or takes."""
-        if self.lends or isinstance(self.spec.sharing, TimeSlice):
+        if self._sliced:
             self.set_paces(now_s)
+        elif self.lends:
+            self._lend(now_s)
 
     def account(self, now_s: float) -> None:
         """Write down what retraining has done until now."""
-        which = self._members[[k in self.retrainings.jobs for k in self._places]]
-        self.retrainings.account(which, now_s)
+        self.retrainings.account(self._members[self.retrainings.under_way[self._members]], now_s)
 
 
 class SharedGpu(GpuState):

@@ -79,25 +79,28 @@ class Retrainings:
         count: Number of streams.
 
     Attributes:
+        jobs: Those under way, by the number of the stream.
+        under_way: Whether there is one, shape (count,).
         used_s: By stage, in seconds at the whole GPU, since this was last set to 0, shape (count, stages).
         expected_s: When each will be done at its pace; infinity for never and for none, shape (count,).
     """
 
     def __init__(self, count: int) -> None:
         self.jobs: dict[int, Job] = {}
+        self.under_way = np.zeros(count, bool)
         self.stages, self.used_s = np.zeros((count, len(STAGES))), np.zeros((count, len(STAGES)))
         self._paces, self._since_s = np.zeros((count, COLUMNS)), np.zeros(count)
         self.expected_s = np.full(count, np.inf)
 
     def begin(self, k: int, job: Job, now_s: float) -> None:
         """Begin a stream's retraining, which stands still until it is given a pace."""
-        self.jobs[k] = job
+        self.jobs[k], self.under_way[k] = job, True
         self.stages[k] = [job.stages[stage] for stage in STAGES]
         self._paces[k], self._since_s[k], self.expected_s[k] = 0.0, now_s, np.inf
 
     def end(self, k: int) -> Job:
         """Forget a stream's retraining."""
-        self.stages[k], self.expected_s[k] = 0.0, np.inf
+        self.stages[k], self.expected_s[k], self.under_way[k] = 0.0, np.inf, False
         return self.jobs.pop(k)
 
     def change(self, which: Array, paces: Array, now_s: float) -> None:

@@ -678,7 +678,6 @@ def begin_slot(t: Tables, members: Array) -> None:
             t.stream[k, column] = 0.0
         for column in (ENTERED, LEFT, N_SHED, N_ABANDONED, N_LOST, N_LATE, N_BATCHES, N_SERVED, ARRIVED, SEEN):
             t.stream_n[k, column] = 0
-        t.counts[k] = 0
         join(t, k)
         join_job(t, k)
 

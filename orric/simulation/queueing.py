@@ -97,6 +97,31 @@ def _count(latency_s: float, counts: Array, phase: int, scratch: Array, bits: Ar
 
 
 @compiled
+def add_up(counts: Array, totals: Array, ranks: Array, places: Array) -> None:
+    """Move the latencies of a slot into those of the run; say in which buckets some of them are.
+
+    Args:
+        counts: By phase, shape (PHASES, BUCKETS); 0 afterwards.
+        totals: The same of the run.
+        ranks: The how many-th latencies are sought, ascending from 1, shape (n,).
+        places: Takes their buckets, shape (n,).
+    """
+    upto, n = 0, 0
+    for bucket in range(BUCKETS):
+        before = upto
+        for phase in range(PHASES):
+            count = counts[phase, bucket]
+            if count > 0:
+                totals[phase, bucket] += count
+                counts[phase, bucket] = 0
+                upto += count
+        if upto > before:
+            while n < len(ranks) and upto >= ranks[n]:
+                places[n] = bucket
+                n += 1
+
+
+@compiled
 def _serve(
     begin_s: float,
     stretches: Array,
@@ -433,6 +458,7 @@ class Queue:
         factors: Array | None = None,
         slack_s: float = 0.0,
         numbers: Array | None = None,
+        counts: Array | None = None,
     ) -> Window:
         """Serve from one time to another.
 
@@ -446,13 +472,14 @@ class Queue:
             factors: What the work is multiplied by, shape (n,): a batch takes that of its first request.
             slack_s: How long after the window's end work may end and still count as done in it.
             numbers: Of the requests, shape (n,); those that follow the ones before where left out.
+            counts: Latencies are counted in here, shape (PHASES, BUCKETS), else in a new table.
         """
         count, discipline = len(arrivals), self.discipline
         given = np.empty(0) if factors is None else factors
         before = self.waiting
         self._make_room(count, factors is not None)
         oldest: int = min([int(labels[0, VERSION]), *self._marks[self._sizes > 0, VERSION].tolist()])
-        counts, latencies_s = np.zeros((PHASES, BUCKETS), np.int64), np.zeros(PHASES)
+        counts, latencies_s = np.zeros((PHASES, BUCKETS), np.int64) if counts is None else counts, np.zeros(PHASES)
         served_by = np.zeros(int(labels[-1, VERSION]) - oldest + 1, np.int64)
         late_by = np.zeros_like(served_by)
         if numbers is None:

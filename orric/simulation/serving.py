@@ -29,13 +29,16 @@ class Served:
     Attributes:
         left_s: How long those who left in any way had been there, all together.
         present_s: Integral over the slot of the number of requests present.
+
+    Args:
+        counts: Where latencies are counted, by phase.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Array) -> None:
         self.arrived = self.served = self.late = self.shed = self.abandoned = self.lost = self.batches = 0
         self.busy_s = self.used_s = self.correct = self.correct_in_time = self.left_s = self.present_s = 0.0
         self.latencies_s = np.zeros(PHASES)
-        self.counts = np.zeros((PHASES, BUCKETS), np.int64)
+        self.counts = counts
 
 
 class Serving(Protocol):
@@ -97,6 +100,8 @@ class Partitioned:
         record: Takes what became of every request.
     """
 
+    _counts: Array
+
     def __init__(
         self, k: int, slot_s: float, workers: int, incoming: Incoming, stretches: Stretches, record: Record | None
     ) -> None:
@@ -107,7 +112,7 @@ class Partitioned:
 
     def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
         """Count anew, and serve with other work."""
-        self.now, self._work, self._planned = Served(), work, planned
+        self.now, self._work, self._planned = Served(self._counts), work, planned
         self._begin_s = self._since_s = begin_s
         self._end_s = begin_s + self._slot_s
         self._rows: list[Array] = []
@@ -133,7 +138,8 @@ class Partitioned:
             rows = self._stretches(self._since_s, now_s)
             if self._work.free:
                 rows[rows[:, SPEED] == 0, SPEED] = 1.0  # what costs nothing needs no share
-            rows[:, [SPEED, USAGE]] /= self._workers
+            if self._workers > 1:
+                rows[:, [SPEED, USAGE]] /= self._workers
             self._add(rows)
             self._since_s = now_s
 
@@ -176,7 +182,7 @@ class Plain(Partitioned):
 
     def __init__(self, *given: Any, queue: Queue) -> None:
         super().__init__(*given)
-        self._queue = queue
+        self._queue, self._counts = queue, np.zeros((PHASES, BUCKETS), np.int64)
 
     @property
     def waiting(self) -> int:
@@ -213,7 +219,7 @@ class Plain(Partitioned):
             self.now.shed += len(refused)
         window = self._queue.advance(
             self._begin_s, rows, labels, requests.times_s, self._work.fixed_s, self._work.each_s,
-            requests.factors if self.incoming.draws.varied else None, slack_s, requests.numbers,
+            requests.factors if self.incoming.draws.varied else None, slack_s, requests.numbers, self._counts,
         )  # fmt: skip
         now = self.now
         now.served += window.served
@@ -223,7 +229,6 @@ class Plain(Partitioned):
         now.busy_s += window.busy_s
         now.used_s += window.used_s
         now.latencies_s += window.latencies_s
-        now.counts += window.counts
         now.left_s += float(window.latencies_s.sum())
         now.present_s += window.present_s
         for version, count in window.served_by.items():
@@ -313,7 +318,6 @@ class _OfPool:
             float(numbers[events.USED_S]),
         )
         now.latencies_s = numbers[events.LATENCY_S : events.LATENCY_S + PHASES].copy()
-        now.counts = self.pool.counts[self._k]
         now.left_s = float(numbers[events.STAYED_S])
         length_s, entered, left = end_s - begin_s, int(counts[events.ENTERED]), int(counts[events.LEFT])
         before = self.waiting + left - entered
@@ -326,7 +330,7 @@ class Eventful(_OfPool, Partitioned):
 
     def __init__(self, *given: Any, pool: Pool, old: Processor | None = None) -> None:
         super().__init__(*given)
-        self.pool = pool
+        self.pool, self._counts = pool, pool.counts[self._k]
         self.processor = Processor(pool, [] if old else [self._k], events.PARTITION)
         if old is not None:
             old.give(self._k, self.processor)
@@ -377,7 +381,7 @@ class Shared(_OfPool):
 
     def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
         """Count anew, and serve with other work."""
-        self.now, self._begin_s = Served(), begin_s
+        self.now, self._begin_s = Served(self.pool.counts[self._k]), begin_s
         self._set(work, planned)
 
     def mark(self, now_s: float, version: int, phase: int) -> None:

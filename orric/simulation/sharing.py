@@ -13,8 +13,10 @@ Array = np.ndarray[Any, Any]
 PACE = 6
 
 
-def paces(sharing: HardPartition, shares: Array, now_s: float) -> Array:
+def paces(sharing: HardPartition, shares: Array, now_s: float = 0.0) -> Array:
     """Return the pace of every job of a GPU, from its share on.
+
+    Where there are no slices, each pace follows from its own share alone.
 
     Args:
         sharing: How jobs share the GPU.
