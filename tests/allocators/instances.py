@@ -83,6 +83,7 @@ def two_gpus(folder, profiles, gpus=2, low=0.3, high=1.0, slots=12, requests=(20
         name="two",
         slots=slots,
         slot_s=8.0,
+        spare="idle",
         allocators=("orric-placing",),
         gpu=tuple(
             Gpu(
@@ -90,6 +91,7 @@ def two_gpus(folder, profiles, gpus=2, low=0.3, high=1.0, slots=12, requests=(20
                 macs_per_s=capacities[g],
                 budget={"kind": "uniform", "low": low, "high": high},
                 memory_bytes=more.get("memory_bytes"),
+                sharing=more.get("sharing", {"model": "fluid"}),
                 power={"idle_w": 10.0, "busy_w": 50.0},
             )
             for g in range(gpus)

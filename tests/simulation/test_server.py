@@ -24,14 +24,18 @@ FULL = {"kind": "constant", "fraction": 1.0}
 
 def server(path: Path, gpus: int = 2, streams: int = 5, **changes: Any) -> orric.Scenario:
     """Return a scenario of several GPUs and streams; keys of Gpu and Stream are set on all of them."""
-    gpu: dict[str, Any] = {"macs_per_s": 1e9, "budget": {"kind": "uniform", "low": 0.4, "high": 1.0}}
+    gpu: dict[str, Any] = {
+        "macs_per_s": 1e9,
+        "budget": {"kind": "uniform", "low": 0.4, "high": 1.0},
+        "sharing": {"model": "fluid"},
+    }
     stream: dict[str, Any] = {
         "profile": str(path),
         "requests": {"kind": "uniform", "low": 50, "high": 200},
         "arrivals": "poisson",
         "deadline_s": 1.0,
     }
-    values: dict[str, Any] = {"name": "server", "slots": 8, "slot_s": 8.0, "allocators": ("orric",)}
+    values: dict[str, Any] = {"name": "server", "slots": 8, "slot_s": 8.0, "spare": "idle", "allocators": ("orric",)}
     for key, value in changes.items():
         owner = gpu if key in Gpu.model_fields and key != "name" else stream if key in Stream.model_fields else values
         owner[key] = value
@@ -56,9 +60,11 @@ def check(result: orric.Result) -> None:
     assert (spent <= 1 - result.gpu_columns["down"] + 1e-9).all()
 
 
+@pytest.mark.parametrize("model", ["fluid", "weighted", "priority"])
 @pytest.mark.parametrize("name", NAMES)
-def test_requests_and_time_are_conserved(profile_path: Path, name: str) -> None:
-    scenario = server(profile_path, workers=2, batch={"most": 4, "wait_s": 0.2}, queue_limit=60, spare="inference")
+def test_requests_and_time_are_conserved(profile_path: Path, name: str, model: str) -> None:
+    given = {"workers": 2, "batch": {"most": 4, "wait_s": 0.2}, "queue_limit": 60}
+    scenario = server(profile_path, spare="inference", sharing={"model": model}, **given)
     result = orric.simulate(scenario, orric.make_allocator(name), seed=4)
     check(result)
     assert len(result.columns["slot"]) == 8 * 5
