@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,6 +180,8 @@ class RequestTimes:
     times_s: Array
 
 
+# Of a `Table`, before they become columns.
+ROWS_AT_ONCE = 2**12
 COLUMNS = tuple(entry.name for entry in fields(SlotRecord))
 
 
@@ -426,4 +429,31 @@ class Result:
 
 def columns_of(records: Sequence[Any], row: type = SlotRecord) -> dict[str, Array]:
     """Turn rows into the columns of a `Result`."""
-    return {entry.name: np.array([getattr(record, entry.name) for record in records]) for entry in fields(row)}
+    names = [entry.name for entry in fields(row)]
+    values = list(zip(*map(attrgetter(*names), records), strict=True)) or [()] * len(names)
+    return {name: np.array(column) for name, column in zip(names, values, strict=True)}
+
+
+class Table:
+    """Rows that come one by one, kept as columns: rows of their own would take ten times the memory.
+
+    Args:
+        row: What a row is.
+    """
+
+    def __init__(self, row: type) -> None:
+        self._row, self._rows, self._parts = row, list[Any](), list[dict[str, Array]]()
+
+    def append(self, record: Any) -> None:
+        """Take a row in."""
+        self._rows.append(record)
+        if len(self._rows) == ROWS_AT_ONCE:
+            self._parts.append(columns_of(self._rows, self._row))
+            self._rows = []
+
+    def columns(self) -> dict[str, Array]:
+        """Return all rows as the columns of a `Result`."""
+        parts = [*self._parts, columns_of(self._rows, self._row)] if self._rows else self._parts
+        if not parts:
+            return columns_of([], self._row)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from orric.compiled import compiled
 from orric.exceptions import ScenarioError
 from orric.processes import BLOCK, Chain, Process, add_counts
 from orric.randomness import generator
@@ -21,13 +22,28 @@ Array = np.ndarray[Any, Any]
 Windows = Iterator[tuple[float, Array]]
 # Arrivals of one window.
 WINDOW = BLOCK
+# So many are drawn faster by a compiled loop, which costs more to call, and gives the same.
+MANY = 2**11
 # Of a block of a drawn process at least, however few come in a slot.
 FEW = 2**10
 
 
+@compiled
+def _sums(rng: np.random.Generator, times: Array) -> None:
+    """Fill in partial sums of exponential gaps."""
+    total = 0.0
+    for k in range(len(times)):
+        total += rng.standard_exponential()
+        times[k] = total
+
+
 def _even(rng: np.random.Generator, count: int, begin_s: float, length_s: float) -> Array:
     """Return ascending, independent, even times: partial sums of exponential gaps, scaled (order statistics)."""
-    times = np.cumsum(rng.standard_exponential(count + 1))
+    if count < MANY:
+        times = np.cumsum(rng.standard_exponential(count + 1))
+    else:
+        times = np.empty(count + 1)
+        _sums(rng, times)
     times *= length_s / times[-1]
     times += begin_s
     # Rounding must not carry the last one to the end, which is the next window's.

@@ -17,7 +17,7 @@ from orric.exceptions import SimulationError, extra
 from orric.latency import BUCKETS, MIDDLES_S, LatencyHistogram
 from orric.profile import Profile
 from orric.randomness import generator
-from orric.records import Event, GpuRecord, Observation, RequestTimes, Result, SlotRecord, columns_of
+from orric.records import Event, GpuRecord, Observation, RequestTimes, Result, SlotRecord, Table
 from orric.scenario import Scenario
 from orric.scenario.fault import Fault
 from orric.simulation import faults
@@ -88,8 +88,8 @@ def simulate(
         engine="simulator",
         accuracy_model=accuracies[0].name,
         seed=seed,
-        columns=columns_of(run.records, SlotRecord),
-        gpu_columns=columns_of(run.gpu_records, GpuRecord),
+        columns=run.records.columns(),
+        gpu_columns=run.gpu_records.columns(),
         latencies=run.latencies,
         events=tuple(run.log),
         request_times=kept if record is True else {},
@@ -154,8 +154,7 @@ class _Run:
         self.decisions = Decisions(
             scenario, self.guard, self.task, self.streams, self.gpus, self.retrainings, self._tell
         )
-        self.records: list[SlotRecord] = []
-        self.gpu_records: list[GpuRecord] = []
+        self.records, self.gpu_records = Table(SlotRecord), Table(GpuRecord)
         self._counts = np.zeros((len(self.streams), PHASES, BUCKETS), np.int64)
         self.latencies = {
             stream.name: [LatencyHistogram(counts) for counts in table]

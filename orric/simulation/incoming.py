@@ -77,7 +77,7 @@ class Draws:
         """Return what the work of the next requests is multiplied by, shape (count,)."""
         service = self._service
         if not self.varied:
-            return np.ones(count)
+            return np.broadcast_to(1.0, count)
         rng = self._work
         if service.variability == "exponential":
             return rng.standard_exponential(count)
@@ -90,7 +90,7 @@ class Draws:
 
     def patience(self, count: int) -> Array:
         """Return what the patience of the next requests is multiplied by, shape (count,)."""
-        return self._patience.standard_exponential(count) if self._patient else np.ones(count)
+        return self._patience.standard_exponential(count) if self._patient else np.broadcast_to(1.0, count)
 
 
 class Incoming:
@@ -139,11 +139,13 @@ class Incoming:
 
     def _prepared(self, times_s: Array) -> Requests:
         count = len(times_s)
-        places = self._seen + np.arange(count)
+        numbers = np.arange(self._numbers, self._numbers + count)
+        places = numbers - (self._numbers - self._seen)
         self._seen += count
+        self._numbers += count
         admitted, of, shed = self._admitted, max(self._count, 1), self._shed
         if admitted >= self._count or shed == "keep-latest":
-            let_in = np.ones(count, bool)
+            let_in = np.broadcast_to(True, count)
         elif shed == "newest":
             let_in = places < admitted
         elif shed == "oldest":
@@ -151,6 +153,4 @@ class Incoming:
         else:
             # Whole numbers, as rounding must not let one more or one fewer in.
             let_in = (places + 1) * admitted // of > places * admitted // of
-        numbers = self._numbers + np.arange(count)
-        self._numbers += count
         return Requests(times_s, self.draws.factors(count), self.draws.patience(count), let_in, numbers)
