@@ -218,8 +218,15 @@ def _fields_at(section: Any, location: tuple[int | str, ...]) -> set[str]:
             if part in candidate.model_fields:
                 reached |= _sections_in(candidate.model_fields[part].annotation)
         # Integers index into lists and union tags name an alternative: neither leaves the table.
-        candidates = reached or candidates
+        tagged = {candidate for candidate in candidates if _has_tag(candidate, part)}
+        candidates = reached or tagged or candidates
     return {name for candidate in candidates for name in candidate.model_fields}
+
+
+def _has_tag(section: Any, part: int | str) -> bool:
+    """Say whether an alternative is the one that a union's tag names: by a key, or by the value of one."""
+    fields = section.model_fields
+    return part in fields or any(part in get_args(field.annotation) for field in fields.values())
 
 
 def _sections_in(annotation: Any) -> set[Any]:

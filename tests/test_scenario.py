@@ -119,6 +119,10 @@ def test_published_scenario_has_the_published_budgets() -> None:
         ("per_slot = 1000", "per_slot = -5", 21, ["per_slot", "-5"]),
         ("per_slot = 1000", "per_slot = 0", 21, ["per_slot", "0"]),
         ('"deterministic"', '"determinist"', 22, ["did you mean 'deterministic'"]),
+        ('"constant", per_slot = 1000', '"rate", per_s = 0.0', 21, ["per_s", "0.0"]),
+        ('"constant", per_slot = 1000', '"rate", per_slot = 5', 21, ["per_slot", "did you mean 'per_s'"]),
+        ('"constant", per_slot = 1000', '"day", per_s = 5.0, swing = 2.0', 21, ["swing", "2.0"]),
+        ("per_slot = 1000", 'per_slot = 1000, count = "drawn"', None, ["deterministic", "exact counts"]),
         ("severities = [1, 3, 5]", "severities = [1, 6]", 23, ["severities", "6"]),
         ("severities = [1, 3, 5]", "severities = []", 23, ["severities"]),
         ('kind = "steps"', 'kind = "step"', 23, ["did you mean 'steps'"]),
@@ -209,6 +213,23 @@ def test_resolved_scenario_is_the_scenario(tmp_path: Path) -> None:
     assert again.profile == scenario.profile
     assert again.trace(8).requests.tolist() == scenario.trace(8).requests.tolist()
     assert again.trace(8).budget_macs.tolist() == scenario.trace(8).budget_macs.tolist()
+
+
+@pytest.mark.parametrize(
+    "given", ['"constant", count = "drawn", per_slot = 9', '"rate", per_s = 0.2', '"day", per_s = 3.0']
+)
+def test_resolved_scenario_draws_the_same_counts(tmp_path: Path, given: str) -> None:
+    scenario = orric.load_scenario(
+        write(
+            tmp_path,
+            ('"constant", per_slot = 1000', given),
+            ('"deterministic"', '"gamma"\ngamma = { variation = 0.5 }'),
+        )
+    )
+    elsewhere = tmp_path / "scenario.toml"
+    elsewhere.write_text(tomli_w.dumps(scenario.resolved(tmp_path, 8, "curve")))
+    again = orric.load_scenario(elsewhere)
+    assert again.requests(8).tolist() == scenario.trace(8).requests.tolist() != scenario.requests(9).tolist()
 
 
 def test_requests_drawn_evenly(profile_path: Path) -> None:
