@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from orric.exceptions import extra
@@ -13,7 +15,23 @@ with extra("sim"):
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
 
+def _stamp() -> str:
+    """Return what changes when a file does that compiled functions may take constants or other functions from."""
+    here = Path(__file__).parent
+    files = sorted([*here.glob("*.py"), *(here / "simulation").rglob("*.py")])
+    told = [(path.relative_to(here).as_posix(), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+STAMP = _stamp()
+
+
 def compiled(function: Compiled) -> Compiled:
     """Compile a function at its first call, and keep the machine code for the next process."""
     fast: Any = numba.njit(cache=True, nogil=True)(function)
+    # numba compiles anew when the function's own file changes, but not when a constant or a function that it takes from
+    # another file does (numba's documentation, "Caching limitations"); columns of tables would then be others'.
+    cache = fast._cache
+    key = cache._index_key
+    cache._index_key = lambda signature, codegen: (*key(signature, codegen), STAMP)
     return fast  # type: ignore[no-any-return]

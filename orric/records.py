@@ -171,8 +171,8 @@ class RequestTimes:
     """What became of some requests of a stream.
 
     Attributes:
-        numbers: Number, version of the student that served it (-1 for none) and fate, shape (n, 3): 0 in time, 1 late, 2
-            shed, 3 abandoned, 4 lost, 5 waiting at the end.
+        numbers: Number, version of the student that served it (-1 for none) and fate, shape (n, 3): 0 in time, 1 late,
+            2 shed, 3 abandoned, 4 lost, 5 waiting at the end.
         times_s: Arrival, start of service (NaN for none) and end, however it came (NaN while waiting), shape (n, 3).
     """
 

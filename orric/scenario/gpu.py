@@ -110,7 +110,9 @@ class Fluid(Section):
 
 
 class Saturating(Section):
-    """A hard partition where part of the work takes the same time at any share: time at share r is `fixed` + (1 - `fixed`) / r of the whole's.
+    """A hard partition in which part of the work takes the same time at any share.
+
+    Time at share r is `fixed` + (1 - `fixed`) / r of the whole's.
 
     Attributes:
         fixed: That part, measured by running at several shares.
@@ -121,7 +123,9 @@ class Saturating(Section):
 
 
 class TimeSlice(Section):
-    """A hard partition in time. Round-robin: every round goes round all jobs, each running alone and at full speed for its share of the round.
+    """A hard partition in time.
+
+    Round-robin: every round goes round all jobs, each running alone and at full speed for its share of the round.
 
     Attributes:
         round_s: Length of a round.

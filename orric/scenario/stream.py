@@ -93,8 +93,8 @@ class Abandonment(Section):
     """Requests that leave when their service has not begun in time.
 
     Attributes:
-        kind: "deadline" (they leave at the stream's deadline), "constant" (after `patience_s`) or "exponential" (after a
-            time drawn for each, of mean `patience_s`).
+        kind: "deadline" (they leave at the stream's deadline), "constant" (after `patience_s`) or "exponential" (after
+            a time drawn for each, of mean `patience_s`).
         patience_s: How long they wait.
     """
 
@@ -115,8 +115,8 @@ class Pipeline(Section):
 
     Attributes:
         overrun: Retraining that is not done at the slot's end is given up ("abandon"), or goes on with the next slot's
-            retraining share, while the next slot's own retraining waits until it is done ("continue"; at most one waits,
-            the newest) or is left out ("skip").
+            retraining share, while that slot's own retraining waits until it is done ("continue"; at most one waits, the
+            newest) or is left out ("skip").
         takeover: New weights serve from their "completion" on, or from the "slot-end".
     """
 

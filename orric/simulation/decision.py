@@ -84,7 +84,8 @@ class Decisions:
                     arrived = self.streams[k].given[slot - 1]
                     refused[k] = int(arrived - servable(arrived, cost_macs, budget_macs * part))
                     if self.streams[k].spec.shed != "keep-latest":
-                        parts[k] = servable(planned[k], cost_macs, budget_macs * part) / max(planned[k], 1.0)
+                        served = float(servable(planned[k], cost_macs, budget_macs * part))
+                        parts[k] = served / max(planned[k], 1.0)
             self._share(slot, gpu, [(k, decided[k], planned[k]) for k in there], budget_macs)
         return decided, reason, refused, parts
 

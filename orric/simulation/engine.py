@@ -25,7 +25,7 @@ from orric.simulation.decision import Decisions
 from orric.simulation.gpu import GpuState, PartitionedGpu, SharedGpu, parts_of
 from orric.simulation.lifecycle import Lifecycle
 from orric.simulation.pipeline import Retrainings
-from orric.simulation.processor import Pool
+from orric.simulation.processor.pool import Pool
 from orric.simulation.queueing import PHASES, ROUNDING, Queue, add_up
 from orric.simulation.request_log import RequestLog
 from orric.simulation.serving import Eventful, Plain, Record, Shared
@@ -163,15 +163,14 @@ class _Run:
         self.slot = 0
 
     def _place(self, placement: Sequence[str], seed: int) -> list[GpuState]:
-        """Put the streams on their GPUs, each with a queue of the kind that its GPU's sharing, and its own ways, want."""
+        """Put the streams on their GPUs, each with a queue of the kind that the GPU's sharing and its own ways want."""
         scenario, record = self.scenario, self._record_requests
         shared = any(gpu.shared for gpu in scenario.gpu)
         lossy = any(fault.kind in ("gpu-loss", "client-crash") for fault in scenario.fault)
         # The compiled queue is quickest where it is enough; streams that may move must be alike everywhere.
         plain = not shared and not lossy
-        self.pool = None
-        if not plain or not all(stream.discipline.plain for stream in self.streams):
-            self.pool = Pool([stream.discipline for stream in self.streams], record)
+        disciplines = [stream.discipline for stream in self.streams]
+        pool = Pool([] if plain and all(one.plain for one in disciplines) else disciplines, record)
         gpus: list[GpuState] = []
         for n, gpu in enumerate(scenario.gpu):
             there = [stream for stream, name in zip(self.streams, placement, strict=True) if name == gpu.name]
@@ -180,12 +179,12 @@ class _Run:
                     queue = Queue(stream.discipline, record is not None)
                     stream.serving = Plain(*parts_of(stream), record, queue=queue)
                 elif gpu.shared:
-                    stream.serving = Shared(stream.index, scenario.slot_s, stream.incoming, self.pool)
+                    stream.serving = Shared(stream.index, scenario.slot_s, stream.incoming, pool)
                 else:
-                    stream.serving = Eventful(*parts_of(stream), record, pool=self.pool)
+                    stream.serving = Eventful(*parts_of(stream), record, pool=pool)
             given = (gpu, scenario.budgets_macs(seed, n), scenario.slot_s, there, self.retrainings, self.life.done)
             gpus.append(
-                SharedGpu(self.pool, *given) if gpu.shared else PartitionedGpu(scenario.spare == "inference", *given)
+                SharedGpu(pool, *given) if gpu.shared else PartitionedGpu(scenario.spare == "inference", *given)
             )
         return gpus
 

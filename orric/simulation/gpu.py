@@ -10,9 +10,10 @@ import numpy as np
 
 from orric.records import GpuRecord
 from orric.scenario.gpu import Gpu, Priority, TimeSlice, Weighted
-from orric.simulation import processor_events as events
 from orric.simulation.pipeline import Job, Retrainings
-from orric.simulation.processor import Pool, Processor
+from orric.simulation.processor import tables
+from orric.simulation.processor.device import Processor
+from orric.simulation.processor.pool import Pool
 from orric.simulation.queueing import END_S
 from orric.simulation.serving import Eventful, Shared, merged
 from orric.simulation.sharing import PACE, paces
@@ -268,7 +269,7 @@ class SharedGpu(GpuState):
         super().__init__(*given)
         sharing = self.spec.sharing
         assert isinstance(sharing, Weighted | Priority), "such a GPU is shared"
-        mode = events.WEIGHTED if isinstance(sharing, Weighted) else events.PRIORITY
+        mode = tables.WEIGHTED if isinstance(sharing, Weighted) else tables.PRIORITY
         grain_s = sharing.grain_s if isinstance(sharing, Priority) else 0.0
         self._per_batch = isinstance(sharing, Weighted) and sharing.per == "batch"
         self.processor = Processor(pool, [one.index for one in self.streams], mode, sharing.slowdown, grain_s)

@@ -1,6 +1,4 @@
-"""Requests on their way to one stream's queue: when, how much work, how patient, and whether an overloaded slot lets
-them in.
-"""
+"""Requests on their way to a queue: when, how much work, how patient, and whether an overloaded slot lets them in."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from orric.compiled import compiled
 from orric.latency import BUCKETS, FIRST, SHIFT
+from orric.simulation.discipline import Discipline
 from orric.simulation.fates import IN_TIME as FATE_IN_TIME
 from orric.simulation.fates import LATE as FATE_LATE
 from orric.simulation.fates import SHED as FATE_SHED
@@ -24,6 +25,7 @@ from orric.simulation.fates import WAITING as FATE_WAITING
 Array = np.ndarray[Any, Any]
 # A share that is exactly enough ends with the slot, but for rounding.
 ROUNDING = 1e-9
+PLAIN = Discipline()
 # Columns of the stretches: their end, the speed of a worker while it is on, what share of the GPU it then uses, and,
 # where it is on in slices only, the length of a round, when the first one began, and the slice's begin and length.
 END_S, SPEED, USAGE, ROUND_S, ORIGIN_S, BEGIN_S, SLICE_S = range(7)
@@ -227,7 +229,7 @@ def _serve(
                     start_s = max(start_s, stretches[at, END_S])
                     at += 1
         if k < n and (arrivals[k] < start_s or (arrivals[k] == start_s and tail - head < limit)):
-            # Whoever comes may fill the batch, so the start is found anew. Whoever finds the queue full lets start first.
+            # Whoever comes may fill the batch, so the start is found anew; a full queue lets a batch start first.
             if tail - head < limit:
                 waiting[tail] = arrivals[k]
                 if varied:
@@ -336,40 +338,6 @@ def _serve(
     tallies[LATE], tallies[SHED], tallies[BATCHES], tallies[ROWS] = late, shed, batches, row
 
 
-@dataclass(frozen=True)
-class Discipline:
-    """How a queue serves.
-
-    Attributes:
-        workers: Batches in service at once, c.
-        most: Requests in a batch at most.
-        wait_s: How long the first request waits at most for a batch to fill.
-        limit: Requests that may wait, those in service not counted; whoever comes then first lets a batch start, if one
-            can.
-        deadline_s: Requests served later than this after their arrival are late.
-        shed: Who is turned away when the queue is full: the newcomer ("even", "newest"), who has waited longest
-            ("oldest"), or all who wait, whatever the limit ("keep-latest").
-        patience_s: How long requests wait at most for their service to begin, times a draw.
-        clients: Of a closed stream: how many ask, wait for their answer, and think before they ask again.
-        thinking_s: How long they think on average.
-    """
-
-    workers: int = 1
-    most: int = 1
-    wait_s: float = 0.0
-    limit: int = 2**62
-    deadline_s: float = float("inf")
-    shed: str = "even"
-    patience_s: float = float("inf")
-    clients: int = 0
-    thinking_s: float = 0.0
-
-    @property
-    def plain(self) -> bool:
-        """Whether `Queue` can serve so: whoever is in is served, and whoever finds no room is turned away."""
-        return self.shed in ("even", "newest") and self.patience_s == float("inf") and not self.clients
-
-
 @dataclass(eq=False)
 class Window:
     """What happened in one window.
@@ -421,7 +389,7 @@ class Queue:
         recorded: Whether to return the times of every request.
     """
 
-    def __init__(self, discipline: Discipline = Discipline(), recorded: bool = False) -> None:
+    def __init__(self, discipline: Discipline = PLAIN, recorded: bool = False) -> None:
         self.discipline, self.recorded = discipline, recorded
         workers, most = discipline.workers, discipline.most
         self._waiting, self._factors, self._numbers = np.empty(0), np.empty(0), np.empty(0, np.int64)
@@ -492,8 +460,8 @@ class Queue:
             begin_s, stretches, labels, slack_s, arrivals, given, numbers, self._waiting, self._factors,
             self._numbers, self._span, discipline.most, discipline.wait_s, discipline.limit, fixed_s, each_s,
             discipline.deadline_s, self._free, self._left, self._begun, self._sizes, self._marks, self._held,
-            self._held_numbers, counts, latencies_s, served_by, late_by, sums, tallies, factors is not None, self.recorded, rows,
-            row_numbers, self._scratch, self._scratch.view(np.int64),
+            self._held_numbers, counts, latencies_s, served_by, late_by, sums, tallies, factors is not None,
+            self.recorded, rows, row_numbers, self._scratch, self._scratch.view(np.int64),
         )  # fmt: skip
         done = tallies[ROWS]
         length_s = float(stretches[-1, END_S]) - begin_s

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from orric.latency import BUCKETS
-from orric.simulation import processor_events as events
 from orric.simulation.fates import SHED
 from orric.simulation.incoming import Incoming, Requests
-from orric.simulation.processor import Pool, Processor
+from orric.simulation.processor import tables
+from orric.simulation.processor.device import Processor
+from orric.simulation.processor.pool import Pool
 from orric.simulation.queueing import END_S, PHASES, ROUNDING, SPEED, USAGE, Queue
 from orric.simulation.work import BatchWork
 
@@ -235,7 +236,8 @@ class Plain(Partitioned):
             before, timely = answers.get(version, (0, 0))
             answers[version] = before + count, timely + count - window.late_by.get(version, 0)
         if self._record is not None:
-            assert window.numbers is not None and window.times_s is not None, "the queue records"
+            assert window.numbers is not None, "the queue records"
+            assert window.times_s is not None, "the queue records"
             self._record(self._k, window.numbers, window.times_s)
             if refused is not None:
                 numbers = np.stack([refused.numbers, np.full(len(refused), -1), np.full(len(refused), SHED)], axis=1)
@@ -296,33 +298,33 @@ class _OfPool:
 
     def _set(self, work: BatchWork, planned: float) -> None:
         numbers, counts = self.pool.stream[self._k], self.pool.stream_n[self._k]
-        numbers[events.FIXED_S], numbers[events.EACH_S], numbers[events.PLANNED] = work.fixed_s, work.each_s, planned
-        counts[events.FREE_OF_WORK] = work.free
-        if counts[events.CLIENTS]:
+        numbers[tables.FIXED_S], numbers[tables.EACH_S], numbers[tables.PLANNED] = work.fixed_s, work.each_s, planned
+        counts[tables.FREE_OF_WORK] = work.free
+        if counts[tables.CLIENTS]:
             draws = self.incoming.draws
-            self.pool.redraw(self._k, events.WORK, draws.factors)
-            self.pool.redraw(self._k, events.PATIENCE, draws.patience)
+            self.pool.redraw(self._k, tables.WORK, draws.factors)
+            self.pool.redraw(self._k, tables.PATIENCE, draws.patience)
 
     def _take_over(self, now: Served, begin_s: float, end_s: float) -> None:
         """Take what the tables counted in the slot."""
         numbers, counts = self.pool.stream[self._k], self.pool.stream_n[self._k]
         now.arrived, now.served, now.late = (
-            int(counts[one]) for one in (events.ARRIVED, events.N_SERVED, events.N_LATE)
+            int(counts[one]) for one in (tables.ARRIVED, tables.N_SERVED, tables.N_LATE)
         )
         now.shed, now.abandoned, now.lost = (
-            int(counts[one]) for one in (events.N_SHED, events.N_ABANDONED, events.N_LOST)
+            int(counts[one]) for one in (tables.N_SHED, tables.N_ABANDONED, tables.N_LOST)
         )
         now.batches, now.busy_s, now.used_s = (
-            int(counts[events.N_BATCHES]),
-            float(numbers[events.BUSY_S]),
-            float(numbers[events.USED_S]),
+            int(counts[tables.N_BATCHES]),
+            float(numbers[tables.BUSY_S]),
+            float(numbers[tables.USED_S]),
         )
-        now.latencies_s = numbers[events.LATENCY_S : events.LATENCY_S + PHASES].copy()
-        now.left_s = float(numbers[events.STAYED_S])
-        length_s, entered, left = end_s - begin_s, int(counts[events.ENTERED]), int(counts[events.LEFT])
+        now.latencies_s = numbers[tables.LATENCY_S : tables.LATENCY_S + PHASES].copy()
+        now.left_s = float(numbers[tables.STAYED_S])
+        length_s, entered, left = end_s - begin_s, int(counts[tables.ENTERED]), int(counts[tables.LEFT])
         before = self.waiting + left - entered
-        now.present_s = before * length_s + (entered * length_s - numbers[events.ENTERED_S])
-        now.present_s -= left * length_s - numbers[events.LEFT_S]
+        now.present_s = before * length_s + (entered * length_s - numbers[tables.ENTERED_S])
+        now.present_s -= left * length_s - numbers[tables.LEFT_S]
 
 
 class Eventful(_OfPool, Partitioned):
@@ -331,7 +333,7 @@ class Eventful(_OfPool, Partitioned):
     def __init__(self, *given: Any, pool: Pool, old: Processor | None = None) -> None:
         super().__init__(*given)
         self.pool, self._counts = pool, pool.counts[self._k]
-        self.processor = Processor(pool, [] if old else [self._k], events.PARTITION)
+        self.processor = Processor(pool, [] if old else [self._k], tables.PARTITION)
         if old is not None:
             old.give(self._k, self.processor)
         self.processor.own(self._k)
@@ -387,7 +389,7 @@ class Shared(_OfPool):
     def mark(self, now_s: float, version: int, phase: int) -> None:
         """Let what starts from now on be of a version and a phase."""
         counts = self.pool.stream_n[self._k]
-        counts[events.VERSION], counts[events.PHASE] = version, phase
+        counts[tables.VERSION], counts[tables.PHASE] = version, phase
 
     def pause(self, now_s: float, until_s: float) -> None:
         """Stand still until a time."""

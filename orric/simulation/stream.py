@@ -16,8 +16,9 @@ from orric.scenario import Scenario
 from orric.scenario.requests import ClosedRequests
 from orric.scenario.stream import Stream
 from orric.simulation.arrivals import Arrivals
+from orric.simulation.discipline import Discipline
 from orric.simulation.incoming import Draws, Incoming
-from orric.simulation.queueing import ROUNDING, Discipline
+from orric.simulation.queueing import ROUNDING
 from orric.simulation.serving import Answers, Served, Serving
 from orric.simulation.work import batch_work
 

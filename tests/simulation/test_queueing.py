@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("simpy", reason="needs orric[sim]")
 
-from orric.simulation.queueing import Discipline, Queue, Window
+from orric.simulation.discipline import Discipline
+from orric.simulation.queueing import Queue, Window
 
 from .reference import Request, Server, Stretch
 

@@ -11,7 +11,8 @@ from scipy import stats
 pytest.importorskip("simpy", reason="needs orric[sim]")
 
 from orric.simulation.arrivals import poisson
-from orric.simulation.queueing import Discipline, Queue
+from orric.simulation.discipline import Discipline
+from orric.simulation.queueing import Queue
 
 REQUESTS = 2_000_000
 BATCHES = 40

@@ -37,7 +37,7 @@ class Shared(orric.Allocator):
 
 @pytest.fixture
 def profile_path(tmp_path: Path) -> Path:
-    """A second of work at the whole GPU for each request, whatever the configuration; retraining r1 takes 10 ms each."""
+    """A millisecond of work at the whole GPU for each request, whatever the configuration; retraining takes 10 ms."""
     latencies = tuple({"inference": f"i{k}", "fixed_s": 0.0, "each_s": 0.001} for k in range(3))
     profile = build_profile(retraining=((0.0, 0.0), (0.5, 1e7)), batch_latency=latencies)
     return write_profile(profile, tmp_path / "profile.toml")
