@@ -115,8 +115,8 @@ class Pipeline(Section):
 
     Attributes:
         overrun: Retraining that is not done at the slot's end is given up ("abandon"), or goes on with the next slot's
-            retraining share, while that slot's own retraining waits until it is done ("continue"; at most one waits, the
-            newest) or is left out ("skip").
+            retraining share, while that slot's own retraining waits until it is done ("continue"; at most one waits,
+            the newest) or is left out ("skip").
         takeover: New weights serve from their "completion" on, or from the "slot-end".
     """
 

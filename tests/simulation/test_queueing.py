@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("simpy", reason="needs orric[sim]")
 
 from orric.simulation.discipline import Discipline
-from orric.simulation.queueing import Queue, Window
+from orric.simulation.queueing import Queue
+from orric.simulation.window import Window
 
 from .reference import Request, Server, Stretch
 
