@@ -59,8 +59,8 @@ class Scenario(Section):
         slot_s: Length of a slot in seconds.
         warmup_slots: The first slots, in which queues fill up: what is said of overload leaves them out.
         overload: "shed" serves what fits when a slot's budget is below the cheapest pairs; "error" refuses it.
-        spare: What becomes of budget that the allocation leaves over, and of the share of retraining that is not under
-            way: "idle", or faster "inference".
+        spare: What becomes of budget that the allocation leaves over (in a hard partition also of the share of
+            retraining that is not under way): "idle", or faster "inference".
         allocators: Names of the allocators to compare.
         references: Lines to draw beside them: "teacher-only" (the teacher serves, whatever the budget) and
             "batch-norm-only" (ORRIC's allocation, but only batch-norm statistics are refreshed).
