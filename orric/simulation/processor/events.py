@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orric.compiled import compiled
+from orric.compiled import compiled_in_place
 from orric.simulation.fates import ABANDONED
 from orric.simulation.processor.clock import end_job, join, join_job, leave, leave_job, mark
 from orric.simulation.processor.heaps import drop_timer
@@ -101,7 +101,7 @@ from orric.simulation.queueing import PHASE as PHASE_LABEL
 from orric.simulation.queueing import VERSION as VERSION_LABEL
 
 
-@compiled
+@compiled_in_place
 def begin_slot(t: Tables, members: Array) -> None:
     """Begin to count anew, with clocks at 0, so that they keep their digits."""
     for n in range(len(members)):
@@ -121,7 +121,7 @@ def begin_slot(t: Tables, members: Array) -> None:
         join_job(t, k)
 
 
-@compiled
+@compiled_in_place
 def there_s(t: Tables, k: int) -> Any:
     """Return how long all requests of a stream that are there have been, together."""
     total_s, now_s, offset = 0.0, t.clock[NOW_S], t.stream_n[k, OFFSET]
@@ -136,7 +136,7 @@ def there_s(t: Tables, k: int) -> Any:
     return total_s
 
 
-@compiled
+@compiled_in_place
 def _timer(t: Tables, rows: Array) -> None:
     """Let what the first timer is for happen."""
     when_s, subject, check = t.timer[0], t.timer_n[0, SUBJECT], t.timer_n[0, CHECK]
@@ -155,7 +155,7 @@ def _timer(t: Tables, rows: Array) -> None:
         come(t, subject, rows)
 
 
-@compiled
+@compiled_in_place
 def _full(t: Tables, most: int) -> Any:
     """Return whether one more event might find no room to write to, or no draws."""
     for row in range(len(t.draws_n)):
@@ -166,7 +166,7 @@ def _full(t: Tables, most: int) -> Any:
     return full or t.pool_n[RUNS] + most >= len(t.runs) or t.clock_n[TIMERS] + most >= len(t.timer)
 
 
-@compiled
+@compiled_in_place
 def run(
     t: Tables,
     rows: Array,
@@ -195,7 +195,6 @@ def run(
         `UP`; `DONE` when a retraining is (of the stream in `WHO`), at the time then; `DRAIN` when tables are full.
     """
     partition, priority = t.clock_n[MODE] == PARTITION, t.clock_n[MODE] == PRIORITY
-    one = rows[:1].copy()
     while True:
         if _full(t, most):
             return DRAIN
@@ -222,9 +221,10 @@ def run(
         if t.clock_n[BUSY] > 0 and serving > 0.0:
             need = t.stream[t.serving[0], KEY] - t.clock[CLOCK]
             if sliced:
-                one[0] = rows[at]
-                one[0, END_S] = NEVER
-                served_s = finished(one, 0.0, 0, now_s, need)[0]
+                for column in range(rows.shape[1]):
+                    t.one[0, column] = rows[at, column]
+                t.one[0, END_S] = NEVER
+                served_s = finished(t.one, 0.0, 0, now_s, need)[0]
             else:
                 served_s = now_s + need / serving
         if t.clock_n[WORKING] > 0:

@@ -74,7 +74,7 @@ class Pool:
         self.out = np.empty((rows if record else 0, 3))
         self.out_n = np.empty((len(self.out), 4), np.int64)
         self.runs = np.empty((rows, 4), np.int64)
-        self.scratch = np.zeros(1)
+        self.one, self.scratch = np.zeros((1, 7)), np.zeros(1)
         # Answers since a stream was last asked, by version: how many, how many of them in time.
         self.answered: list[dict[int, list[int]]] = [{} for _ in disciplines]
         self._free = 0

@@ -61,7 +61,7 @@ NOTHING = 1e-13
 
 
 class Tables(NamedTuple):
-    """All state of the streams of a simulation, and of the clock of one device."""
+    """All state of the streams of a simulation, and of the clock of one device; `one` is a stretch to try things out."""
 
     stream: Array
     stream_n: Array
@@ -84,6 +84,7 @@ class Tables(NamedTuple):
     out: Array
     out_n: Array
     runs: Array
+    one: Array
     scratch: Array
     bits: Array
 
