@@ -34,10 +34,11 @@ def compiled(function: Compiled) -> Compiled:
 def compiled_in_place(function: Compiled) -> Compiled:
     """Compile a function that makes no arrays, but is handed many.
 
-    Without arrays of its own nobody need count who holds those that it is handed: a call that passes twenty of them would
-    spend some 0.3 us on that.
+    Without arrays of its own nobody need count who holds those that it is handed: a call that passes twenty of them
+    would spend some 0.3 us on that.
     """
-    return _kept(numba.njit(cache=True, nogil=True, _nrt=False)(function))
+    options: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
+    return _kept(numba.njit(**options)(function))
 
 
 def _kept(fast: Any) -> Any:

@@ -52,7 +52,8 @@ class Processor:
         return tables.Tables(
             pool.stream, pool.stream_n, pool.request, pool.request_n, pool.batch, pool.batch_n, pool.batches,
             self._timer, self._timer_n, serving, retraining, dirty, self.clock, self.clock_n, pool.pool_n, pool.draws,
-            pool.draws_n, pool.counts, pool.out, pool.out_n, pool.runs, pool.one, pool.scratch, pool.scratch.view(np.int64),
+            pool.draws_n, pool.counts, pool.out, pool.out_n, pool.runs, pool.one, pool.scratch,
+            pool.scratch.view(np.int64),
         )  # fmt: skip
 
     def begin_slot(self) -> None:

@@ -61,7 +61,7 @@ NOTHING = 1e-13
 
 
 class Tables(NamedTuple):
-    """All state of the streams of a simulation, and of the clock of one device; `one` is a stretch to try things out."""
+    """All state of the streams of a simulation, and of the clock of one device; `one` is a stretch to try out."""
 
     stream: Array
     stream_n: Array
