@@ -41,6 +41,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/theorems.py
 	$(BIN)/python tests/benchmarks/adversary.py
 	$(BIN)/python tests/benchmarks/regimes.py
+	$(BIN)/python tests/benchmarks/arrivals.py
 	$(BIN)/python tests/benchmarks/simulation.py
 	$(BIN)/python tests/benchmarks/load.py
 	$(BIN)/python tests/benchmarks/joint.py
