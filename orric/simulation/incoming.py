@@ -12,6 +12,7 @@ import numpy as np
 
 from orric.randomness import generator
 from orric.scenario.stream import Service
+from orric.simulation.arrivals import WINDOW
 
 Array = np.ndarray[Any, Any]
 
@@ -40,14 +41,23 @@ class Requests:
 
     def split(self, at: int) -> tuple[Requests, Requests]:
         """Return the first so many of them, and the rest."""
-        every = self.times_s, self.factors, self.patience, self.admitted
+        times_s, factors, patience, admitted = self.times_s, self.factors, self.patience, self.admitted
         return (
-            Requests(*(values[:at] for values in every), self.first),
-            Requests(*(values[at:] for values in every), self.first + at),
+            Requests(times_s[:at], factors[:at], patience[:at], admitted[:at], self.first),
+            Requests(times_s[at:], factors[at:], patience[at:], admitted[at:], self.first + at),
         )
 
 
 NOBODY = Requests(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool), 0)
+
+
+# Of a window as it usually is; nobody writes to them.
+ONES, LET_IN = np.ones(WINDOW), np.ones(WINDOW, bool)
+ONES.flags.writeable = LET_IN.flags.writeable = False
+
+
+def _alike(ones: Array, count: int) -> Array:
+    return ones[:count] if count <= len(ones) else np.ones(count, ones.dtype)
 
 
 class Draws:
@@ -81,7 +91,7 @@ class Draws:
         """Return what the work of the next requests is multiplied by, shape (count,)."""
         service = self._service
         if not self.varied:
-            return np.broadcast_to(1.0, count)
+            return _alike(ONES, count)
         rng = self._work
         if service.variability == "exponential":
             return rng.standard_exponential(count)
@@ -94,7 +104,7 @@ class Draws:
 
     def patience(self, count: int) -> Array:
         """Return what the patience of the next requests is multiplied by, shape (count,)."""
-        return self._patience.standard_exponential(count) if self._patient else np.broadcast_to(1.0, count)
+        return self._patience.standard_exponential(count) if self._patient else _alike(ONES, count)
 
 
 class Incoming:
@@ -148,7 +158,7 @@ class Incoming:
         self._numbers += count
         admitted, of, shed = self._admitted, max(self._count, 1), self._shed
         if admitted >= self._count or shed == "keep-latest":
-            let_in = np.broadcast_to(True, count)
+            let_in = _alike(LET_IN, count)
         elif shed == "newest":
             let_in = np.array(places) < admitted
         elif shed == "oldest":
