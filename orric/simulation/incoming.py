@@ -51,8 +51,8 @@ class Requests:
 NOBODY = Requests(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool), 0)
 
 
-# Of a window as it usually is; nobody writes to them.
-ONES, LET_IN = np.ones(WINDOW), np.ones(WINDOW, bool)
+# Of windows as they usually are, some longer than meant; nobody writes to them.
+ONES, LET_IN = np.ones(2 * WINDOW), np.ones(2 * WINDOW, bool)
 ONES.flags.writeable = LET_IN.flags.writeable = False
 
 
