@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from orric.compiled import compiled
+from orric.compiled import compiled, compiled_part
 from orric.latency import BUCKETS, FIRST, SHIFT
 from orric.simulation.fates import ABANDONED, IN_TIME, LATE, LOST, SHED
 from orric.simulation.queueing import END_S, ROUND_S, SPEED, USAGE, finished, on_time
@@ -120,7 +120,7 @@ class Tables(NamedTuple):
 THOUGHT, WORK, PATIENCE = range(3)
 
 
-@compiled
+@compiled_part
 def _rise(heap: Array, t: Tables, key: int, place: int, at: int) -> None:
     k = heap[at]
     while at > 0:
@@ -134,7 +134,7 @@ def _rise(heap: Array, t: Tables, key: int, place: int, at: int) -> None:
     t.stream_n[k, place] = at
 
 
-@compiled
+@compiled_part
 def _sink(heap: Array, size: int, t: Tables, key: int, place: int, at: int) -> None:
     k = heap[at]
     while 2 * at + 1 < size:
@@ -150,13 +150,13 @@ def _sink(heap: Array, size: int, t: Tables, key: int, place: int, at: int) -> N
     t.stream_n[k, place] = at
 
 
-@compiled
+@compiled_part
 def _insert(heap: Array, size: int, t: Tables, key: int, place: int, k: int) -> None:
     heap[size] = k
     _rise(heap, t, key, place, size)
 
 
-@compiled
+@compiled_part
 def _remove(heap: Array, size: int, t: Tables, key: int, place: int, k: int) -> None:
     at = t.stream_n[k, place]
     if at < size - 1:
@@ -168,7 +168,7 @@ def _remove(heap: Array, size: int, t: Tables, key: int, place: int, k: int) -> 
     t.stream_n[k, place] = -1
 
 
-@compiled
+@compiled_part
 def _sooner(t: Tables, a: int, b: int) -> Any:
     if t.timer[a] != t.timer[b]:
         return t.timer[a] < t.timer[b]
@@ -177,7 +177,7 @@ def _sooner(t: Tables, a: int, b: int) -> Any:
     return t.timer_n[a, CHECK] < t.timer_n[b, CHECK]
 
 
-@compiled
+@compiled_part
 def _swap_timers(t: Tables, a: int, b: int) -> None:
     t.timer[a], t.timer[b] = t.timer[b], t.timer[a]
     for column in range(3):
@@ -198,7 +198,7 @@ def set_timer(t: Tables, when_s: float, kind: int, subject: int, check: int) -> 
         at = (at - 1) // 2
 
 
-@compiled
+@compiled_part
 def _drop_timer(t: Tables) -> None:
     """Take the first timer away."""
     t.clock_n[TIMERS] -= 1
@@ -341,7 +341,7 @@ def pause(t: Tables, k: int, until_s: float) -> None:
         set_timer(t, until_s, WAKES, k, 0)
 
 
-@compiled
+@compiled_part
 def _note(t: Tables, k: int, x: int, start_s: float, version: int, fate: int) -> None:
     """Write a request's end down."""
     now_s, arrival_s = t.clock[NOW_S], t.request[x, ARRIVAL_S]
@@ -360,7 +360,7 @@ def _note(t: Tables, k: int, x: int, start_s: float, version: int, fate: int) ->
     _think(t, k)
 
 
-@compiled
+@compiled_part
 def _think(t: Tables, k: int) -> None:
     """Let a client that has its answer think before it asks again."""
     if t.stream_n[k, CLIENTS]:
@@ -370,7 +370,7 @@ def _think(t: Tables, k: int) -> None:
         set_timer(t, t.clock[NOW_S] + thought_s, COMES, k, 0)
 
 
-@compiled
+@compiled_part
 def _unlink(t: Tables, k: int, x: int) -> None:
     """Take a request out of the queue."""
     after, before = t.request_n[x, NEXT], t.request_n[x, BEFORE]
@@ -385,7 +385,7 @@ def _unlink(t: Tables, k: int, x: int) -> None:
     t.stream_n[k, QUEUED] -= 1
 
 
-@compiled
+@compiled_part
 def _send_away(t: Tables, k: int, x: int, fate: int) -> None:
     """Let a request leave the queue without an answer."""
     _unlink(t, k, x)
@@ -404,7 +404,7 @@ def flush_run(t: Tables, k: int) -> None:
         t.stream_n[k, RUN_COUNT] = t.stream_n[k, RUN_IN_TIME] = 0
 
 
-@compiled
+@compiled_part
 def _answer(t: Tables, k: int, x: int, start_s: float, version: int, phase: int) -> None:
     """Let a request leave with its answer."""
     latency_s = t.clock[NOW_S] - t.request[x, ARRIVAL_S]
@@ -423,7 +423,7 @@ def _answer(t: Tables, k: int, x: int, start_s: float, version: int, phase: int)
     _note(t, k, x, start_s, version, LATE if late else IN_TIME)
 
 
-@compiled
+@compiled_part
 def _push_batch(t: Tables, k: int, y: int) -> None:
     offset, at = t.stream_n[k, OFFSET], t.stream_n[k, BATCHES]
     while at > 0 and t.batch[t.batches[offset + (at - 1) // 2], TAG] > t.batch[y, TAG]:
@@ -433,7 +433,7 @@ def _push_batch(t: Tables, k: int, y: int) -> None:
     t.stream_n[k, BATCHES] += 1
 
 
-@compiled
+@compiled_part
 def _pop_batch(t: Tables, k: int) -> Any:
     offset = t.stream_n[k, OFFSET]
     first = t.batches[offset]
@@ -452,7 +452,7 @@ def _pop_batch(t: Tables, k: int) -> Any:
     return first
 
 
-@compiled
+@compiled_part
 def _stands_still(t: Tables, k: int, rows: Array) -> Any:
     if t.clock[NOW_S] < t.stream[k, PAUSED_S]:
         return True
@@ -461,7 +461,7 @@ def _stands_still(t: Tables, k: int, rows: Array) -> Any:
     return not t.stream_n[k, FREE_OF_WORK] and (t.clock[POOL] <= 0.0 or t.stream[k, WEIGHT] <= 0.0)
 
 
-@compiled
+@compiled_part
 def _start(t: Tables, k: int, rows: Array, most: int) -> None:
     """Start what can start now, so many batches at most."""
     if t.stream_n[k, QUEUED] == 0 or t.stream_n[k, BATCHES] >= t.stream_n[k, WORKERS] or _stands_still(t, k, rows):
@@ -510,7 +510,7 @@ def _start(t: Tables, k: int, rows: Array, most: int) -> None:
         join(t, k)
 
 
-@compiled
+@compiled_part
 def _complete(t: Tables, k: int) -> None:
     """Answer the batch of a stream that is done."""
     leave(t, k)
@@ -531,7 +531,7 @@ def _complete(t: Tables, k: int) -> None:
     mark(t, k)
 
 
-@compiled
+@compiled_part
 def _arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, rows: Array) -> None:
     """Let a request come now, and in, if it may."""
     now_s = t.clock[NOW_S]
@@ -581,7 +581,7 @@ def _arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, r
     mark(t, k)
 
 
-@compiled
+@compiled_part
 def _come(t: Tables, k: int, rows: Array) -> None:
     """Let a client ask that has thought."""
     row = t.stream_n[k, DRAWS]
@@ -594,7 +594,7 @@ def _come(t: Tables, k: int, rows: Array) -> None:
     _arrive(t, k, factor, patience, np.floor(seen * part) > np.floor((seen - 1) * part), rows)
 
 
-@compiled
+@compiled_part
 def _take_batch(t: Tables, k: int, latest: bool) -> Any:
     """Take the batch out of service whose first request came first, or last; the heap is none any more then."""
     offset, chosen, number = t.stream_n[k, OFFSET], 0, -1
@@ -697,7 +697,7 @@ def there_s(t: Tables, k: int) -> Any:
     return total_s
 
 
-@compiled
+@compiled_part
 def _timer(t: Tables, rows: Array) -> None:
     """Let what the first timer is for happen."""
     when_s, subject, check = t.timer[0], t.timer_n[0, SUBJECT], t.timer_n[0, CHECK]
@@ -716,7 +716,7 @@ def _timer(t: Tables, rows: Array) -> None:
         _come(t, subject, rows)
 
 
-@compiled
+@compiled_part
 def _full(t: Tables, most: int) -> Any:
     """Return whether one more event might find no room to write to, or no draws."""
     for row in range(len(t.draws_n)):
