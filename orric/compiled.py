@@ -28,7 +28,7 @@ STAMP = _stamp()
 
 def compiled(function: Compiled) -> Compiled:
     """Compile a function at its first call, and keep the machine code for the next process."""
-    return _kept(numba.njit(cache=True, nogil=True)(function))
+    return _kept(function)
 
 
 def compiled_in_place(function: Compiled) -> Compiled:
@@ -37,14 +37,20 @@ def compiled_in_place(function: Compiled) -> Compiled:
     Without arrays of its own nobody need count who holds those that it is handed: a call that passes twenty of them
     would spend some 0.3 us on that.
     """
-    options: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
-    return _kept(numba.njit(**options)(function))
+    return _kept(function, _nrt=False)
 
 
-def _kept(fast: Any) -> Any:
+def compiled_part(function: Compiled) -> Compiled:
+    """Compile such a function that only compiled ones call: without the way in from Python, which takes long."""
+    return _kept(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _kept(function: Compiled, **options: bool) -> Compiled:
+    kept: dict[str, Any] = {"cache": True, "nogil": True, **options}
+    fast: Any = numba.njit(**kept)(function)
     # numba compiles anew when the function's own file changes, but not when a constant or a function that it takes from
     # another file does (numba's documentation, "Caching limitations"); columns of tables would then be others'.
     cache = fast._cache
     key = cache._index_key
     cache._index_key = lambda signature, codegen: (*key(signature, codegen), STAMP)
-    return fast
+    return fast  # type: ignore[no-any-return]

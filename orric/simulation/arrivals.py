@@ -29,25 +29,29 @@ FEW = 2**10
 
 
 @compiled
-def _sums(rng: np.random.Generator, times: Array) -> None:
-    """Fill in partial sums of exponential gaps."""
+def _fill(rng: np.random.Generator, times: Array, begin_s: float, length_s: float) -> None:
+    """Fill in partial sums of exponential gaps, scaled."""
     total = 0.0
     for k in range(len(times)):
         total += rng.standard_exponential()
         times[k] = total
+    scale = length_s / total
+    for k in range(len(times)):
+        times[k] = begin_s + times[k] * scale
 
 
 def _even(rng: np.random.Generator, count: int, begin_s: float, length_s: float) -> Array:
     """Return ascending, independent, even times: partial sums of exponential gaps, scaled (order statistics)."""
     if count < MANY:
         times = np.cumsum(rng.standard_exponential(count + 1))
+        times = begin_s + times * (length_s / times[-1])
     else:
         times = np.empty(count + 1)
-        _sums(rng, times)
-    times *= length_s / times[-1]
-    times += begin_s
+        _fill(rng, times, begin_s, length_s)
     # Rounding must not carry the last one to the end, which is the next window's.
-    return np.minimum(times[:-1], np.nextafter(begin_s + length_s, -np.inf), out=times[:-1])
+    last_s = np.nextafter(begin_s + length_s, -np.inf)
+    times[times.searchsorted(last_s) :] = last_s
+    return times[:-1]
 
 
 def upload(count: int, begin_s: float, end_s: float) -> Windows:

@@ -10,6 +10,7 @@ import numpy as np
 
 from orric.randomness import generator
 from orric.scenario.stream import Service
+from orric.simulation.arrivals import WINDOW
 
 Array = np.ndarray[Any, Any]
 
@@ -23,25 +24,38 @@ class Requests:
         factors: What their work is multiplied by.
         patience: What the stream's patience is multiplied by.
         admitted: Whether they are let in.
-        numbers: Which requests of the stream they are, from 0.
+        first: The number that the first of them has among those of the stream, from 0.
     """
 
     times_s: Array
     factors: Array
     patience: Array
     admitted: Array
-    numbers: Array
+    first: int
 
     def __len__(self) -> int:
         """Return how many they are."""
         return len(self.times_s)
 
-    def part(self, which: slice | Array) -> Requests:
-        """Return some of them."""
-        return Requests(*(values[which] for values in vars(self).values()))
+    def split(self, at: int) -> tuple[Requests, Requests]:
+        """Return the first so many of them, and the rest."""
+        times_s, factors, patience, admitted = self.times_s, self.factors, self.patience, self.admitted
+        return (
+            Requests(times_s[:at], factors[:at], patience[:at], admitted[:at], self.first),
+            Requests(times_s[at:], factors[at:], patience[at:], admitted[at:], self.first + at),
+        )
 
 
-NOBODY = Requests(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool), np.empty(0, np.int64))
+NOBODY = Requests(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool), 0)
+
+
+# Of windows as they usually are, some longer than meant; nobody writes to them.
+ONES, LET_IN = np.ones(2 * WINDOW), np.ones(2 * WINDOW, bool)
+ONES.flags.writeable = LET_IN.flags.writeable = False
+
+
+def _alike(ones: Array, count: int) -> Array:
+    return ones[:count] if count <= len(ones) else np.ones(count, ones.dtype)
 
 
 class Draws:
@@ -75,7 +89,7 @@ class Draws:
         """Return what the work of the next requests is multiplied by, shape (count,)."""
         service = self._service
         if not self.varied:
-            return np.broadcast_to(1.0, count)
+            return _alike(ONES, count)
         rng = self._work
         if service.variability == "exponential":
             return rng.standard_exponential(count)
@@ -88,7 +102,7 @@ class Draws:
 
     def patience(self, count: int) -> Array:
         """Return what the patience of the next requests is multiplied by, shape (count,)."""
-        return self._patience.standard_exponential(count) if self._patient else np.broadcast_to(1.0, count)
+        return self._patience.standard_exponential(count) if self._patient else _alike(ONES, count)
 
 
 class Incoming:
@@ -131,24 +145,23 @@ class Incoming:
         if until_s >= edge_s:
             self._open = False
             return there
-        inside = int(np.searchsorted(there.times_s, until_s))
-        self._window = (edge_s, there.part(slice(inside, None)))
-        return there.part(slice(0, inside))
+        taken, left = there.split(int(np.searchsorted(there.times_s, until_s)))
+        self._window = (edge_s, left)
+        return taken
 
     def _prepared(self, times_s: Array) -> Requests:
         count = len(times_s)
-        numbers = np.arange(self._numbers, self._numbers + count)
-        places = numbers - (self._numbers - self._seen)
+        first, places = self._numbers, range(self._seen, self._seen + count)
         self._seen += count
         self._numbers += count
         admitted, of, shed = self._admitted, max(self._count, 1), self._shed
         if admitted >= self._count or shed == "keep-latest":
-            let_in = np.broadcast_to(True, count)
+            let_in = _alike(LET_IN, count)
         elif shed == "newest":
-            let_in = places < admitted
+            let_in = np.array(places) < admitted
         elif shed == "oldest":
-            let_in = places >= self._count - admitted
+            let_in = np.array(places) >= self._count - admitted
         else:
             # Whole numbers, as rounding must not let one more or one fewer in.
-            let_in = (places + 1) * admitted // of > places * admitted // of
-        return Requests(times_s, self.draws.factors(count), self.draws.patience(count), let_in, numbers)
+            let_in = np.diff(np.arange(places.start, places.stop + 1) * admitted // of) > 0
+        return Requests(times_s, self.draws.factors(count), self.draws.patience(count), let_in, first)

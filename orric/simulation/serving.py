@@ -213,16 +213,21 @@ class Plain(Partitioned):
     def _serve(
         self, rows: Array, labels: Array, requests: Requests, until_s: float, slack_s: float, answers: Answers
     ) -> None:
-        refused = None
-        self.now.arrived += len(requests)
-        if not requests.admitted.all():
-            refused, requests = requests.part(~requests.admitted), requests.part(requests.admitted)
-            self.now.shed += len(refused)
+        now, let_in = self.now, requests.admitted
+        times_s, factors = requests.times_s, requests.factors
+        # Nobody but the record wants to know them.
+        numbers = requests.first + np.arange(0 if self._record is None else len(requests))
+        now.arrived += len(requests)
+        if not let_in.all():
+            refused = ~let_in
+            now.shed += int(refused.sum())
+            if self._record is not None:
+                self._record_refused(numbers[refused], times_s[refused])
+            times_s, factors, numbers = times_s[let_in], factors[let_in], numbers[let_in[: len(numbers)]]
         window = self._queue.advance(
-            self._begin_s, rows, labels, requests.times_s, self._work.fixed_s, self._work.each_s,
-            requests.factors if self.incoming.draws.varied else None, slack_s, requests.numbers, self._counts,
+            self._begin_s, rows, labels, times_s, self._work.fixed_s, self._work.each_s,
+            factors if self.incoming.draws.varied else None, slack_s, numbers, self._counts,
         )  # fmt: skip
-        now = self.now
         now.served += window.served
         now.late += window.late
         now.shed += window.shed
@@ -239,10 +244,11 @@ class Plain(Partitioned):
             assert window.numbers is not None, "the queue records"
             assert window.times_s is not None, "the queue records"
             self._record(self._k, window.numbers, window.times_s)
-            if refused is not None:
-                numbers = np.stack([refused.numbers, np.full(len(refused), -1), np.full(len(refused), SHED)], axis=1)
-                times = np.stack([refused.times_s, np.full(len(refused), np.nan), refused.times_s], axis=1)
-                self._record(self._k, numbers, times)
+
+    def _record_refused(self, numbers: Array, times_s: Array) -> None:
+        assert self._record is not None, "somebody wants to know"
+        fates = np.stack([numbers, np.full(len(numbers), -1), np.full(len(numbers), SHED)], axis=1)
+        self._record(self._k, fates, np.stack([times_s, np.full(len(times_s), np.nan), times_s], axis=1))
 
 
 def merged(streams: list[int], parts: list[Requests]) -> tuple[Array, Array]:

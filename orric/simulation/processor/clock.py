@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orric.compiled import compiled_in_place
+from orric.compiled import compiled_part
 from orric.simulation.processor.heaps import insert, remove, set_timer
 from orric.simulation.processor.tables import (
     ACTIVE,
@@ -45,7 +45,7 @@ from orric.simulation.processor.tables import (
 )
 
 
-@compiled_in_place
+@compiled_part
 def touch(t: Tables, k: int) -> None:
     """Bring what a stream was served up to the clock."""
     now_s = t.clock[NOW_S]
@@ -64,7 +64,7 @@ def touch(t: Tables, k: int) -> None:
     t.stream[k, SERVICE_AT], t.stream[k, USE_AT] = t.clock[CLOCK], t.clock[USE]
 
 
-@compiled_in_place
+@compiled_part
 def leave(t: Tables, k: int) -> None:
     """Take a stream's serving off the device, to change it."""
     touch(t, k)
@@ -79,7 +79,7 @@ def leave(t: Tables, k: int) -> None:
         t.stream_n[k, ACTIVE] = 0
 
 
-@compiled_in_place
+@compiled_part
 def join(t: Tables, k: int) -> None:
     """Put a stream's serving back, if it has work, a weight and no pause."""
     batches, weight = t.stream_n[k, BATCHES], t.stream[k, WEIGHT]
@@ -94,7 +94,7 @@ def join(t: Tables, k: int) -> None:
     t.stream_n[k, ACTIVE] = 1
 
 
-@compiled_in_place
+@compiled_part
 def leave_job(t: Tables, k: int) -> None:
     """Take a stream's retraining off the device, to change it."""
     if t.stream_n[k, JOB_PLACE] >= 0:
@@ -110,7 +110,7 @@ def leave_job(t: Tables, k: int) -> None:
     t.stream[k, JOB_AT] = t.clock[JOB_CLOCK]
 
 
-@compiled_in_place
+@compiled_part
 def join_job(t: Tables, k: int) -> None:
     """Put a stream's retraining back, if there is any and it has a weight."""
     weight = t.stream[k, JOB_WEIGHT]
@@ -123,7 +123,7 @@ def join_job(t: Tables, k: int) -> None:
     t.clock[RETRAINING_WEIGHT] += weight
 
 
-@compiled_in_place
+@compiled_part
 def begin_job(t: Tables, k: int, left_s: float) -> None:
     """Begin a stream's retraining, of so many seconds at the whole device."""
     t.stream[k, JOB_LEFT_S], t.stream_n[k, JOB_ON] = left_s, 1
@@ -131,7 +131,7 @@ def begin_job(t: Tables, k: int, left_s: float) -> None:
     join_job(t, k)
 
 
-@compiled_in_place
+@compiled_part
 def end_job(t: Tables, k: int) -> None:
     """End a stream's retraining, done or not; a grain ends with it."""
     leave_job(t, k)
@@ -140,7 +140,7 @@ def end_job(t: Tables, k: int) -> None:
     t.clock_n[IN_GRAIN] = 0
 
 
-@compiled_in_place
+@compiled_part
 def set_weights(t: Tables, members: Array, serving: Array, retraining: Array, pool: float) -> None:
     """Let new shares hold from now on."""
     for n in range(len(members)):
@@ -154,7 +154,7 @@ def set_weights(t: Tables, members: Array, serving: Array, retraining: Array, po
     t.clock[POOL] = pool
 
 
-@compiled_in_place
+@compiled_part
 def mark(t: Tables, k: int) -> None:
     """Remember to see whether a stream can start something."""
     if not t.stream_n[k, DIRTY]:
@@ -163,7 +163,7 @@ def mark(t: Tables, k: int) -> None:
         t.clock_n[DIRTY_ONES] += 1
 
 
-@compiled_in_place
+@compiled_part
 def pause(t: Tables, k: int, until_s: float) -> None:
     """Let a stream stand still until a time."""
     if until_s > max(t.stream[k, PAUSED_S], t.clock[NOW_S]):

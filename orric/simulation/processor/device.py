@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from orric.simulation.processor import clock, events, heaps, requests, tables
+from orric.simulation.processor import events, tables
 from orric.simulation.processor.pool import SMALL, Pool
 
 Array = np.ndarray[Any, Any]
@@ -56,13 +56,17 @@ class Processor:
             pool.scratch.view(np.int64),
         )  # fmt: skip
 
+    def _act(self, what: int, k: int, x: float = 0.0, check: int = 0) -> float:
+        """Do one of the things that `tables` names."""
+        return float(events.act(self.tables(), what, k, x, check))
+
     def begin_slot(self) -> None:
         """Count anew from here on."""
         events.begin_slot(self.tables(), self.members)
 
     def set_weights(self, serving: Array, retraining: Array, pool: float) -> None:
         """Let shares hold from now on, one of each per member; `pool` is what all of them share of the device."""
-        clock.set_weights(self.tables(), self.members, serving, retraining, pool)
+        events.weigh(self.tables(), self.members, serving, retraining, pool)
 
     def load(self, arrivals: Array, arrivals_n: Array) -> None:
         """Take in requests to come: time, factor and patience; stream and whether it is admitted."""
@@ -80,9 +84,9 @@ class Processor:
             self.pool.redraw(k, kind, source)
         row, clients = int(self.pool.stream_n[k, tables.DRAWS]), int(self.pool.stream_n[k, tables.CLIENTS])
         self._make_timers(clients)
-        state, used = self.tables(), self.pool.draws[row, tables.THOUGHT, :clients]
-        for thought in used:
-            heaps.set_timer(state, float(self.pool.stream[k, tables.THINKING_S] * thought), tables.COMES, k, 0)
+        thinking_s = self.pool.stream[k, tables.THINKING_S]
+        for thought_s in (thinking_s * self.pool.draws[row, tables.THOUGHT, :clients]).tolist():
+            self._act(tables.TIMER + tables.COMES, k, thought_s)
         self.pool.draws_n[row, tables.THOUGHT] = clients
 
     def run(self, until_s: float, slack_s: float = 0.0) -> int | None:
@@ -105,52 +109,46 @@ class Processor:
 
     def own(self, k: int) -> None:
         """Let the stream of a partition have all of it, worker by worker."""
-        self.weigh(k, True)
-        state = self.tables()
-        clock.leave(state, k)
-        self.pool.stream[k, tables.WEIGHT] = 1.0
-        clock.join(state, k)
+        self._act(tables.LEAVE, k)
+        self.pool.stream[k, tables.WEIGHT], self.pool.stream_n[k, tables.PER_BATCH] = 1.0, 1
+        self._act(tables.JOIN, k)
 
     def weigh(self, k: int, per_batch: bool) -> None:
         """Let a stream's weight be that of each of its batches in service, or of all of them."""
-        state = self.tables()
-        clock.leave(state, k)
+        self._act(tables.LEAVE, k)
         self.pool.stream_n[k, tables.PER_BATCH] = per_batch
-        clock.join(state, k)
+        self._act(tables.JOIN, k)
 
     def enter_stretch(self, k: int, label: Array) -> None:
         """Begin with the first of new stretches, and its version and phase."""
         self.clock_n[tables.STRETCH] = 0
         self.pool.stream_n[k, tables.VERSION], self.pool.stream_n[k, tables.PHASE] = label
-        clock.mark(self.tables(), k)
+        self._act(tables.MARK, k)
 
     def there_s(self, k: int) -> float:
         """Return how long all requests of a stream that are there have been, together."""
-        return float(events.there_s(self.tables(), k))
+        return self._act(tables.THERE, k)
 
     def settle(self, k: int) -> None:
         """Bring a stream's accounts up to now."""
-        state = self.tables()
-        clock.touch(state, k)
-        clock.leave_job(state, k)
-        clock.join_job(state, k)
+        self._act(tables.SETTLE, k)
 
     def answered(self, k: int) -> dict[int, list[int]]:
         """Return how many requests of each version were answered since this was last asked, and how many in time."""
         if self.pool.pool_n[tables.RUNS] + 1 >= len(self.pool.runs):
             self.pool.drain()
-        requests.flush_run(self.tables(), k)
+        self._act(tables.FLUSH, k)
         self.pool.drain()
         found, self.pool.answered[k] = self.pool.answered[k], {}
         return found
 
     def begin_job(self, k: int, left_s: float) -> None:
         """Begin a retraining of so many seconds at the whole device."""
-        clock.begin_job(self.tables(), k, left_s)
+        self._act(tables.BEGIN_JOB, k, left_s)
 
     def end_job(self, k: int) -> None:
         """End a stream's retraining before it is done."""
-        clock.end_job(self.tables(), k)
+        self._act(tables.END_JOB, k)
 
     def has_job(self, k: int) -> bool:
         """Return whether a stream's retraining is under way."""
@@ -158,10 +156,9 @@ class Processor:
 
     def scale_job(self, k: int, factor: float) -> None:
         """Let what is left of a stream's retraining take so many times as long."""
-        state = self.tables()
-        clock.leave_job(state, k)
+        self._act(tables.LEAVE, k)
         self.pool.stream[k, tables.JOB_LEFT_S] *= factor
-        clock.join_job(state, k)
+        self._act(tables.JOIN, k)
 
     def left_s(self, k: int) -> float:
         """Return what a stream's retraining still has to do, in seconds at the whole device."""
@@ -170,17 +167,17 @@ class Processor:
     def pause(self, k: int, until_s: float) -> None:
         """Let a stream stand still until a time."""
         self._make_timers(1)
-        clock.pause(self.tables(), k, until_s)
+        self._act(tables.PAUSE, k, until_s)
 
     def crash(self, k: int, until_s: float) -> None:
         """Lose all requests of a stream, and those that come until a time."""
         self._make_way(k)
-        requests.crash(self.tables(), k, until_s)
+        self._act(tables.CRASH, k, until_s)
 
     def dissolve(self, k: int) -> None:
         """Let the requests of a stream in service wait again."""
         self._make_way(k)
-        requests.dissolve(self.tables(), k)
+        self._act(tables.DISSOLVE, k)
 
     def _make_way(self, k: int) -> None:
         """Let all requests of a stream end at once."""
@@ -202,9 +199,7 @@ class Processor:
     def give(self, k: int, other: Processor) -> None:
         """Let a stream go to another device, with all that waits for it."""
         other.clock[tables.NOW_S] = self.now_s
-        mine, state = self.tables(), other.tables()
-        clock.leave(mine, k)
-        clock.leave_job(mine, k)
+        self._act(tables.LEAVE, k)
         under_way = bool(self.pool.stream_n[k, tables.JOB_ON])
         self.clock_n[tables.UNDER_WAY] -= under_way
         other.clock_n[tables.UNDER_WAY] += under_way
@@ -221,9 +216,8 @@ class Processor:
         )
         self.clock_n[tables.TIMERS] = 0
         other._make_timers(int((owners == k).sum()) + 1)
-        state = other.tables()
         for when_s, (kind, subject, check), owner in zip(timers.tolist(), kinds.tolist(), owners.tolist(), strict=True):
-            heaps.set_timer(state if owner == k else mine, when_s, kind, subject, check)
+            (other if owner == k else self)._act(tables.TIMER + kind, subject, when_s, check)
         self.members = self.members[self.members != k]
         other.members = np.sort(np.append(other.members, k))
         for column, now in (
@@ -232,6 +226,5 @@ class Processor:
             (tables.JOB_AT, tables.JOB_CLOCK),
         ):
             self.pool.stream[k, column] = other.clock[now]
-        clock.join(state, k)
-        clock.join_job(state, k)
-        heaps.set_timer(state, other.now_s, tables.WAKES, k, 0)
+        other._act(tables.JOIN, k)
+        other._act(tables.TIMER + tables.WAKES, k, other.now_s)

@@ -13,27 +13,52 @@ from __future__ import annotations
 
 from typing import Any
 
-from orric.compiled import compiled_in_place
+from orric.compiled import compiled_in_place, compiled_part
 from orric.simulation.fates import ABANDONED
-from orric.simulation.processor.clock import end_job, join, join_job, leave, leave_job, mark
-from orric.simulation.processor.heaps import drop_timer
-from orric.simulation.processor.requests import arrive, come, complete, flush_run, send_away, start
+from orric.simulation.processor.clock import (
+    begin_job,
+    end_job,
+    join,
+    join_job,
+    leave,
+    leave_job,
+    mark,
+    pause,
+    set_weights,
+    touch,
+)
+from orric.simulation.processor.heaps import drop_timer, set_timer
+from orric.simulation.processor.requests import (
+    arrive,
+    come,
+    complete,
+    crash,
+    dissolve,
+    flush_run,
+    send_away,
+    start,
+)
 from orric.simulation.processor.tables import (
     ARRIVAL_S,
     ARRIVED,
     BATCHES,
+    BEGIN_JOB,
     BEGIN_S,
     BUSY,
     BUSY_S,
     CHECK,
     CLOCK,
+    CRASH,
     DIRTY,
     DIRTY_ONES,
+    DISSOLVE,
     DONE,
     DRAIN,
+    END_JOB,
     ENTERED,
     ENTERED_S,
     FIRST_OF,
+    FLUSH,
     GRAIN_LEFT_S,
     GRAIN_S,
     HEAD,
@@ -42,12 +67,15 @@ from orric.simulation.processor.tables import (
     JOB_AT,
     JOB_CLOCK,
     JOB_KEY,
+    JOIN,
     KEY,
     KIND,
     LATENCY_S,
+    LEAVE,
     LEAVES,
     LEFT,
     LEFT_S,
+    MARK,
     MODE,
     N_ABANDONED,
     N_BATCHES,
@@ -64,6 +92,7 @@ from orric.simulation.processor.tables import (
     OFFSET,
     OWNER,
     PARTITION,
+    PAUSE,
     PHASE,
     POOL,
     PRIORITY,
@@ -75,12 +104,15 @@ from orric.simulation.processor.tables import (
     SEEN,
     SERVICE_AT,
     SERVING_WEIGHT,
+    SETTLE,
     SIZE,
     SLOWDOWN,
     STATE,
     STAYED_S,
     STRETCH,
     SUBJECT,
+    THERE,
+    TIMER,
     TIMERS,
     UNDER_WAY,
     UNTIL_S,
@@ -121,7 +153,7 @@ def begin_slot(t: Tables, members: Array) -> None:
         join_job(t, k)
 
 
-@compiled_in_place
+@compiled_part
 def there_s(t: Tables, k: int) -> Any:
     """Return how long all requests of a stream that are there have been, together."""
     total_s, now_s, offset = 0.0, t.clock[NOW_S], t.stream_n[k, OFFSET]
@@ -137,6 +169,57 @@ def there_s(t: Tables, k: int) -> Any:
 
 
 @compiled_in_place
+def weigh(t: Tables, members: Array, serving: Array, retraining: Array, pool: float) -> None:
+    """Let new shares hold from now on."""
+    set_weights(t, members, serving, retraining, pool)
+
+
+@compiled_in_place
+def act(t: Tables, what: int, k: int, x: float, check: int) -> Any:
+    """Do one thing that a device is told to do, now: one way in for all, as each takes long to compile.
+
+    Args:
+        t: The tables, changed in place.
+        what: One of the things named in `tables`.
+        k: The stream; of a timer what it is for.
+        x: A time, a length or a factor.
+        check: Of a request's timer its number.
+
+    Returns:
+        How long all requests that are there have been (`THERE`); 0 else.
+    """
+    if what == SETTLE:
+        touch(t, k)
+        leave_job(t, k)
+        join_job(t, k)
+    elif what == FLUSH:
+        flush_run(t, k)
+    elif what == MARK:
+        mark(t, k)
+    elif what == LEAVE:
+        leave(t, k)
+        leave_job(t, k)
+    elif what == JOIN:
+        join(t, k)
+        join_job(t, k)
+    elif what == BEGIN_JOB:
+        begin_job(t, k, x)
+    elif what == END_JOB:
+        end_job(t, k)
+    elif what == PAUSE:
+        pause(t, k, x)
+    elif what == CRASH:
+        crash(t, k, x)
+    elif what == DISSOLVE:
+        dissolve(t, k)
+    elif what == THERE:
+        return there_s(t, k)
+    else:
+        set_timer(t, x, what - TIMER, k, check)
+    return 0.0
+
+
+@compiled_part
 def _timer(t: Tables, rows: Array) -> None:
     """Let what the first timer is for happen."""
     when_s, subject, check = t.timer[0], t.timer_n[0, SUBJECT], t.timer_n[0, CHECK]
@@ -155,7 +238,7 @@ def _timer(t: Tables, rows: Array) -> None:
         come(t, subject, rows)
 
 
-@compiled_in_place
+@compiled_part
 def _full(t: Tables, most: int) -> Any:
     """Return whether one more event might find no room to write to, or no draws."""
     for row in range(len(t.draws_n)):

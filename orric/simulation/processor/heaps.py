@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orric.compiled import compiled_in_place
+from orric.compiled import compiled_part
 from orric.simulation.processor.tables import (
     CHECK,
     KIND,
@@ -15,7 +15,7 @@ from orric.simulation.processor.tables import (
 )
 
 
-@compiled_in_place
+@compiled_part
 def _rise(heap: Array, t: Tables, key: int, place: int, at: int) -> None:
     k = heap[at]
     while at > 0:
@@ -29,7 +29,7 @@ def _rise(heap: Array, t: Tables, key: int, place: int, at: int) -> None:
     t.stream_n[k, place] = at
 
 
-@compiled_in_place
+@compiled_part
 def _sink(heap: Array, size: int, t: Tables, key: int, place: int, at: int) -> None:
     k = heap[at]
     while 2 * at + 1 < size:
@@ -45,14 +45,14 @@ def _sink(heap: Array, size: int, t: Tables, key: int, place: int, at: int) -> N
     t.stream_n[k, place] = at
 
 
-@compiled_in_place
+@compiled_part
 def insert(heap: Array, size: int, t: Tables, key: int, place: int, k: int) -> None:
     """Put a stream into a heap of so many, by the key in one column; its place goes to another."""
     heap[size] = k
     _rise(heap, t, key, place, size)
 
 
-@compiled_in_place
+@compiled_part
 def remove(heap: Array, size: int, t: Tables, key: int, place: int, k: int) -> None:
     """Take a stream out of a heap of so many."""
     at = t.stream_n[k, place]
@@ -65,7 +65,7 @@ def remove(heap: Array, size: int, t: Tables, key: int, place: int, k: int) -> N
     t.stream_n[k, place] = -1
 
 
-@compiled_in_place
+@compiled_part
 def _sooner(t: Tables, a: int, b: int) -> Any:
     if t.timer[a] != t.timer[b]:
         return t.timer[a] < t.timer[b]
@@ -74,7 +74,7 @@ def _sooner(t: Tables, a: int, b: int) -> Any:
     return t.timer_n[a, CHECK] < t.timer_n[b, CHECK]
 
 
-@compiled_in_place
+@compiled_part
 def _swap_timers(t: Tables, a: int, b: int) -> None:
     t.timer[a], t.timer[b] = t.timer[b], t.timer[a]
     for column in range(3):
@@ -83,7 +83,7 @@ def _swap_timers(t: Tables, a: int, b: int) -> None:
         t.timer_n[b, column] = kept
 
 
-@compiled_in_place
+@compiled_part
 def set_timer(t: Tables, when_s: float, kind: int, subject: int, check: int) -> None:
     """Let something happen later."""
     at = t.clock_n[TIMERS]
@@ -95,7 +95,7 @@ def set_timer(t: Tables, when_s: float, kind: int, subject: int, check: int) -> 
         at = (at - 1) // 2
 
 
-@compiled_in_place
+@compiled_part
 def drop_timer(t: Tables) -> None:
     """Take the first timer away."""
     t.clock_n[TIMERS] -= 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from orric.compiled import compiled_in_place
+from orric.compiled import compiled_part
 from orric.latency import BUCKETS, FIRST, SHIFT
 from orric.simulation.fates import ABANDONED, IN_TIME, LATE, LOST, SHED
 from orric.simulation.processor.clock import join, leave, mark
@@ -111,7 +111,7 @@ from orric.simulation.processor.tables import (
 from orric.simulation.queueing import SPEED
 
 
-@compiled_in_place
+@compiled_part
 def _note(t: Tables, k: int, x: int, start_s: float, version: int, fate: int) -> None:
     """Write a request's end down."""
     now_s, arrival_s = t.clock[NOW_S], t.request[x, ARRIVAL_S]
@@ -130,7 +130,7 @@ def _note(t: Tables, k: int, x: int, start_s: float, version: int, fate: int) ->
     _think(t, k)
 
 
-@compiled_in_place
+@compiled_part
 def _think(t: Tables, k: int) -> None:
     """Let a client that has its answer think before it asks again."""
     if t.stream_n[k, CLIENTS]:
@@ -140,7 +140,7 @@ def _think(t: Tables, k: int) -> None:
         set_timer(t, t.clock[NOW_S] + thought_s, COMES, k, 0)
 
 
-@compiled_in_place
+@compiled_part
 def _unlink(t: Tables, k: int, x: int) -> None:
     """Take a request out of the queue."""
     after, before = t.request_n[x, NEXT], t.request_n[x, BEFORE]
@@ -155,7 +155,7 @@ def _unlink(t: Tables, k: int, x: int) -> None:
     t.stream_n[k, QUEUED] -= 1
 
 
-@compiled_in_place
+@compiled_part
 def send_away(t: Tables, k: int, x: int, fate: int) -> None:
     """Let a request leave the queue without an answer."""
     _unlink(t, k, x)
@@ -163,7 +163,7 @@ def send_away(t: Tables, k: int, x: int, fate: int) -> None:
     _note(t, k, x, np.nan, -1, fate)
 
 
-@compiled_in_place
+@compiled_part
 def flush_run(t: Tables, k: int) -> None:
     """Write down how many requests of a version were answered since the last such note."""
     if t.stream_n[k, RUN_COUNT]:
@@ -174,7 +174,7 @@ def flush_run(t: Tables, k: int) -> None:
         t.stream_n[k, RUN_COUNT] = t.stream_n[k, RUN_IN_TIME] = 0
 
 
-@compiled_in_place
+@compiled_part
 def _answer(t: Tables, k: int, x: int, start_s: float, version: int, phase: int) -> None:
     """Let a request leave with its answer."""
     latency_s = t.clock[NOW_S] - t.request[x, ARRIVAL_S]
@@ -193,7 +193,7 @@ def _answer(t: Tables, k: int, x: int, start_s: float, version: int, phase: int)
     _note(t, k, x, start_s, version, LATE if late else IN_TIME)
 
 
-@compiled_in_place
+@compiled_part
 def _push_batch(t: Tables, k: int, y: int) -> None:
     offset, at = t.stream_n[k, OFFSET], t.stream_n[k, BATCHES]
     while at > 0 and t.batch[t.batches[offset + (at - 1) // 2], TAG] > t.batch[y, TAG]:
@@ -203,7 +203,7 @@ def _push_batch(t: Tables, k: int, y: int) -> None:
     t.stream_n[k, BATCHES] += 1
 
 
-@compiled_in_place
+@compiled_part
 def _pop_batch(t: Tables, k: int) -> Any:
     offset = t.stream_n[k, OFFSET]
     first = t.batches[offset]
@@ -222,7 +222,7 @@ def _pop_batch(t: Tables, k: int) -> Any:
     return first
 
 
-@compiled_in_place
+@compiled_part
 def _stands_still(t: Tables, k: int, rows: Array) -> Any:
     if t.clock[NOW_S] < t.stream[k, PAUSED_S]:
         return True
@@ -231,7 +231,7 @@ def _stands_still(t: Tables, k: int, rows: Array) -> Any:
     return not t.stream_n[k, FREE_OF_WORK] and (t.clock[POOL] <= 0.0 or t.stream[k, WEIGHT] <= 0.0)
 
 
-@compiled_in_place
+@compiled_part
 def start(t: Tables, k: int, rows: Array, most: int) -> None:
     """Start what can start now, so many batches at most."""
     if t.stream_n[k, QUEUED] == 0 or t.stream_n[k, BATCHES] >= t.stream_n[k, WORKERS] or _stands_still(t, k, rows):
@@ -280,7 +280,7 @@ def start(t: Tables, k: int, rows: Array, most: int) -> None:
         join(t, k)
 
 
-@compiled_in_place
+@compiled_part
 def complete(t: Tables, k: int) -> None:
     """Answer the batch of a stream that is done."""
     leave(t, k)
@@ -301,7 +301,7 @@ def complete(t: Tables, k: int) -> None:
     mark(t, k)
 
 
-@compiled_in_place
+@compiled_part
 def arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, rows: Array) -> None:
     """Let a request come now, and in, if it may."""
     now_s = t.clock[NOW_S]
@@ -351,7 +351,7 @@ def arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, ro
     mark(t, k)
 
 
-@compiled_in_place
+@compiled_part
 def come(t: Tables, k: int, rows: Array) -> None:
     """Let a client ask that has thought."""
     row = t.stream_n[k, DRAWS]
@@ -364,7 +364,7 @@ def come(t: Tables, k: int, rows: Array) -> None:
     arrive(t, k, factor, patience, np.floor(seen * part) > np.floor((seen - 1) * part), rows)
 
 
-@compiled_in_place
+@compiled_part
 def _take_batch(t: Tables, k: int, latest: bool) -> Any:
     """Take the batch out of service whose first request came first, or last; the heap is none any more then."""
     offset, chosen, number = t.stream_n[k, OFFSET], 0, -1
@@ -378,7 +378,7 @@ def _take_batch(t: Tables, k: int, latest: bool) -> Any:
     return y
 
 
-@compiled_in_place
+@compiled_part
 def crash(t: Tables, k: int, until_s: float) -> None:
     """Lose all requests of a stream, and those that come until a time."""
     leave(t, k)
@@ -398,7 +398,7 @@ def crash(t: Tables, k: int, until_s: float) -> None:
     t.stream[k, DOWN_S] = max(t.stream[k, DOWN_S], until_s)
 
 
-@compiled_in_place
+@compiled_part
 def dissolve(t: Tables, k: int) -> None:
     """Let the requests in service wait again, at the head of the queue, as if their service had never begun."""
     leave(t, k)

@@ -39,6 +39,8 @@ FIRST_OF, SIZE, VERSION_OF, PHASE_OF = range(4)
 # Columns of a timer.
 KIND, SUBJECT, CHECK = range(3)
 LEAVES, WAKES, COMES = range(3)
+# What a device is told to do; a timer's kind is added to the last.
+SETTLE, FLUSH, MARK, LEAVE, JOIN, BEGIN_JOB, END_JOB, PAUSE, CRASH, DISSOLVE, THERE, TIMER = range(12)
 # The clock's own numbers and counts.
 (
     NOW_S, CLOCK, USE, JOB_CLOCK, POOL, GRAIN_S, GRAIN_LEFT_S, SLOWDOWN, BEGIN_S, SERVING_WEIGHT, RETRAINING_WEIGHT,
