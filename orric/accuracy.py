@@ -33,8 +33,8 @@ class AccuracyModel(Protocol):
         """Drop the newest, or the oldest, `count` samples unserved."""
         ...
 
-    def restore(self, count: int) -> None:
-        """Take the last `count` of the samples classified back, to be classified anew before all others."""
+    def restore(self) -> None:
+        """Take all of these back, to be classified anew before all others that wait."""
         ...
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
@@ -43,6 +43,14 @@ class AccuracyModel(Protocol):
         Returns:
             How many of them were right, or the expected number.
         """
+        ...
+
+    def hold(self, count: int) -> None:
+        """Remember the last `count` samples classified: they are not answered yet."""
+        ...
+
+    def release(self, count: int) -> None:
+        """Forget the oldest `count` of these: they are answered, or lost."""
         ...
 
     def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
@@ -119,7 +127,13 @@ class _Unsampled(ABC):
     def shed(self, count: int, oldest: bool = False) -> None:  # noqa: B027 (nothing to do, and nothing to add)
         """Nothing was kept of the samples."""
 
-    def restore(self, count: int) -> None:  # noqa: B027 (as above)
+    def hold(self, count: int) -> None:  # noqa: B027 (as above)
+        """Nothing was kept of the samples."""
+
+    def release(self, count: int) -> None:  # noqa: B027 (as above)
+        """Nothing was kept of the samples."""
+
+    def restore(self) -> None:  # noqa: B027 (as above)
         """Nothing was kept of the samples."""
 
     def collect(self, slot: int) -> None:

@@ -50,7 +50,9 @@ def _kept(function: Compiled, **options: bool) -> Compiled:
     fast: Any = numba.njit(**kept)(function)
     # numba compiles anew when the function's own file changes, but not when a constant or a function that it takes from
     # another file does (numba's documentation, "Caching limitations"); columns of tables would then be others'.
-    cache = fast._cache
+    cache = getattr(fast, "_cache", None)
+    if cache is None or not hasattr(cache, "_index_key"):
+        return fast  # type: ignore[no-any-return]  # not compiled at all (NUMBA_DISABLE_JIT), or kept otherwise
     key = cache._index_key
     cache._index_key = lambda signature, codegen: (*key(signature, codegen), STAMP)
     return fast  # type: ignore[no-any-return]

@@ -63,6 +63,19 @@ def _part(samples: Samples, which: slice) -> Samples:
     return images[which], labels[which], None if taught is None else taught[which]
 
 
+def _taken(source: deque[Samples], count: int) -> deque[Samples]:
+    """Take the oldest samples out."""
+    found: deque[Samples] = deque()
+    while count > 0:
+        samples = source.popleft()
+        part = min(count, len(samples[0]))
+        found.append(_part(samples, slice(0, part)))
+        if part < len(samples[0]):
+            source.appendleft(_part(samples, slice(part, None)))
+        count -= part
+    return found
+
+
 class Shown:
     """What streams have shown so far, with the teachers' labels: for simulations of one process that see the same.
 
@@ -130,7 +143,9 @@ class OnnxAccuracy:
                 f"give {classes} weights in each mix",
             )
         self._waiting: deque[Samples] = deque()
-        self._served: list[Samples] = []
+        # Those classified last, and those of all that are in service yet.
+        self._served: deque[Samples] = deque()
+        self._held: deque[Samples] = deque()
         self._collected: dict[int, tuple[Pixels, Labels | None]] = {}
         self._kept: tuple[Pixels, Labels | None] | None = None
 
@@ -160,7 +175,7 @@ class OnnxAccuracy:
 
     def shed(self, count: int, oldest: bool = False) -> None:
         if oldest:
-            self._take(count)
+            _taken(self._waiting, count)
             return
         while count > 0:
             samples = self._waiting.pop()
@@ -169,31 +184,25 @@ class OnnxAccuracy:
             if kept:
                 self._waiting.append(_part(samples, slice(0, kept)))
 
-    def restore(self, count: int) -> None:
-        while count > 0:
-            samples = self._served.pop()
-            taken = min(count, len(samples[0]))
-            self._waiting.appendleft(_part(samples, slice(len(samples[0]) - taken, None)))
-            count -= taken
+    def hold(self, count: int) -> None:
+        _taken(self._served, sum(len(images) for images, _, _ in self._served) - count)
+        self._held.extend(self._served)
+        self._served.clear()
 
-    def _take(self, count: int) -> list[Samples]:
-        """Take the oldest samples out of those that wait."""
-        taken: list[Samples] = []
-        while count > 0:
-            samples = self._waiting.popleft()
-            part = min(count, len(samples[0]))
-            taken.append(_part(samples, slice(0, part)))
-            if part < len(samples[0]):
-                self._waiting.appendleft(_part(samples, slice(part, None)))
-            count -= part
-        return taken
+    def release(self, count: int) -> None:
+        _taken(self._held, count)
+
+    def restore(self) -> None:
+        self._waiting.extendleft(reversed(self._held))
+        self._held.clear()
 
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
-        taken = self._take(count)
-        # Whoever is in service when a GPU is lost was classified last, and waits again.
-        self._served = taken
+        self._served = _taken(self._waiting, count)
         return float(
-            sum(int((self._classify(images, inference, taught) == labels).sum()) for images, labels, taught in taken)
+            sum(
+                int((self._classify(images, inference, taught) == labels).sum())
+                for images, labels, taught in self._served
+            )
         )
 
     def _classify(self, images: Pixels, inference: str, taught: Labels | None) -> Labels:

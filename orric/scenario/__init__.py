@@ -179,6 +179,13 @@ class Scenario(Section):
                 raise ScenarioError(
                     f"{where}: fault.{number}", "offset_s or skew_s is not within a slot", f"stay below {self.slot_s:g}"
                 )
+            closed = [one.name for one in self.stream if isinstance(one.requests, ClosedRequests)]
+            if fault.kind in ("burst", "clock-skew") and name in closed:
+                raise ScenarioError(
+                    f"{where}: fault.{number}",
+                    f"{fault.kind!r} is of requests that come by themselves, and {name!r} is a closed loop",
+                    "remove it, or choose other arrivals",
+                )
             if max(fault.slots, default=1) > self.slots:
                 raise ScenarioError(
                     f"{where}: fault.{number}.slots",
@@ -186,8 +193,23 @@ class Scenario(Section):
                     f"the scenario has {self.slots} slots",
                 )
         self.placement()
+        for number, stream in enumerate(self.stream, start=1):
+            if isinstance(stream.requests, ClosedRequests):
+                self._check_closed(f"{where}: stream.{number}.requests", stream.requests)
         if self.overload == "error":
             self._check_budgets()
+
+    def _check_closed(self, where: str, given: ClosedRequests) -> None:
+        """Refuse a closed loop that asks too often, or that may not be overloaded though nobody knows how it asks."""
+        most = given.clients * self.slots * self.slot_s / given.thinking_s
+        if most > MOST_DRAWN:
+            raise ScenarioError(where, f"may ask {most:.2g} times", f"ask {MOST_DRAWN:.0e} times at most: think longer")
+        if self.overload == "error":
+            raise ScenarioError(
+                where,
+                'is a closed loop, and overload is "error"',
+                'set overload = "shed": nobody knows what it will ask',
+            )
 
     def _check_budgets(self) -> None:
         """Refuse a slot whose budget is below the cheapest pairs, on a GPU of one stream at least."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from orric.randomness import generator
 from orric.section import Amount, Count, Name, Positive, Section
@@ -175,7 +175,29 @@ class Priority(Section):
 
 
 HardPartition = Fluid | Saturating | TimeSlice
-Sharing = Annotated[HardPartition | Weighted | Priority, Field(discriminator="model")]
+
+
+def _model_of(value: Any) -> Any:
+    """Say which kind of sharing a table, or a word in its place, is; work-conserving unless it says otherwise."""
+    if isinstance(value, dict):
+        return value.get("model", "weighted")
+    return getattr(value, "model", value)
+
+
+def _table_of(value: Any) -> Any:
+    """Let the name of a kind of sharing stand for a table with nothing else in it."""
+    return {"model": value} if isinstance(value, str) else value
+
+
+Sharing = Annotated[
+    Annotated[Fluid, Tag("fluid")]
+    | Annotated[Saturating, Tag("saturating")]
+    | Annotated[TimeSlice, Tag("time-slice")]
+    | Annotated[Weighted, Tag("weighted")]
+    | Annotated[Priority, Tag("priority")],
+    Discriminator(_model_of),
+    BeforeValidator(_table_of),
+]
 
 
 class Power(Section):

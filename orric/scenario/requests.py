@@ -141,7 +141,7 @@ class ClosedRequests(Section):
     """
 
     kind: Literal["closed"]
-    clients: Count
+    clients: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
     thinking_s: Positive
 
 

@@ -59,7 +59,7 @@ class Batch(Section):
         wait_s: How long the first of them waits at most for the batch to fill.
     """
 
-    most: Count = 1
+    most: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 1
     wait_s: Amount = 0.0
 
 

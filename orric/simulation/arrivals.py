@@ -168,12 +168,8 @@ class Arrivals:
                 f"found {self.meant[parts[0]]:g}",
                 "give whole numbers to simulate",
             )
-        if not self.meant.any():
-            raise ScenarioError(
-                f"{where}: requests",
-                "no slot has any requests",
-                "raise the rate, or the number of slots" if spec.drawn else "give at least one slot requests",
-            )
+        if not self.meant.any() and not spec.drawn:
+            raise ScenarioError(f"{where}: requests", "no slot has any requests", "give at least one slot requests")
         if spec.arrivals == "timestamps" and (self._bursts > 1).any():
             raise ScenarioError(f"{where}: fault", "a burst cannot multiply given times", "choose other arrivals")
 

@@ -48,12 +48,12 @@ class Decisions:
         self._tell = tell
         self.seconds = 0.0
 
-    def decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int], list[float]]:
+    def decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int]]:
         """Ask the allocator.
 
         Returns:
-            Its decisions, its reason, how many requests of each stream must be shed, and the part of them that is let
-            in, for whom the number is not known beforehand.
+            Its decisions, its reason, and how many requests of each stream must be shed: of a closed loop none, whose
+            clients would only ask again.
         """
         planned = [stream.planned(slot) for stream in self.streams]
         budgets = tuple(float(gpu.budgets_macs[slot - 1]) for gpu in self.gpus)
@@ -61,7 +61,6 @@ class Decisions:
         allocation = self.guard.decide(Slot(slot, budgets, tuple(planned)))
         self.seconds += time.perf_counter() - begun
         decided, refused, reason = list(allocation.streams), [0] * len(self.streams), allocation.reason
-        parts = [1.0] * len(self.streams)
         moved = self._move(slot, decided)
         for gpu, budget_macs in zip(self.gpus, budgets, strict=True):
             there = [stream.index for stream in gpu.streams]
@@ -83,11 +82,8 @@ class Decisions:
                     cost_macs = task.inference[0].cost_macs
                     arrived = self.streams[k].given[slot - 1]
                     refused[k] = int(arrived - servable(arrived, cost_macs, budget_macs * part))
-                    if self.streams[k].spec.shed != "keep-latest":
-                        served = float(servable(planned[k], cost_macs, budget_macs * part))
-                        parts[k] = served / max(planned[k], 1.0)
             self._share(slot, gpu, [(k, decided[k], planned[k]) for k in there], budget_macs)
-        return decided, reason, refused, parts
+        return decided, reason, refused
 
     def _move(self, slot: int, decided: Sequence[StreamAllocation]) -> set[int]:
         """Move streams to the GPUs that the allocator names, or back home; return the indices of those not at home.

@@ -13,7 +13,7 @@ from orric.allocators.base import Allocator, StreamTask, Task
 from orric.allocators.guard import Guard
 from orric.allocators.split import for_task
 from orric.configuration import StreamAllocation
-from orric.exceptions import SimulationError, extra
+from orric.exceptions import ScenarioError, SimulationError, extra
 from orric.latency import BUCKETS, MIDDLES_S, LatencyHistogram
 from orric.profile import Profile
 from orric.randomness import generator
@@ -130,11 +130,18 @@ class _Run:
         for stream in self.streams:
             if stream.closed:
                 self._admit(stream)
+        if not any(stream.closed or stream.meant.any() for stream in self.streams):
+            raise ScenarioError(
+                f"scenario {scenario.name!r}: requests",
+                "no slot has any requests",
+                "raise the rates, or the number of slots",
+            )
         tasks = []
         for stream, there in zip(self.streams, placement, strict=True):
             # Where faults keep everybody away, there is still what was meant.
             there_are = stream.given if stream.given.any() else stream.meant
-            positive = there_are[there_are > 0] * (1 + stream.spec.headroom)
+            # By chance nobody at all may come, as to others someone does.
+            positive = there_are[there_are > 0] * (1 + stream.spec.headroom) if there_are.any() else np.ones(1)
             tasks.append(
                 StreamTask.of(
                     stream.profile, float(positive.min()), float(positive.max()), stream.name, there,
@@ -229,8 +236,8 @@ class _Run:
             # Measured from the origin: adding slot lengths one by one would drift.
             begin_s, end_s = (slot - 1) * scenario.slot_s, slot * scenario.slot_s
             waiting = [stream.serving.waiting for stream in self.streams]
-            decided, reason, refused, parts = self.decisions.decide(slot)
-            self._begin(slot, begin_s, decided, refused, parts)
+            decided, reason, refused = self.decisions.decide(slot)
+            self._begin(slot, begin_s, decided, refused)
             for fault in self.faults.get(slot, ()):
                 environment.process(self._fail(fault, slot))
             yield environment.timeout(max(end_s - environment.now, 0.0))
@@ -248,13 +255,12 @@ class _Run:
         begin_s: float,
         decided: Sequence[StreamAllocation],
         refused: Sequence[int],
-        parts: Sequence[float],
     ) -> None:
         """Let requests be on their way, retraining begin, and everything go on at its new pace."""
         self.life.begin_slot(slot)
-        for stream, allocation, count, part in zip(self.streams, decided, refused, parts, strict=True):
+        for stream, allocation, count in zip(self.streams, decided, refused, strict=True):
             retraining, inference = stream.choice.pair(slot, allocation)
-            stream.begin_slot(slot, count, inference, part)
+            stream.begin_slot(slot, count, inference)
             stream.phase = BEFORE
             stream.new_version(begin_s, slot - 1)
             stream.extent_at_begin = stream.extent
@@ -386,6 +392,7 @@ class _Run:
                 self._tell(
                     one.name, "its process dies" if one is stream else f"its process dies with that of {stream.name}"
                 )
+                self.life.forget(one)
                 if one.index in self.retrainings.jobs:
                     self.life.crash(one, "lost with its process", now_s)
                 one.crash(now_s, now_s + fault.reload_s)

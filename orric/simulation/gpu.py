@@ -20,6 +20,8 @@ from orric.simulation.sharing import PACE, paces
 from orric.simulation.stream import StreamState
 
 Array = np.ndarray[Any, Any]
+# Of what all share: the least weight there is.
+LEAST = 1e-4
 # Of a stream whose retraining is done, at a time.
 Done = Callable[[StreamState, float], None]
 
@@ -94,6 +96,10 @@ class GpuState(ABC):
     def scale(self, stream: StreamState, factor: float) -> None:
         """Let what is left of a stream's retraining take so many times as long: it comes from another GPU."""
         self.retrainings.scale(stream.index, factor)
+
+    def begun(self, now_s: float) -> None:
+        """Let a retraining that has begun in the middle of a slot have its pace."""
+        self.set_paces(now_s)
 
     @abstractmethod
     def account(self, now_s: float) -> None:
@@ -311,12 +317,18 @@ class SharedGpu(GpuState):
     def set_paces(self, now_s: float) -> None:
         """Let everybody go on at the pace that shares and faults give from now on."""
         parts = np.array([self.shares[stream.name] for stream in self.streams]).reshape(-1, 2)
-        self.processor.set_weights(parts[:, 1].copy(), parts[:, 0].copy(), 0.0 if self.faults else float(parts.sum()))
+        pool = float(parts.sum())
+        # Nothing, as of a stream of which nobody is forecast, is next to nothing while others work, else all.
+        weights = np.maximum(parts, LEAST * pool)
+        self.processor.set_weights(weights[:, 1].copy(), weights[:, 0].copy(), 0.0 if self.faults else pool)
 
     def begin(self, stream: StreamState, job: Job, now_s: float) -> None:
         """Begin a stream's retraining."""
         super().begin(stream, job, now_s)
         self.processor.begin_job(stream.index, sum(job.stages.values()))
+
+    def begun(self, now_s: float) -> None:
+        """It has its weight since the slot began."""
 
     def end(self, stream: StreamState) -> Job:
         """End a stream's retraining, done or not."""

@@ -125,9 +125,9 @@ class Lifecycle:
             )  # fmt: skip
 
     def _start(self, stream: StreamState, chosen: Waiting, now_s: float) -> None:
-        """Begin retraining on the stream's GPU, if it has samples."""
+        """Begin retraining on the stream's GPU, if it has samples and its process is there."""
         work = stages(stream.profile, chosen.retraining, chosen.requests, stream.gpu.spec)
-        if stream.has_samples and sum(work.values()) > 0:
+        if stream.has_samples and sum(work.values()) > 0 and now_s >= stream.down_until_s:
             stream.accuracy.collect(stream.collected)
             whole_macs = chosen.requests * chosen.retraining.cost_macs
             stream.gpu.begin(stream, Job(chosen.slot, stream.collected, chosen.retraining, whole_macs, work), now_s)
@@ -156,7 +156,7 @@ class Lifecycle:
         self._take_note(stream, job, now_s)
         if self.next_in_line(stream, now_s):
             stream.change(now_s, DURING)
-            stream.gpu.set_paces(now_s)
+            stream.gpu.begun(now_s)
 
     def _take_note(self, stream: StreamState, job: Job | CloudJob, now_s: float) -> None:
         """Let finished weights take over, if this is when they do."""
@@ -231,6 +231,10 @@ class Lifecycle:
         job = stream.gpu.end(stream)
         stream.accuracy.discard()
         self._tell(stream.name, f"retraining of slot {job.slot} {why} in stage {stage}", now_s)
+
+    def forget(self, stream: StreamState) -> None:
+        """Let no retraining wait for its turn: whoever remembered is gone."""
+        self._waiting.pop(stream.name, None)
 
     def crash(self, stream: StreamState, why: str, now_s: float) -> bool:
         """Lose a stream's retraining in the middle of a slot, here or in the cloud; say whether there was any."""

@@ -28,6 +28,7 @@ class Served:
     """What one stream did in one slot.
 
     Attributes:
+        unseen: How many came while their process was not there; they are lost.
         left_s: How long those who left in any way had been there, all together.
         present_s: Integral over the slot of the number of requests present.
 
@@ -36,7 +37,7 @@ class Served:
     """
 
     def __init__(self, counts: Array) -> None:
-        self.arrived = self.served = self.late = self.shed = self.abandoned = self.lost = self.batches = 0
+        self.arrived = self.served = self.late = self.shed = self.abandoned = self.lost = self.unseen = self.batches = 0
         self.busy_s = self.used_s = self.correct = self.correct_in_time = self.left_s = self.present_s = 0.0
         self.latencies_s = np.zeros(PHASES)
         self.counts = counts
@@ -52,8 +53,8 @@ class Serving(Protocol):
         """Requests that wait or are in service."""
         ...
 
-    def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
-        """Count anew, and serve with other work; let in that part of a closed stream's requests."""
+    def begin_slot(self, begin_s: float, work: BatchWork) -> None:
+        """Count anew, and serve with other work."""
         ...
 
     def mark(self, now_s: float, version: int, phase: int) -> None:
@@ -111,9 +112,9 @@ class Partitioned:
         self._paused_until_s, self._version, self._phase = 0.0, -1, 0
         self._since_s = float("inf")
 
-    def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
+    def begin_slot(self, begin_s: float, work: BatchWork) -> None:
         """Count anew, and serve with other work."""
-        self.now, self._work, self._planned = Served(self._counts), work, planned
+        self.now, self._work = Served(self._counts), work
         self._begin_s = self._since_s = begin_s
         self._end_s = begin_s + self._slot_s
         self._rows: list[Array] = []
@@ -302,9 +303,9 @@ class _OfPool:
         """Let the requests in service wait again."""
         self.processor.dissolve(self._k)
 
-    def _set(self, work: BatchWork, planned: float) -> None:
+    def _set(self, work: BatchWork) -> None:
         numbers, counts = self.pool.stream[self._k], self.pool.stream_n[self._k]
-        numbers[tables.FIXED_S], numbers[tables.EACH_S], numbers[tables.PLANNED] = work.fixed_s, work.each_s, planned
+        numbers[tables.FIXED_S], numbers[tables.EACH_S] = work.fixed_s, work.each_s
         counts[tables.FREE_OF_WORK] = work.free
         if counts[tables.CLIENTS]:
             draws = self.incoming.draws
@@ -320,6 +321,7 @@ class _OfPool:
         now.shed, now.abandoned, now.lost = (
             int(counts[one]) for one in (tables.N_SHED, tables.N_ABANDONED, tables.N_LOST)
         )
+        now.unseen = int(counts[tables.UNSEEN])
         now.batches, now.busy_s, now.used_s = (
             int(counts[tables.N_BATCHES]),
             float(numbers[tables.BUSY_S]),
@@ -349,11 +351,11 @@ class Eventful(_OfPool, Partitioned):
         """Until when it stands still, or stood."""
         return self._paused_until_s
 
-    def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
+    def begin_slot(self, begin_s: float, work: BatchWork) -> None:
         """Count anew, and serve with other work."""
-        super().begin_slot(begin_s, work, planned)
+        super().begin_slot(begin_s, work)
         self.processor.begin_slot()
-        self._set(work, planned)
+        self._set(work)
 
     def flush(self, now_s: float, last: bool) -> Answers:
         """Serve up to a time, the slot's end or not; return what was answered since this was last asked."""
@@ -387,10 +389,10 @@ class Shared(_OfPool):
         # That of the GPU on which the stream is, set by it.
         self.processor: Processor
 
-    def begin_slot(self, begin_s: float, work: BatchWork, planned: float) -> None:
+    def begin_slot(self, begin_s: float, work: BatchWork) -> None:
         """Count anew, and serve with other work."""
         self.now, self._begin_s = Served(self.pool.counts[self._k]), begin_s
-        self._set(work, planned)
+        self._set(work)
 
     def mark(self, now_s: float, version: int, phase: int) -> None:
         """Let what starts from now on be of a version and a phase."""

@@ -125,19 +125,20 @@ class StreamState:
         # Answers of the present version that are not classified yet, and how many of them were in time.
         self._pending = 0, 0
         self._present_s = self._left_s = 0.0
+        # Until when its process is not there, or was not; and how many of the last slot's requests found nobody.
+        self.down_until_s, self._unseen = 0.0, 0
 
     def planned(self, slot: int) -> float:
         """Return the requests that allocations and shares are made for."""
         return float(self.forecasts[slot - 1]) * (1 + self.spec.headroom)
 
-    def begin_slot(self, slot: int, refused: int, inference: InferenceConfiguration, part: float) -> None:
+    def begin_slot(self, slot: int, refused: int, inference: InferenceConfiguration) -> None:
         """Let a slot's requests be on their way.
 
         Args:
             slot: Index from 1.
             refused: How many of them are turned away at once.
             inference: Serves them.
-            part: The part of a closed stream's requests that is let in.
         """
         self.slot, self.inference = slot, inference
         begin_s, end_s = (slot - 1) * self.slot_s, slot * self.slot_s
@@ -146,7 +147,7 @@ class StreamState:
         # Of those who are late by their clock some are not there to be refused.
         refused = min(refused, count)
         self.incoming.begin_slot(slot, end_s, count, refused)
-        self.serving.begin_slot(begin_s, batch_work(self.profile, inference, self.gpu.spec), part)
+        self.serving.begin_slot(begin_s, batch_work(self.profile, inference, self.gpu.spec))
         if not self.closed:
             self.accuracy.arrive(slot, count)
         self._gone = 0
@@ -186,14 +187,17 @@ class StreamState:
         self._look_up(now_s)
         self.serving.dissolve()
         # Those whose version is no more were classified already.
-        self.accuracy.restore(sum(there for _, there in self._credits.values()))
+        self.accuracy.restore()
         self._credits.clear()
 
     def crash(self, now_s: float, until_s: float) -> None:
         """Lose all requests, and those that come until a time."""
         self._look_up(now_s)
+        self.down_until_s = max(self.down_until_s, until_s)
         self.serving.crash(until_s)
-        self._gone += sum(there for _, there in self._credits.values())
+        held = sum(there for _, there in self._credits.values())
+        self.accuracy.release(held)
+        self._gone += held
         self._credits.clear()
 
     def _look_up(self, now_s: float) -> None:
@@ -215,12 +219,14 @@ class StreamState:
             if mine:
                 self._count(correct * mine / (mine + still) if still else correct, mine, timely)
             if still:
+                self.accuracy.hold(still)
                 self._credits[self.version] = (correct * still / (mine + still), still)
 
     def _settle(self, answers: Answers) -> None:
         """Count what earlier versions had begun, which was classified then."""
         for version, (count, in_time) in answers.items():
             correct, there = self._credits.pop(version)
+            self.accuracy.release(count)
             self._count(correct * count / there, count, in_time)
             if there > count:
                 self._credits[version] = (correct * (there - count) / there, there - count)
@@ -279,7 +285,8 @@ class StreamState:
             )
 
     def end_slot(self) -> None:
-        """Learn from the slot what closed streams are forecast by."""
+        """Learn from the slot what closed streams are forecast by, and whether there are samples."""
+        self._unseen = self.now.unseen
         if self.closed and self.slot < len(self.forecasts):
             told, came = float(self.forecasts[self.slot - 1]), float(self.arrived[self.slot - 1])
             self.forecasts[self.slot] = next_forecast(self.spec, told, came)
@@ -292,7 +299,10 @@ class StreamState:
     @property
     def has_samples(self) -> bool:
         """Whether there is anything to retrain on."""
-        return self.collected > 0 and self.arrived[self.collected - 1] > 0
+        if self.collected == 0:
+            return False
+        # What found nobody cannot be learnt from.
+        return bool(self.arrived[self.collected - 1] > (self._unseen if self.collected < self.slot else 0))
 
 
 def forecasts(stream: Stream, first: float, foreseen: Array, arrived: Array) -> Array:

@@ -88,6 +88,9 @@ class Plain:
             if fault.kind not in ("burst", "clock-skew")
         )
         self.rows: list[dict[str, float]] = []
+        # Of every stream, how many of this and of the last slot's requests found nobody.
+        self.unseen: Counter[int] = Counter()
+        self.unseen_before: Counter[int] = Counter()
         self.gpu_rows: list[dict[str, float]] = []
         self.now_s, self.slot, self.lends = 0.0, 0, scenario.spare == "inference"
         # How often what came up, for whoever wants to know whether a comparison has compared it.
@@ -140,7 +143,8 @@ class Plain:
                 self.seen["free"] += chosen.profit > 0
                 continue
             macs = stream.told[-1] * chosen.cost_macs
-            if stream.shares[0] <= 0 or collected < 1 or not stream.arrived[collected - 1] or not macs:
+            seen = stream.arrived[collected - 1] - (0 if stream.early else self.unseen_before[stream.index])
+            if stream.shares[0] <= 0 or collected < 1 or not seen or not macs or begin_s < stream.crashed_until_s:
                 continue
             job = Job(slot, chosen.profit, macs / self.gpu_of[stream.index].spec.macs_per_s, macs)
             if stream.job is None:
@@ -180,8 +184,8 @@ class Plain:
                     cheapest_one = min(stream.retraining.values(), key=lambda one: (one.cost_macs, -one.profit))
                     stream.chosen = (cheapest_one.name, "i0", None, None, 0)
                     share = part / sum(asked) if len(asked) > 1 else 1.0
-                    whole = planned[stream.index] if stream.closed else stream.arrived[self.slot - 1]
-                    stream.admitted = (float(servable(whole, cost, budget * share)), whole)
+                    whole = 0.0 if stream.closed else stream.arrived[self.slot - 1]
+                    stream.admitted = None if stream.closed else (float(servable(whole, cost, budget * share)), whole)
             free = []
             for stream in gpu.streams:
                 retraining, inference, learning, serving, _ = stream.chosen
@@ -368,6 +372,7 @@ class Plain:
             self.seen["refused"] += 1
             self.end(stream, request, SHED)
         elif self.now_s < stream.crashed_until_s:
+            self.unseen[stream.index] += 1
             self.end(stream, request, LOST)
         else:
             if len(stream.waiting) >= stream.limit:
@@ -442,8 +447,9 @@ class Plain:
                 self.crash(one, fault.reload_s)
 
     def crash(self, stream: Stream, reload_s: float) -> None:
-        """Let a client lose all that it has on the GPU."""
+        """Let a client lose all that it has on the GPU, and what waits for its turn."""
         self.seen["crash"] += 1
+        stream.next_job = None
         if stream.job:
             self.stop(stream)
         gone = [request for batch in stream.batches for request in batch.requests] + stream.waiting
@@ -477,6 +483,7 @@ class Plain:
                 "latency_p99_s": float(latencies[max(math.ceil(0.99 * count), 1) - 1]) if count else NAN,
             }
             self.rows.append(stream.row)
+            self.unseen_before[stream.index] = self.unseen.pop(stream.index, 0)
         for gpu in self.gpus:
             serving_s, learning_s, down_s = gpu.used_s
             self.gpu_rows.append(

@@ -24,11 +24,13 @@ def speeds(gpu: Gpu, now_s: float, lends: bool) -> tuple[Paces, Paces, float]:
         return serving, learning, float("inf")
     if sharing.model not in ("weighted", "priority"):
         return serving, learning, partition(gpu, now_s, lends, serving, learning)
-    pool = sum(sum(stream.shares) for stream in gpu.streams)
+    pool = gpu.pool
     by_batch = sharing.model == "weighted" and sharing.per == "batch"
     served, learned = gpu.served(now_s), gpu.learned()
-    classes = [(serving, one, one.shares[1] * (len(one.batches) if by_batch else 1)) for one in served]
-    jobs = [(learning, one, one.shares[0]) for one in learned]
+    # A share of nothing is next to nothing: what others leave.
+    least = 1e-4 * pool
+    classes = [(serving, one, max(one.shares[1], least) * (len(one.batches) if by_batch else 1)) for one in served]
+    jobs = [(learning, one, max(one.shares[0], least)) for one in learned]
     if sharing.model == "weighted":
         classes += jobs
     elif not classes or (gpu.grain_s > 0 and jobs):
@@ -98,4 +100,6 @@ def stands_still(gpu: Gpu, stream: Stream, now_s: float, lends: bool) -> bool:
     sharing, share = gpu.spec.sharing, stream.shares[1]
     if sharing.model == "time-slice" and share * lent(gpu, lends) * sharing.round_s <= sharing.switch_s:
         return True
+    if sharing.model in ("weighted", "priority"):
+        share = gpu.pool
     return share <= 0 or now_s < stream.paused_until_s or bool(gpu.still_until_s)

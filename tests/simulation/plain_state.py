@@ -79,11 +79,23 @@ class Gpu:
 
     def served(self, now_s: float) -> list[Stream]:
         """Return the streams whose serving has work and weight."""
-        return [one for one in self.streams if one.batches and one.shares[1] > 0 and now_s >= one.paused_until_s]
+        there = [one for one in self.streams if one.batches and now_s >= one.paused_until_s]
+        return there if self.shared and self.pool > 0 else [one for one in there if one.shares[1] > 0]
 
     def learned(self) -> list[Stream]:
         """Return the streams whose retraining has work and weight."""
-        return [one for one in self.streams if one.job and one.shares[0] > 0]
+        there = [one for one in self.streams if one.job]
+        return there if self.shared and self.pool > 0 else [one for one in there if one.shares[0] > 0]
+
+    @property
+    def shared(self) -> bool:
+        """Whether who has work gets what others leave."""
+        return self.spec.sharing.model in ("weighted", "priority")
+
+    @property
+    def pool(self) -> float:
+        """What all share."""
+        return sum(sum(one.shares) for one in self.streams)
 
 
 class Stream:

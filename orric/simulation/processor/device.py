@@ -56,9 +56,9 @@ class Processor:
             pool.scratch.view(np.int64),
         )  # fmt: skip
 
-    def _act(self, what: int, k: int, x: float = 0.0, check: int = 0) -> float:
+    def _act(self, what: int, k: int, x: float = 0.0, check: int = 0) -> None:
         """Do one of the things that `tables` names."""
-        return float(events.act(self.tables(), what, k, x, check))
+        events.act(self.tables(), what, k, x, check)
 
     def begin_slot(self) -> None:
         """Count anew from here on."""
@@ -94,11 +94,13 @@ class Processor:
         pool = self.pool
         member = int(self.members[0]) if len(self.members) else 0
         while True:
-            self._make_timers(4 * pool.most)
+            # One event ends no more requests than there are.
+            most = min(pool.most, len(pool.request)) + 4
+            self._make_timers(4 * most)
+            pool.make_results(most)
             done = events.run(
-                self.tables(), self.rows, self.labels, member, self._arrivals, self._arrivals_n, until_s, slack_s,
-                pool.most,
-            )  # fmt: skip
+                self.tables(), self.rows, self.labels, member, self._arrivals, self._arrivals_n, until_s, slack_s, most
+            )
             if done == tables.UP:
                 return None
             if done == tables.DONE:
@@ -127,7 +129,7 @@ class Processor:
 
     def there_s(self, k: int) -> float:
         """Return how long all requests of a stream that are there have been, together."""
-        return self._act(tables.THERE, k)
+        return self.pool.waiting(k) * self.now_s - float(self.pool.stream[k, tables.THERE_S])
 
     def settle(self, k: int) -> None:
         """Bring a stream's accounts up to now."""
@@ -190,11 +192,27 @@ class Processor:
             self.pool.refill(k)
 
     def _make_timers(self, count: int) -> None:
+        if int(self.clock_n[tables.TIMERS]) + count >= len(self._timer):
+            self._drop_timers()
         used = int(self.clock_n[tables.TIMERS])
-        if used + count >= len(self._timer):
+        if used + count >= len(self._timer) // 2 and used + count >= SMALL:
             more = used + count + len(self._timer)
             self._timer = np.concatenate([self._timer, np.zeros(more)])
             self._timer_n = np.concatenate([self._timer_n, np.zeros((more, 3), np.int64)])
+
+    def _drop_timers(self) -> None:
+        """Forget the patience of those who have been served or have left."""
+        count = int(self.clock_n[tables.TIMERS])
+        when_s, (kind, subject, check) = self._timer[:count], self._timer_n[:count].T
+        whose = np.where(kind == tables.LEAVES, subject, 0)
+        waits = self.pool.request_n[whose, tables.STATE] == tables.IN_QUEUE
+        waits &= self.pool.request_n[whose, tables.NUMBER_OF] == check
+        waits &= self.pool.request[whose, tables.UNTIL_S] == when_s
+        kept = np.flatnonzero((kind != tables.LEAVES) | waits)
+        # In order, they are a heap.
+        kept = kept[np.lexsort((check[kept], kind[kept], when_s[kept]))]
+        self._timer[: len(kept)], self._timer_n[: len(kept)] = when_s[kept], self._timer_n[:count][kept]
+        self.clock_n[tables.TIMERS] = len(kept)
 
     def give(self, k: int, other: Processor) -> None:
         """Let a stream go to another device, with all that waits for it."""

@@ -39,9 +39,7 @@ from orric.simulation.processor.requests import (
     start,
 )
 from orric.simulation.processor.tables import (
-    ARRIVAL_S,
     ARRIVED,
-    BATCHES,
     BEGIN_JOB,
     BEGIN_S,
     BUSY,
@@ -57,11 +55,9 @@ from orric.simulation.processor.tables import (
     END_JOB,
     ENTERED,
     ENTERED_S,
-    FIRST_OF,
     FLUSH,
     GRAIN_LEFT_S,
     GRAIN_S,
-    HEAD,
     IN_GRAIN,
     IN_QUEUE,
     JOB_AT,
@@ -84,37 +80,32 @@ from orric.simulation.processor.tables import (
     N_SERVED,
     N_SHED,
     NEVER,
-    NEXT,
     NEXT_ARRIVAL,
     NOTHING,
     NOW_S,
     NUMBER_OF,
-    OFFSET,
     OWNER,
     PARTITION,
     PAUSE,
     PHASE,
     POOL,
     PRIORITY,
-    QUEUED,
     RECORDED,
     RETRAINING_WEIGHT,
     ROWS,
     RUNS,
-    SEEN,
     SERVICE_AT,
     SERVING_WEIGHT,
     SETTLE,
-    SIZE,
     SLOWDOWN,
     STATE,
     STAYED_S,
     STRETCH,
     SUBJECT,
-    THERE,
     TIMER,
     TIMERS,
     UNDER_WAY,
+    UNSEEN,
     UNTIL_S,
     UP,
     USE,
@@ -147,25 +138,10 @@ def begin_slot(t: Tables, members: Array) -> None:
         t.stream[k, SERVICE_AT] = t.stream[k, USE_AT] = t.stream[k, JOB_AT] = 0.0
         for column in (BUSY_S, USED_S, STAYED_S, ENTERED_S, LEFT_S, LATENCY_S, LATENCY_S + 1, LATENCY_S + 2):
             t.stream[k, column] = 0.0
-        for column in (ENTERED, LEFT, N_SHED, N_ABANDONED, N_LOST, N_LATE, N_BATCHES, N_SERVED, ARRIVED, SEEN):
+        for column in (ENTERED, LEFT, N_SHED, N_ABANDONED, N_LOST, N_LATE, N_BATCHES, N_SERVED, ARRIVED, UNSEEN):
             t.stream_n[k, column] = 0
         join(t, k)
         join_job(t, k)
-
-
-@compiled_part
-def there_s(t: Tables, k: int) -> Any:
-    """Return how long all requests of a stream that are there have been, together."""
-    total_s, now_s, offset = 0.0, t.clock[NOW_S], t.stream_n[k, OFFSET]
-    for n in range(t.stream_n[k, BATCHES] + 1):
-        x, size = t.stream_n[k, HEAD], t.stream_n[k, QUEUED]
-        if n < t.stream_n[k, BATCHES]:
-            y = t.batches[offset + n]
-            x, size = t.batch_n[y, FIRST_OF], t.batch_n[y, SIZE]
-        for _ in range(size):
-            total_s += now_s - t.request[x, ARRIVAL_S]
-            x = t.request_n[x, NEXT]
-    return total_s
 
 
 @compiled_in_place
@@ -175,7 +151,7 @@ def weigh(t: Tables, members: Array, serving: Array, retraining: Array, pool: fl
 
 
 @compiled_in_place
-def act(t: Tables, what: int, k: int, x: float, check: int) -> Any:
+def act(t: Tables, what: int, k: int, x: float, check: int) -> None:
     """Do one thing that a device is told to do, now: one way in for all, as each takes long to compile.
 
     Args:
@@ -184,9 +160,6 @@ def act(t: Tables, what: int, k: int, x: float, check: int) -> Any:
         k: The stream; of a timer what it is for.
         x: A time, a length or a factor.
         check: Of a request's timer its number.
-
-    Returns:
-        How long all requests that are there have been (`THERE`); 0 else.
     """
     if what == SETTLE:
         touch(t, k)
@@ -212,11 +185,8 @@ def act(t: Tables, what: int, k: int, x: float, check: int) -> Any:
         crash(t, k, x)
     elif what == DISSOLVE:
         dissolve(t, k)
-    elif what == THERE:
-        return there_s(t, k)
     else:
         set_timer(t, x, what - TIMER, k, check)
-    return 0.0
 
 
 @compiled_part

@@ -51,7 +51,7 @@ class Pool:
             numbers, counts = self.stream[k], self.stream_n[k]
             numbers[tables.WAIT_S], numbers[tables.DEADLINE_S] = one.wait_s, one.deadline_s
             numbers[tables.PATIENCE_S], numbers[tables.THINKING_S] = one.patience_s, one.thinking_s
-            numbers[tables.TIMER_S], numbers[tables.PLANNED] = -1.0, 1.0
+            numbers[tables.TIMER_S] = -1.0
             counts[tables.HEAD] = counts[tables.TAIL] = counts[tables.PLACE] = counts[tables.JOB_PLACE] = -1
             counts[tables.WORKERS], counts[tables.MOST], counts[tables.CLIENTS] = one.workers, one.most, one.clients
             counts[tables.POLICY] = POLICIES[one.shed]
@@ -60,9 +60,9 @@ class Pool:
             counts[tables.DRAWS] = closed.index(k) if one.clients else -1
             offset += one.workers
         self.batches = np.zeros(offset, np.int64)
-        # Rows that one event can fill: whole batches, or all that wait under keep-latest after a loss.
-        self.most = (
-            max((one.most * (one.workers if one.shed == "keep-latest" else 1) for one in disciplines), default=1) + 4
+        # How many requests one event can end: a whole batch, or all that wait under keep-latest after a loss.
+        self.most = max(
+            (one.most * (one.workers if one.shed == "keep-latest" else 1) for one in disciplines), default=1
         )
         self.request, self.request_n = np.zeros((0, 3)), np.zeros((0, 5), np.int64)
         self.batch, self.batch_n = np.zeros((0, 2)), np.zeros((0, 4), np.int64)
@@ -70,7 +70,7 @@ class Pool:
         self.pool_n[tables.ROWS] = self.pool_n[tables.RUNS] = 0
         self.pool_n[tables.RECORDED] = record is not None
         self.counts = np.zeros((count, PHASES, BUCKETS), np.int64)
-        rows = max(2**14, 4 * self.most)
+        rows = 2**14
         self.out = np.empty((rows if record else 0, 3))
         self.out_n = np.empty((len(self.out), 4), np.int64)
         self.runs = np.empty((rows, 4), np.int64)
@@ -100,6 +100,25 @@ class Pool:
             self.pool_n[first] = old
             setattr(self, name, np.concatenate([numbers, np.zeros((new - old, numbers.shape[1]))]))
             setattr(self, f"{name}_n", np.concatenate([counts, more]))
+
+    def make_results(self, most: int) -> None:
+        """Let results and draws have room for so many at once, and more, so that they are seldom seen to."""
+        if 4 * most > len(self.runs):
+            self.drain()
+            rows = 8 * most
+            self.runs = np.empty((rows, 4), np.int64)
+            if self.record is not None:
+                self.out, self.out_n = np.empty((rows, 3)), np.empty((rows, 4), np.int64)
+        there = self.draws.shape[2]
+        if len(self.draws) and 4 * most > there:
+            for k in self.sources:
+                self.refill(k)
+            more = np.empty((len(self.draws), 3, 8 * most))
+            more[:, :, :there] = self.draws
+            self.draws = more
+            for k, sources in self.sources.items():
+                for kind, source in enumerate(sources):
+                    more[int(self.stream_n[k, tables.DRAWS]), kind, there:] = source(8 * most - there)
 
     def drain(self) -> None:
         """Take out what the tables of results hold."""

@@ -71,7 +71,6 @@ from orric.simulation.processor.tables import (
     PAUSED_S,
     PHASE,
     PHASE_OF,
-    PLANNED,
     POLICY,
     POOL,
     QUEUED,
@@ -85,7 +84,6 @@ from orric.simulation.processor.tables import (
     RUN_TIMELY,
     RUN_VERSION,
     RUNS,
-    SEEN,
     SERVICE,
     SIZE,
     START_S,
@@ -94,9 +92,11 @@ from orric.simulation.processor.tables import (
     STRETCH,
     TAG,
     TAIL,
+    THERE_S,
     THINKING_S,
     THOUGHT,
     TIMER_S,
+    UNSEEN,
     UNTIL_S,
     VERSION,
     VERSION_OF,
@@ -118,6 +118,7 @@ def _note(t: Tables, k: int, x: int, start_s: float, version: int, fate: int) ->
     t.stream_n[k, LEFT] += 1
     t.stream[k, LEFT_S] += now_s - t.clock[BEGIN_S]
     t.stream[k, STAYED_S] += now_s - arrival_s
+    t.stream[k, THERE_S] -= arrival_s
     if t.pool_n[RECORDED]:
         row = t.pool_n[ROWS]
         t.out[row, OUT_ARRIVAL_S], t.out[row, OUT_START_S], t.out[row, OUT_END_S] = arrival_s, start_s, now_s
@@ -313,6 +314,7 @@ def arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, ro
     t.stream_n[k, ARRIVED] += 1
     t.stream_n[k, ENTERED] += 1
     t.stream[k, ENTERED_S] += now_s - t.clock[BEGIN_S]
+    t.stream[k, THERE_S] += now_s
     turned_away = IN_TIME
     if not admitted:
         turned_away = SHED
@@ -333,6 +335,7 @@ def arrive(t: Tables, k: int, factor: float, patience: float, admitted: bool, ro
                 turned_away = SHED
     if turned_away != IN_TIME:
         t.stream_n[k, N_SHED if turned_away == SHED else N_LOST] += 1
+        t.stream_n[k, UNSEEN] += turned_away == LOST
         _note(t, k, x, np.nan, -1, turned_away)
         return
     tail = t.stream_n[k, TAIL]
@@ -359,9 +362,7 @@ def come(t: Tables, k: int, rows: Array) -> None:
     patience = t.draws[row, PATIENCE, t.draws_n[row, PATIENCE]]
     t.draws_n[row, WORK] += 1
     t.draws_n[row, PATIENCE] += 1
-    t.stream_n[k, SEEN] += 1
-    seen, part = t.stream_n[k, SEEN], t.stream[k, PLANNED]
-    arrive(t, k, factor, patience, np.floor(seen * part) > np.floor((seen - 1) * part), rows)
+    arrive(t, k, factor, patience, True, rows)
 
 
 @compiled_part
