@@ -1,14 +1,16 @@
 """Compare every allocator on every scenario, by the learning curve: common random numbers, 95 % intervals.
 
-usage: python tests/benchmarks/allocators.py [--former] [--seeds N] [--scenarios NAME ...] [--output FILE]
+usage: python tests/benchmarks/allocators.py [--former] [--version NAME] [--seeds N] [--scenarios NAME ...]
+                                             [--output FILE]
 
 All allocators see the same requests, budgets, drift and faults of a seed, so differences are taken seed by seed. What
 is done stands in FILE (JSON lines); a run that was interrupted goes on from there. Ten minutes on two cores for 10
-seeds.
+seeds, with --former three times as long.
 
 With --former every scenario also runs as it was before version 2: the count of a slot is given, every GPU is a hard
 partition, and who comes last is turned away; beside it, once more with weights on every GPU where one of them is shared
-otherwise. Told is which allocators changed places.
+otherwise. Told is which allocators changed places. --version shows the tables of another version, "partitioned" being
+the shipped one in hard partitions: what of a change is due to sharing, and what to arrivals.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,6 @@ FIGURES = {
     "overloaded": "runs overloaded",
     "latency_p99_s": "p99 latency of the served (s)",
     "energy_wh": "energy (Wh)",
-    "decision_ms": "decision (ms)",
 }
 OURS = ("orric-guided", "orric-joint", "orric")
 # Points of accuracy and places below which nobody is ahead of anybody.
@@ -63,17 +64,21 @@ def former(scenario: orric.Scenario) -> orric.Scenario:
         if hasattr(requests, "count"):
             requests = requests.model_copy(update={"count": "exact"})
         streams.append(stream.model_copy(update={"requests": requests, "shed": "newest"}))
-    gpus = tuple(gpu.model_copy(update={"sharing": Fluid()}) for gpu in scenario.gpu)
-    return scenario.model_copy(update={"stream": tuple(streams), "gpu": gpus})
+    return shared(scenario.model_copy(update={"stream": tuple(streams)}), Fluid())
 
 
-def weighted(scenario: orric.Scenario) -> orric.Scenario:
-    """Return a scenario with every GPU shared by weights."""
-    gpus = tuple(gpu.model_copy(update={"sharing": Weighted()}) for gpu in scenario.gpu)
+def shared(scenario: orric.Scenario, sharing: Fluid | Weighted) -> orric.Scenario:
+    """Return a scenario with every GPU shared alike."""
+    gpus = tuple(gpu.model_copy(update={"sharing": sharing}) for gpu in scenario.gpu)
     return scenario.model_copy(update={"gpu": gpus})
 
 
-VERSIONS = {"shipped": lambda scenario: scenario, "former": former, "weighted": weighted}
+VERSIONS = {
+    "shipped": lambda scenario: scenario,
+    "former": former,
+    "weighted": lambda scenario: shared(scenario, Weighted()),
+    "partitioned": lambda scenario: shared(scenario, Fluid()),
+}
 
 
 def load(scenario: str) -> orric.Scenario:
@@ -84,14 +89,13 @@ def load(scenario: str) -> orric.Scenario:
 def present(scenario: str) -> str:
     """Say which version has weights on every GPU: the shipped one, where that is so already."""
     loaded = load(scenario)
-    return "shipped" if weighted(loaded) == loaded else "weighted"
+    return "shipped" if VERSIONS["weighted"](loaded) == loaded else "weighted"
 
 
 def measure(scenario: str, version: str, allocator: str, seed: int) -> dict[str, Any]:
     """Simulate one allocator on one scenario with one seed, by the learning curve."""
     subject = VERSIONS[version](load(scenario))
-    result = simulate_line(subject, "curve", allocator, seed)
-    summary = result.summary()
+    summary = simulate_line(subject, "curve", allocator, seed).summary()
     return {
         "scenario": scenario,
         "version": version,
@@ -103,7 +107,6 @@ def measure(scenario: str, version: str, allocator: str, seed: int) -> dict[str,
         "overloaded": summary["overloaded"],
         "latency_p99_s": summary["latency_p99_s"],
         "energy_wh": None if summary["energy_j"] is None else summary["energy_j"] / 3600,
-        "decision_ms": 1e3 * result.seconds_deciding / subject.slots,
     }
 
 
@@ -125,7 +128,7 @@ def shown(rows: list[dict[str, Any]], figure: str) -> str:
     if figure == "overloaded":
         return f"{sum(found)}"
     one = mean_interval(found)
-    return f"{one.mean:.3f}" if figure == "decision_ms" else f"{one.mean:.2f} ± {one.half_width:.2f}"
+    return f"{one.mean:.2f} ± {one.half_width:.2f}"
 
 
 def ahead(rows: Rows, one: str, other: str, figure: str) -> int:
@@ -144,29 +147,28 @@ def table(rows: Rows, scenario: str) -> None:
         if figure not in (*FATES, "overloaded", "energy_wh")
         or any(row[figure] for found in rows.values() for row in found)
     ]
-    print(f"\n### {scenario}, {seeds} seeds\n")
+    print(f"\n## {scenario}, {seeds} seeds\n")
     print("| allocator | " + " | ".join(FIGURES[figure] for figure in told) + " |")
     print("|---" * (len(told) + 1) + "|")
     for name in order(rows, "in_time_accuracy"):
         print(f"| {name} | " + " | ".join(shown(rows[name], figure) for figure in told) + " |")
-    print("\nNone: " + ", ".join(figure for figure in (*FATES, "overloaded") if figure not in told))
-    for figure, title in RANKED.items():
-        for ours in OURS:
-            verdicts: dict[str, list[str]] = {"beats": [], "ties with": [], "loses to": []}
-            for name in order(rows, figure):
-                if name == ours or name in WRAPPED:
-                    continue
-                word = ("ties with", "beats", "loses to")[ahead(rows, ours, name, figure)]
+    none = [figure for figure in (*FATES, "overloaded") if figure not in told]
+    print(f"\nNone {', '.join(none)}." if none else "")
+    for ours, (figure, title) in product(OURS, RANKED.items()):
+        verdicts: dict[str, list[str]] = {"ahead of": [], "level with": [], "behind": []}
+        for name in order(rows, figure):
+            if name != ours and name not in WRAPPED:
                 found = mean_interval(values(rows, ours, figure) - values(rows, name, figure))
-                by = "" if word == "ties with" else f" ({found.mean:+.2f} ± {found.half_width:.2f})"
+                word = ("level with", "ahead of", "behind")[ahead(rows, ours, name, figure)]
+                by = "" if word == "level with" else f" ({found.mean:+.2f} ± {found.half_width:.2f})"
                 verdicts[word].append(name + by)
-            said = "; ".join(f"{word} {', '.join(names)}" for word, names in verdicts.items() if names)
-            print(f"\n**{ours}**, {title}: {said}")
+        said = "; ".join(f"{word} {', '.join(names)}" for word, names in verdicts.items() if names)
+        print(f"\n`{ours}` by {title}: {said}.")
 
 
-def changes(before: Rows, now: Rows, scenario: str) -> None:
-    """Print both rankings of a scenario, and who changed places by more than chance."""
-    print(f"\n### {scenario}: former against present\n")
+def changes(before: Rows, now: Rows, scenario: str) -> list[str]:
+    """Print both rankings of a scenario and who changed places by more than chance; return them in short."""
+    cells = [scenario]
     for figure, title in RANKED.items():
         means = [[float(values(rows, name, figure).mean()) for name in NAMES] for rows in (before, now)]
         tau = stats.kendalltau(*np.round(means, 2)).statistic
@@ -175,30 +177,30 @@ def changes(before: Rows, now: Rows, scenario: str) -> None:
             stats.rankdata(-np.round([values(rows, name, figure) for name in NAMES], 2), axis=0)
             for rows in (before, now)
         ]
-        moved = [mean_interval(one) for one in places[0] - places[1]]
-        chances = holm([difference_p(one) for one in places[0] - places[1]])
-        print(f"By {title}: Kendall's tau {tau:.2f}\n")
-        print("| | former | % | present | % | places moved |")
+        moved = dict(zip(NAMES, map(mean_interval, places[0] - places[1]), strict=True))
+        chances = dict(zip(NAMES, holm([difference_p(one) for one in places[0] - places[1]]), strict=True))
+        certain = [name for name in NAMES if chances[name] < 0.05 and abs(moved[name].mean) >= LEAST_PLACES]
+        print(f"\n### {scenario}: former against present, by {title}\n")
+        print("| place | former | % | present | % | places gained |")
         print("|---|---|---|---|---|---|")
         for place, (one, other) in enumerate(zip(order(before, figure), order(now, figure), strict=True), start=1):
-            number = NAMES.index(other)
-            certain = chances[number] < 0.05 and abs(moved[number].mean) >= LEAST_PLACES
-            there = f"{moved[number].mean:+.1f} ± {moved[number].half_width:.1f}" if certain else ""
+            gained = f"{moved[other].mean:+.1f} ± {moved[other].half_width:.1f}" if other in certain else ""
             print(
                 f"| {place} | {one} | {values(before, one, figure).mean():.2f} "
-                f"| {other} | {values(now, other, figure).mean():.2f} | {there} |"
+                f"| {other} | {values(now, other, figure).mean():.2f} | {gained} |"
             )
         pairs = [
             (ahead(before, one, other, figure), ahead(now, one, other, figure), one, other)
             for one, other in combinations(NAMES, 2)
         ]
         turned = [(one, other) if after > 0 else (other, one) for past, after, one, other in pairs if past * after < 0]
-        print(f"\nOf {len(pairs)} pairs {len(turned)} turned round beyond chance, both times:")
+        print(f"\nKendall's tau {tau:.2f}; of {len(pairs)} pairs {len(turned)} turned round, beyond chance both times.")
         for winner in order(now, figure):
             losers = [other for one, other in turned if one == winner]
             if losers:
                 print(f"- {winner} is now before {', '.join(losers)}")
-        print()
+        cells += [f"{tau:.2f}", f"{len(turned)} of {len(pairs)}", f"{len(certain)} of {len(NAMES)}"]
+    return cells
 
 
 def gather(wanted: Sequence[tuple[str, str, str, int]], output: Path, jobs: int | None) -> list[dict[str, Any]]:
@@ -228,12 +230,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--former", action="store_true", help="run them as the version before had them, too")
+    parser.add_argument("--version", default="shipped", choices=VERSIONS, help="of which to show the tables")
     parser.add_argument("--scenarios", nargs="+", default=SCENARIOS, choices=SCENARIOS)
     parser.add_argument("--output", type=Path, default=Path("allocators.jsonl"))
     parser.add_argument("--jobs", type=int)
     given = parser.parse_args()
     versions = {
-        scenario: dict.fromkeys(("shipped", "former", present(scenario)) if given.former else ("shipped",))
+        scenario: dict.fromkeys((given.version, *(("former", present(scenario)) if given.former else ())))
         for scenario in given.scenarios
     }
     # Seed by seed, so that a run that is cut short has whole comparisons.
@@ -247,10 +250,20 @@ def main() -> None:
     found: dict[tuple[str, str], Rows] = {}
     for row in sorted(gather(wanted, given.output, given.jobs), key=lambda row: row["seed"]):
         found.setdefault((row["scenario"], row["version"]), {}).setdefault(row["allocator"], []).append(row)
+    short = []
     for scenario in given.scenarios:
-        table(found[scenario, "shipped"], scenario)
+        table(found[scenario, given.version], f"{scenario}, {given.version}")
         if given.former:
-            changes(found[scenario, "former"], found[scenario, present(scenario)], scenario)
+            short.append(changes(found[scenario, "former"], found[scenario, present(scenario)], scenario))
+    if short:
+        print("\n## Former against present\n")
+        headings = [
+            f"{title}: {what}" for title in RANKED.values() for what in ("tau", "pairs turned round", "who moved")
+        ]
+        print("| scenario | " + " | ".join(headings) + " |")
+        print("|---" * (len(headings) + 1) + "|")
+        for cells in short:
+            print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
