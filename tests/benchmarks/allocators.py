@@ -4,8 +4,8 @@ usage: python tests/benchmarks/allocators.py [--former] [--version NAME] [--seed
                                              [--output FILE]
 
 All allocators see the same requests, budgets, drift and faults of a seed, so differences are taken seed by seed. What
-is done stands in FILE (JSON lines); a run that was interrupted goes on from there. Ten minutes on two cores for 10
-seeds, with --former three times as long.
+is done stands in FILE (JSON lines); a run that was interrupted goes on from there. Five minutes on two idle cores, with
+--former ten.
 
 With --former every scenario also runs as it was before version 2: the count of a slot is given, every GPU is a hard
 partition, and who comes last is turned away; beside it, once more with weights on every GPU where one of them is shared
