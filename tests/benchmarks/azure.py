@@ -6,7 +6,8 @@ Eight streams share two GPUs: four take every fourth request of the conversation
 the times of arrival are theirs; what is served are the digits profile's images. Time is compressed so that serving all
 requests at the best configuration takes 0.5, 0.7 and 0.9 of both GPUs. ORRIC decides, each stream under its part of the
 budget; retraining runs at twice the share that would fill the slot, as far as the budget allows, so that a slot has a
-part with and a part without it, and what it leaves speeds up serving.
+part with and a part without it, and what it leaves speeds up serving. The GPUs are hard partitions, then shared by
+weights, then inference goes first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ FILES = {"conversation": "AzureLLMInferenceTrace_conv.csv", "code": "AzureLLMInf
 LOADS = (0.5, 0.7, 0.9)
 SLOT_S, CAPACITY, PARTS, GPUS = 20.0, 5e7, 4, 2
 COLUMNS = ("p50", "p99", "p99.9")
+SHARINGS = {"hard partition": "fluid", "weighted": "weighted", "priority": "priority"}
 
 
 class Hasty(orric.Orric):
@@ -59,7 +62,7 @@ def imported(source: Path, folder: Path) -> dict[str, Path]:
     return found
 
 
-def scenario(files: dict[str, Path], load: float) -> tuple[orric.Scenario, float]:
+def scenario(files: dict[str, Path], load: float, sharing: str) -> tuple[orric.Scenario, float]:
     """Return the scenario of a load, and by how much its time is compressed."""
     profile = orric.Profile.load(PROFILE)
     dearest = max(one.cost_macs for one in profile.inference)
@@ -90,7 +93,7 @@ def scenario(files: dict[str, Path], load: float) -> tuple[orric.Scenario, float
         "gpu": [
             {
                 "name": f"gpu{n}", "macs_per_s": CAPACITY, "budget": {"kind": "constant", "fraction": 1.0},
-                "power": {"idle_w": 20.0, "busy_w": 70.0},
+                "power": {"idle_w": 20.0, "busy_w": 70.0}, "sharing": {"model": sharing},
             }
             for n in range(GPUS)
         ],
@@ -108,14 +111,14 @@ def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of the published files")
-    parser.add_argument("--output", type=Path, help="figure of the lowest load to write (PNG)")
+    parser.add_argument("--output", type=Path, help="figure of the lowest load, shared by weights, to write (PNG)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     answers = []
     with tempfile.TemporaryDirectory() as folder:
         files = imported(options.source, Path(folder))
-        for load in LOADS:
-            subject, speedup = scenario(files, load)
+        for load, (title, sharing) in product(LOADS, SHARINGS.items()):
+            subject, speedup = scenario(files, load, sharing)
             result = orric.simulate(subject, Hasty())
             without = orric.simulate(subject, orric.InferenceOnly())
             columns = result.columns
@@ -123,11 +126,15 @@ def main() -> None:
             answers.append(
                 {
                     "load": load,
+                    "sharing": title,
                     "speedup": speedup,
                     "slots": subject.slots,
                     "requests": float(columns["requests"].sum()),
                     "accuracy": result.mean_accuracy,
                     "accuracy_without": without.mean_accuracy,
+                    "in_time": result.in_time_accuracy,
+                    "in_time_without": without.in_time_accuracy,
+                    "overload": str(result.overload),
                     "retrained": float((columns["retrained"] > 0).mean()),
                     "latencies_ms": {
                         group: {
@@ -141,7 +148,7 @@ def main() -> None:
                     },
                 }
             )
-            if options.output and load == LOADS[0]:
+            if options.output and (load, sharing) == (LOADS[0], "weighted"):
                 figure = latency_by_phase(result, without)
                 assert figure is not None
                 figure.savefig(options.output, format="png")
@@ -150,10 +157,11 @@ def main() -> None:
         return
     for one in answers:
         print(
-            f"\nload {one['load']:g}: time compressed {one['speedup']:.1f} times, {one['slots']} slots of "
-            f"{SLOT_S:g} s, {one['requests']:,.0f} requests; retraining done in "
+            f"\nload {one['load']:g}, {one['sharing']}: time compressed {one['speedup']:.1f} times, "
+            f"{one['slots']} slots of {SLOT_S:g} s, {one['requests']:,.0f} requests; retraining done in "
             f"{one['retrained']:.0%} of the slots; accuracy {one['accuracy']:.2%}, "
-            f"{one['accuracy_without']:.2%} without retraining"
+            f"{one['accuracy_without']:.2%} without retraining; in time {one['in_time']:.2%}, "
+            f"{one['in_time_without']:.2%} without; {one['overload']}"
         )
         print(f"{'latency in ms':18}" + "".join(f"{phase:^27}" for phase in one["latencies_ms"]["all"]))
         print(f"{'stream':18}" + "".join(f"{column:>9}" for _ in one["latencies_ms"]["all"] for column in COLUMNS))
