@@ -24,11 +24,13 @@ def outcome(scenario: orric.Scenario, line: str) -> dict[str, object]:
     chosen = json.dumps([(step["retraining"], step["inference"]) for step in result.allocations])
     figures = (
         "mean_accuracy",
+        "in_time_accuracy",
         "last_severity_accuracy",
         "latency_p50_s",
         "latency_p99_s",
         "late",
         "shed",
+        "waiting",
         "budget_used",
     )
     summary = result.summary()

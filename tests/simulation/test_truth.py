@@ -12,6 +12,10 @@ pytest.importorskip("simpy", reason="needs orric[sim]")
 
 import orric
 from orric.scenario import Fault
+from orric.simulation.discipline import Discipline
+from orric.simulation.processor import tables
+from orric.simulation.processor.device import Processor
+from orric.simulation.processor.pool import Pool
 
 from ..builders import ROOT, build_profile, build_scenario, write_profile
 
@@ -247,3 +251,98 @@ def test_a_closed_loop_never_has_more_than_its_clients_there(profile_path: Path)
     # Machine repair: 20 machines that run for 5 s, one repairman who takes 0.5 s, is busy nearly always: 2 a second.
     assert served[1] == pytest.approx(10 * 20.0 * 2.0, rel=0.1)
     assert served[0] > 1.5 * served[1]
+
+
+def test_who_is_not_forecast_still_gets_what_others_leave(profile_path: Path, tmp_path: Path) -> None:
+    """A slot without requests makes `last` tell none for the next, whose request has an idle GPU to itself."""
+    requests = tmp_path / "requests.csv"
+    requests.write_text("slot,requests,budget_macs\n1,10,1e9\n2,0,1e9\n3,10,1e9\n")
+    rare = built(
+        profile_path, slots=3, sharing=WEIGHTED, requests={"csv": str(requests)}, forecast="last", arrivals="poisson"
+    )
+    busy = rare.stream[0].model_copy(update={"name": "busy", "requests": rare.stream[0].requests})
+    steady = built(profile_path, requests={"kind": "constant", "per_slot": 100}, arrivals="poisson").stream[0]
+    busy = steady.model_copy(update={"name": "busy"})
+    for sharing in (WEIGHTED, PRIORITY):
+        gpu = built(profile_path, sharing=sharing).gpu
+        scenario = rare.model_copy(update={"stream": (*rare.stream, busy), "gpu": gpu, "spare": "inference"})
+        result = orric.simulate(scenario, orric.InferenceOnly(), seed=1)
+        mine = result.stream == "camera-1"
+        assert result.forecast[mine].tolist() == [10, 10, 0]
+        assert result.latency_p99_s[mine][2] < 0.05
+
+
+def test_a_saturated_closed_loop_sheds_nobody(profile_path: Path) -> None:
+    """Nobody knows how often clients ask: what they might ask if they were answered at once overloads no slot."""
+    given = {
+        "requests": {"kind": "closed", "clients": 20, "thinking_s": 0.01},
+        "arrivals": "closed",
+        "forecast": "last",
+    }
+    scenario = built(profile_path, budget={"kind": "constant", "fraction": 0.001}, slots=5, sharing=WEIGHTED, **given)
+    result = orric.simulate(scenario, orric.InferenceOnly(), seed=1)
+    assert result.shed.sum() == 0
+    # One a millisecond at a thousandth of the GPU.
+    assert result.served.sum() == pytest.approx(5 * 20, abs=2)
+    assert result.waiting.max() <= 20
+
+
+@pytest.mark.parametrize("kind", ["burst", "clock-skew"])
+def test_faults_of_arrivals_are_refused_of_a_closed_loop(profile_path: Path, kind: str) -> None:
+    more = {"factor": 2.0} if kind == "burst" else {"skew_s": 1.0}
+    fault = Fault(kind=kind, stream="camera-1", slots=(1,), **more)
+    given = {"requests": {"kind": "closed", "clients": 2, "thinking_s": 1.0}, "arrivals": "closed", "forecast": "last"}
+    with pytest.raises(orric.ScenarioError, match="closed loop"):
+        built(profile_path, fault=(fault,), **given).check("here")
+
+
+def test_batches_of_any_size_fit_beside_a_closed_loop(profile_path: Path) -> None:
+    """Rows of results and draws have room for what one event can end; this once went round for ever."""
+    closed = {"requests": {"kind": "closed", "clients": 5, "thinking_s": 1.0}, "arrivals": "closed", "forecast": "last"}
+    one = built(profile_path, **closed).stream[0]
+    large = {"batch": {"most": 5000}, "requests": {"kind": "constant", "per_slot": 6000}, "workers": 4}
+    other = (
+        built(profile_path, shed="keep-latest", arrivals="upload", **large).stream[0].model_copy(update={"name": "b"})
+    )
+    scenario = built(profile_path, sharing=WEIGHTED).model_copy(update={"stream": (one, other)})
+    result = orric.simulate(scenario, orric.InferenceOnly(), seed=1)
+    assert result.requests[result.stream == "b"].tolist() == [6000, 6000]
+
+
+def test_a_process_that_is_not_there_does_not_retrain(profile_path: Path) -> None:
+    crash = Fault(kind="client-crash", stream="camera-1", slots=(1,), reload_s=1000.0)
+    given = {
+        "requests": {"kind": "constant", "per_slot": 100},
+        "arrivals": "deterministic",
+        "fault": (crash,),
+        "slots": 4,
+    }
+    result = orric.simulate(built(profile_path, **given), Shared(("r1", "i0", 0.4, 0.5)), seed=1)
+    assert result.lost.sum() == result.requests.sum() == 400
+    assert result.retrained.sum() == 0
+
+
+def test_by_chance_nobody_comes_to_one_of_two(profile_path: Path) -> None:
+    busy = built(profile_path, arrivals="poisson", requests={"kind": "rate", "per_s": 5.0}).stream[0]
+    rare = busy.model_copy(update={"name": "rare", "requests": busy.requests.model_copy(update={"per_s": 1e-6})})
+    scenario = built(profile_path).model_copy(update={"stream": (busy, rare)})
+    result = orric.simulate(scenario, orric.InferenceOnly(), seed=1)
+    assert result.requests[result.stream == "rare"].sum() == 0
+    with pytest.raises(orric.ScenarioError, match="no slot has any requests"):
+        orric.simulate(scenario.model_copy(update={"stream": (rare,)}), orric.InferenceOnly(), seed=1)
+
+
+def test_patience_of_the_served_takes_no_room() -> None:
+    """Timers of requests that were served are forgotten, long before they would ring."""
+    pool = Pool([Discipline(patience_s=1e9)])
+    processor = Processor(pool, [0], tables.WEIGHTED)
+    processor.set_weights(np.ones(1), np.zeros(1), 1.0)
+    pool.stream[0, tables.EACH_S] = 1e-4
+    for slot in range(100):
+        times = slot + np.linspace(0.0, 0.9, 1000)
+        arrivals, admitted = np.stack([times, np.ones(1000), np.ones(1000)], axis=1), np.zeros((1000, 2), np.int64)
+        admitted[:, 1] = 1
+        processor.load(arrivals, admitted)
+        processor.run(slot + 1.0)
+    assert pool.stream_n[0, tables.N_SERVED] == 100_000
+    assert len(processor._timer) < 10_000
