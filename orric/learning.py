@@ -280,15 +280,16 @@ class RunningExtent:
     """
 
     def __init__(self, memory: LearningExtent) -> None:
-        self.value, self._count = 0.0, 0
+        self.value = 0.0
         self._factor = 1.0 if memory.factor is None else memory.factor
-        # A window keeps its slots (number, gained, requests) and those that the value is made of, which are older where
-        # slots without requests followed; the others keep two sums.
+        # A window keeps its slots (gained, requests) and those that the value is made of, which are older where slots
+        # without requests have followed since; the others keep two sums.
         self._slots: deque[list[float]] | None = None
         if memory.kind == "window":
             assert memory.slots is not None
             self._slots = deque(maxlen=memory.slots)
             self._counted: tuple[list[float], ...] = ()
+            self._since = 0
         self._gained = self._requests = 0.0
 
     def _sums(self) -> tuple[float, float]:
@@ -297,7 +298,7 @@ class RunningExtent:
             return self._gained * self._factor, self._requests * self._factor
         # The oldest one leaves when the next comes.
         kept = list(self._slots)[1 if len(self._slots) == self._slots.maxlen else 0 :]
-        return math.fsum(gained for _, gained, _ in kept), math.fsum(requests for _, _, requests in kept)
+        return math.fsum(gained for gained, _ in kept), math.fsum(requests for _, requests in kept)
 
     def after(self, requests: float, profits: Sequence[float]) -> list[float]:
         """Return what x would be after one more slot, for each of several profits; as it is without requests."""
@@ -309,11 +310,11 @@ class RunningExtent:
     def add(self, requests: float, profit: float) -> None:
         """Take a slot in. Complexity O(1), O(w) for a window of w slots."""
         (self.value,) = self.after(requests, [profit])
-        self._count += 1
         if self._slots is not None:
-            self._slots.append([self._count, requests * profit, requests])
+            self._slots.append([requests * profit, requests])
+            self._since += 1
             if requests > 0:
-                self._counted = tuple(self._slots)
+                self._counted, self._since = tuple(self._slots), 0
             return
         gained, past = self._sums()
         self._gained, self._requests = gained + requests * profit, past + requests
@@ -327,14 +328,15 @@ class RunningExtent:
             profit: What it gained for each.
         """
         if self._slots is not None:
-            number = self._count - ago
-            # One and the same list may stand in both.
-            for one in {id(one): one for one in (*self._slots, *self._counted)}.values():
-                if one[0] == number:
-                    one[1] += requests * profit
-            past = math.fsum(requests for _, _, requests in self._counted)
+            place = len(self._counted) - 1 - (ago - self._since)
+            if ago < len(self._slots):
+                # One and the same list stands in both.
+                self._slots[-1 - ago][0] += requests * profit
+            elif 0 <= place < len(self._counted):
+                self._counted[place][0] += requests * profit
+            past = math.fsum(requests for _, requests in self._counted)
             if past > 0:
-                self.value = math.fsum(gained for _, gained, _ in self._counted) / past
+                self.value = math.fsum(gained for gained, _ in self._counted) / past
             return
         self._gained += requests * profit * self._factor**ago
         if self._requests > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,3 +243,36 @@ def test_window_longer_than_the_horizon_is_uniform() -> None:
 def test_memory_is_checked(values: dict[str, object]) -> None:
     with pytest.raises(orric.ProfileError):
         LearningExtent(**values)
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"kind": "uniform"},
+        {"kind": "window", "slots": 1},
+        {"kind": "window", "slots": 4},
+        {"kind": "decay", "factor": 0.7},
+    ],
+)
+def test_late_gains_count_as_if_they_had_been_there(memory: dict[str, Any]) -> None:
+    """Retraining of an earlier slot that is done later: the running extent is that of the whole past."""
+    rng = np.random.default_rng(1)
+    kind = LearningExtent(**memory)
+    for _ in range(50):
+        slots = 12
+        requests = rng.integers(0, 3, slots) * rng.uniform(1, 9, slots)
+        profits, late = rng.choice([0.0, 0.3, 1.0], slots), rng.integers(0, 6, slots)
+        running, gained = RunningExtent(kind), np.zeros(slots)
+        for slot in range(slots):
+            on_time = profits[slot] if late[slot] == 0 else 0.0
+            gained[slot] = on_time
+            running.add(float(requests[slot]), float(on_time))
+            for ago in range(1, slot + 1):
+                if late[slot - ago] == ago:
+                    gained[slot - ago] += profits[slot - ago]
+                    running.revise(ago, float(requests[slot - ago]), float(profits[slot - ago]))
+            wanted = kind.extents(requests[: slot + 1], gained[: slot + 1])[-1]
+            assert running.value == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+            assert running.after(2.0, [0.5])[0] == pytest.approx(
+                kind.extents(np.append(requests[: slot + 1], 2.0), np.append(gained[: slot + 1], 0.5))[-1]
+            )
