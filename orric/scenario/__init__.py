@@ -21,6 +21,7 @@ from orric.scenario.cloud import Cloud
 from orric.scenario.fault import OF_GPU, Fault
 from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, RecordedLoad, TimeSlice
 from orric.scenario.requests import (
+    MOST_DRAWN,
     ClosedRequests,
     ConstantRequests,
     CsvRequests,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from orric import processes
 
 __all__ = ["AccuracyChoice", "Cloud", "ConstantBudget", "Fault", "Gpu", "Scenario", "Stream", "load_scenario"]
-# Arrivals, or changes of a chain, beyond which a run would not end.
-MOST_DRAWN = 1e10
 
 
 class AccuracyChoice(Section):
@@ -195,21 +194,9 @@ class Scenario(Section):
         self.placement()
         for number, stream in enumerate(self.stream, start=1):
             if isinstance(stream.requests, ClosedRequests):
-                self._check_closed(f"{where}: stream.{number}.requests", stream.requests)
+                stream.requests.check(f"{where}: stream.{number}.requests", self.slots * self.slot_s, self.overload)
         if self.overload == "error":
             self._check_budgets()
-
-    def _check_closed(self, where: str, given: ClosedRequests) -> None:
-        """Refuse a closed loop that asks too often, or that may not be overloaded though nobody knows how it asks."""
-        most = given.clients * self.slots * self.slot_s / given.thinking_s
-        if most > MOST_DRAWN:
-            raise ScenarioError(where, f"may ask {most:.2g} times", f"ask {MOST_DRAWN:.0e} times at most: think longer")
-        if self.overload == "error":
-            raise ScenarioError(
-                where,
-                'is a closed loop, and overload is "error"',
-                'set overload = "shed": nobody knows what it will ask',
-            )
 
     def _check_budgets(self) -> None:
         """Refuse a slot whose budget is below the cheapest pairs, on a GPU of one stream at least."""

@@ -7,9 +7,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from orric.exceptions import ScenarioError
 from orric.scenario.gpu import Array, Part, kind_of
 from orric.section import Amount, Count, Name, Positive, Section
 from orric.workload import KINDS
+
+# Arrivals, or changes of a chain, beyond which a run would not end.
+MOST_DRAWN = 1e10
 
 
 class Counted(Section):
@@ -143,6 +147,22 @@ class ClosedRequests(Section):
     kind: Literal["closed"]
     clients: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
     thinking_s: Positive
+
+    def check(self, where: str, run_s: float, overload: str) -> None:
+        """Refuse a loop that asks too often, or of which no slot may be too small though nobody knows how it asks.
+
+        Raises:
+            ScenarioError: It does.
+        """
+        most = self.clients * run_s / self.thinking_s
+        if most > MOST_DRAWN:
+            raise ScenarioError(where, f"may ask {most:.2g} times", f"think longer: {MOST_DRAWN:.0e} can be simulated")
+        if overload == "error":
+            raise ScenarioError(
+                where,
+                'is a closed loop, and overload is "error"',
+                'set overload = "shed": nobody knows what it will ask',
+            )
 
 
 Requests = Annotated[

@@ -346,3 +346,14 @@ def test_patience_of_the_served_takes_no_room() -> None:
         processor.run(slot + 1.0)
     assert pool.stream_n[0, tables.N_SERVED] == 100_000
     assert len(processor._timer) < 10_000
+
+
+@pytest.mark.parametrize(("changes", "told"), [({"overload": "error"}, "overload"), ({"slots": 10_000_000}, "may ask")])
+def test_closed_loops_that_cannot_be_run_are_refused(profile_path: Path, changes: dict[str, Any], told: str) -> None:
+    given = {
+        "requests": {"kind": "closed", "clients": 200, "thinking_s": 0.01},
+        "arrivals": "closed",
+        "forecast": "last",
+    }
+    with pytest.raises(orric.ScenarioError, match=told):
+        built(profile_path, **given, **changes).check("here")
