@@ -29,6 +29,7 @@ def drifted(
     label_mix: Array | None = None,
     stream: int = 0,
     part: str = "streamed",
+    before: int = 0,
 ) -> tuple[Pixels, Labels]:
     """Return the samples that arrive in a slot: the same for every allocator of a seed.
 
@@ -42,11 +43,12 @@ def drifted(
         label_mix: Part of each class, shape (classes,); left out, as in the data set.
         stream: Number of the stream, from 0.
         part: Part of the data set.
+        before: How many of the slot's samples were drawn already, where they come in several parts.
 
     Returns:
         Images of shape (count, 32, 32, 3) and their true labels, shape (count,).
     """
-    rng = generator(seed, "images", stream, slot)
+    rng = generator(seed, "images", stream, slot, *([before] if before else []))
     return dataset.draw(count, rng, part, label_mix, corruption, severity)
 
 
@@ -154,14 +156,17 @@ class OnnxAccuracy:
         mix = None if drift.label_mix is None else drift.label_mix[slot - 1]
         corruption, severity = drift.corruptions[slot - 1], int(drift.severities[slot - 1])
         taught = None
+        earlier = len(self._collected[slot][0]) if slot in self._collected else 0
 
         def make() -> tuple[Pixels, Labels]:
-            return drifted(dataset, self._seed, slot, count, corruption, severity, mix, self._stream)
+            return drifted(
+                dataset, self._seed, slot, count, corruption, severity, mix, self._stream, before=earlier
+            )  # fmt: skip
 
         if self._shown is None:
             images, labels = make()
         else:
-            key = (dataset.name, self._seed, slot, count, corruption, severity, mix is not None, self._stream)
+            key = (dataset.name, self._seed, slot, count, earlier, corruption, severity, mix is not None, self._stream)
             images, labels = self._shown.samples(key, make)
             taught = self._shown.taught((self._teacher, *key), lambda: self.student.label(images))
         self._waiting.append((images, labels, taught))

@@ -276,6 +276,30 @@ def test_waiting_images_are_served_in_order(profile: orric.Profile) -> None:
     assert model.serve(3, 0.0, "32px", 0) == 0.0
 
 
+def test_a_slot_that_comes_in_parts_shows_every_part_anew(profile: orric.Profile) -> None:
+    model = OnnxAccuracy(profile, steady("none", 0, 2), 1)
+    model.arrive(1, 30)
+    model.arrive(1, 30)
+    (first, _, _), (second, _, _) = model._waiting
+    assert not np.array_equal(first, second)
+    assert np.array_equal(model._collected[1][0], np.concatenate([first, second]))
+
+
+def test_what_is_in_service_when_a_gpu_is_lost_waits_again_at_the_head(profile: orric.Profile) -> None:
+    """Of 30, 20 are classified, the last 8 of them not answered yet; 3 of these are answered, and 5 come back."""
+    model = OnnxAccuracy(profile, steady("none", 0, 2), 1)
+    model.arrive(1, 30)
+    model.shed(2, oldest=True)
+    model.serve(1, 0.0, "32px", 10)
+    model.hold(2)
+    model.serve(1, 0.0, "32px", 8)
+    model.hold(6)
+    model.release(3)
+    model.restore()
+    waiting = np.concatenate([images for images, _, _ in model._waiting])
+    assert np.array_equal(waiting, images_of(1, 30, "none", 0)[0][15:])
+
+
 def test_teacher_serves_only_as_many_as_it_is_asked_to(profile: orric.Profile) -> None:
     model = TeacherAccuracy(profile, steady("none", 0, 2), 1)
     model.arrive(1, 20)
