@@ -115,7 +115,7 @@ class Lifecycle:
         if not allocation.cloud:
             if stream.gpu.shares[stream.name][0] > 0:
                 self._start(stream, Waiting(self.slot, retraining, forecast), now_s)
-        elif stream.has_samples:
+        elif stream.can_retrain(now_s):
             assert self.scenario.cloud is not None, "the guard checks this"
             stream.accuracy.collect(stream.collected)
             self.clouds[stream.name] = CloudJob(
@@ -127,7 +127,7 @@ class Lifecycle:
     def _start(self, stream: StreamState, chosen: Waiting, now_s: float) -> None:
         """Begin retraining on the stream's GPU, if it has samples and its process is there."""
         work = stages(stream.profile, chosen.retraining, chosen.requests, stream.gpu.spec)
-        if stream.has_samples and sum(work.values()) > 0 and now_s >= stream.down_until_s:
+        if stream.can_retrain(now_s) and sum(work.values()) > 0:
             stream.accuracy.collect(stream.collected)
             whole_macs = chosen.requests * chosen.retraining.cost_macs
             stream.gpu.begin(stream, Job(chosen.slot, stream.collected, chosen.retraining, whole_macs, work), now_s)

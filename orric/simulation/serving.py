@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -69,14 +70,6 @@ class Serving(Protocol):
         """Serve up to a time, the slot's end or not; return what was answered since this was last asked."""
         ...
 
-    def crash(self, until_s: float) -> None:
-        """Lose all requests, of a queue that is served up to now, and those that come until a time."""
-        ...
-
-    def dissolve(self) -> None:
-        """Let the requests in service wait again."""
-        ...
-
     def in_service(self, version: int) -> int:
         """Return how many are in service that were begun under a version."""
         ...
@@ -90,7 +83,7 @@ class Serving(Protocol):
         ...
 
 
-class Partitioned:
+class Partitioned(ABC):
     """Serving by a share of its own, whatever others do: it is written down, and served when somebody asks.
 
     Args:
@@ -173,10 +166,11 @@ class Partitioned:
             self._rows, self._labels = [], []
         return answers
 
+    @abstractmethod
     def _serve(
         self, rows: Array, labels: Array, requests: Requests, until_s: float, slack_s: float, answers: Answers
     ) -> None:
-        raise NotImplementedError
+        """Serve a window; what it answered is added to the answers, unless the queue keeps them until it is asked."""
 
 
 class Plain(Partitioned):
@@ -202,14 +196,6 @@ class Plain(Partitioned):
     def left_waiting(self) -> tuple[Array, Array]:
         """Return numbers and times, as they are recorded, of the requests that are still there."""
         return self._queue.left_waiting()
-
-    def crash(self, until_s: float) -> None:
-        """Never asked for: whoever may crash is no plain queue."""
-        raise NotImplementedError
-
-    def dissolve(self) -> None:
-        """Never asked for: whose GPU may be lost is no plain queue."""
-        raise NotImplementedError
 
     def _serve(
         self, rows: Array, labels: Array, requests: Requests, until_s: float, slack_s: float, answers: Answers
@@ -269,8 +255,8 @@ def merged(streams: list[int], parts: list[Requests]) -> tuple[Array, Array]:
     return arrivals, arrivals_n
 
 
-class _OfPool:
-    """A stream whose requests are those of a `Pool`."""
+class Pooled:
+    """A stream whose requests are those of a `Pool`: they can be lost, or wait again."""
 
     now: Served
     pool: Pool
@@ -296,7 +282,7 @@ class _OfPool:
         return self.processor.there_s(self._k)
 
     def crash(self, until_s: float) -> None:
-        """Lose all requests, and those that come until a time."""
+        """Lose all requests, of a queue that is served up to now, and those that come until a time."""
         self.processor.crash(self._k, until_s)
 
     def dissolve(self) -> None:
@@ -335,7 +321,7 @@ class _OfPool:
         now.present_s -= left * length_s - numbers[tables.LEFT_S]
 
 
-class Eventful(_OfPool, Partitioned):
+class Eventful(Pooled, Partitioned):
     """A share of its own, but a queue that sheds, loses patience, crashes, or whose clients wait for answers."""
 
     def __init__(self, *given: Any, pool: Pool, old: Processor | None = None) -> None:
@@ -374,7 +360,7 @@ class Eventful(_OfPool, Partitioned):
         self.processor.run(until_s, slack_s)
 
 
-class Shared(_OfPool):
+class Shared(Pooled):
     """Serving on a GPU that is shared by weights: it has come as far as its GPU.
 
     Args:

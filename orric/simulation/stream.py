@@ -19,7 +19,7 @@ from orric.simulation.arrivals import Arrivals
 from orric.simulation.discipline import Discipline
 from orric.simulation.incoming import Draws, Incoming
 from orric.simulation.queueing import ROUNDING
-from orric.simulation.serving import Answers, Served, Serving
+from orric.simulation.serving import Answers, Pooled, Served, Serving
 from orric.simulation.work import batch_work
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class StreamState:
     def dissolve(self, now_s: float) -> None:
         """Let the requests in service wait again."""
         self._look_up(now_s)
-        self.serving.dissolve()
+        self._pooled.dissolve()
         # Those whose version is no more were classified already.
         self.accuracy.restore()
         self._credits.clear()
@@ -194,11 +194,17 @@ class StreamState:
         """Lose all requests, and those that come until a time."""
         self._look_up(now_s)
         self.down_until_s = max(self.down_until_s, until_s)
-        self.serving.crash(until_s)
+        self._pooled.crash(until_s)
         held = sum(there for _, there in self._credits.values())
         self.accuracy.release(held)
         self._gone += held
         self._credits.clear()
+
+    @property
+    def _pooled(self) -> Pooled:
+        """The queue, of a stream whose requests can be lost: where faults may do so, none is plain."""
+        assert isinstance(self.serving, Pooled), "a plain queue holds on to all that it has"
+        return self.serving
 
     def _look_up(self, now_s: float) -> None:
         """Serve up to a time, after which the same version goes on."""
@@ -296,10 +302,9 @@ class StreamState:
         """The slot whose samples retraining can use: uploads are there when the slot starts, others one slot later."""
         return self.slot if self.spec.arrivals == "upload" and not self._skewed else self.slot - 1
 
-    @property
-    def has_samples(self) -> bool:
-        """Whether there is anything to retrain on."""
-        if self.collected == 0:
+    def can_retrain(self, now_s: float) -> bool:
+        """Say whether its process is there, and has anything to retrain on, here or in the cloud."""
+        if self.collected == 0 or now_s < self.down_until_s:
             return False
         # What found nobody cannot be learnt from.
         return bool(self.arrived[self.collected - 1] > (self._unseen if self.collected < self.slot else 0))

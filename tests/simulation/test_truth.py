@@ -20,6 +20,10 @@ from orric.simulation.processor.pool import Pool
 from ..builders import ROOT, build_profile, build_scenario, write_profile
 
 ALL = {"kind": "constant", "fraction": 1.0}
+CLOUD = {
+    "uplink_bytes_per_s": 1e6, "downlink_bytes_per_s": 1e6, "delay_s": 0.0, "macs_per_s": 1e12,
+    "sample_bytes": 1.0, "weights_bytes": 1.0,
+}  # fmt: skip
 WEIGHTED, PRIORITY = {"model": "weighted"}, {"model": "priority"}
 
 
@@ -164,11 +168,7 @@ def test_what_overruns_lets_the_next_one_wait_or_leaves_it_out(profile_path: Pat
 
 def test_a_free_configuration_in_the_cloud_gives_nothing_up(profile_path: Path) -> None:
     """What goes on here goes on, and nothing is told as retrained that was not."""
-    cloud = {
-        "uplink_bytes_per_s": 1e6, "downlink_bytes_per_s": 1e6, "delay_s": 0.0, "macs_per_s": 1e12,
-        "sample_bytes": 1.0, "weights_bytes": 1.0,
-    }  # fmt: skip
-    given = {"requests": {"kind": "constant", "per_slot": 1000}, "retraining": {"overrun": "continue"}, "cloud": cloud}
+    given = {"requests": {"kind": "constant", "per_slot": 1000}, "retraining": {"overrun": "continue"}, "cloud": CLOUD}
     result = orric.simulate(
         built(profile_path, **given), Shared(("r1", "i0", 0.4, 0.5), ("r0", "i0", 0, 0), cloud=True)
     )
@@ -309,16 +309,20 @@ def test_batches_of_any_size_fit_beside_a_closed_loop(profile_path: Path) -> Non
     assert result.requests[result.stream == "b"].tolist() == [6000, 6000]
 
 
-def test_a_process_that_is_not_there_does_not_retrain(profile_path: Path) -> None:
-    crash = Fault(kind="client-crash", stream="camera-1", slots=(1,), reload_s=1000.0)
+@pytest.mark.parametrize("cloud", [False, True])
+def test_a_process_that_is_not_there_does_not_retrain(profile_path: Path, cloud: bool) -> None:
+    """Neither here, nor by what it sends to the cloud, though half of the first slot's samples came before."""
+    crash = Fault(kind="client-crash", stream="camera-1", slots=(1,), offset_s=10.0, reload_s=1000.0)
     given = {
         "requests": {"kind": "constant", "per_slot": 100},
         "arrivals": "deterministic",
         "fault": (crash,),
         "slots": 4,
     }
-    result = orric.simulate(built(profile_path, **given), Shared(("r1", "i0", 0.4, 0.5)), seed=1)
-    assert result.lost.sum() == result.requests.sum() == 400
+    if cloud:
+        given["cloud"] = CLOUD
+    result = orric.simulate(built(profile_path, **given), Shared(("r1", "i0", 0.4, 0.5), cloud=cloud), seed=1)
+    assert (result.served.sum(), result.lost.sum()) == (50, 350)
     assert result.retrained.sum() == 0
 
 
