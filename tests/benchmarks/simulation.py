@@ -2,8 +2,10 @@
 
 usage: python tests/benchmarks/simulation.py [--requests 1000000] [--most 100000000]      (about two minutes)
 
-Ratios are taken in one run. The simulator's time is that of `orric.simulate` whole: arrivals, queue, latencies,
-records. SimPy's models are as lean as they can be written: arrivals drawn beforehand, nothing recorded but latencies.
+GPUs are hard partitions, where a queue is solved by itself, or shared by weights, where all that share a GPU go through
+one event loop; the targets are those of the former. Ratios are taken in one run. The simulator's time is that of
+`orric.simulate` whole: arrivals, queue, latencies, records. SimPy's models are as lean as they can be written: arrivals
+drawn beforehand, nothing recorded but latencies.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ MOST, WAIT_S, FIXED_S, EACH_S = 8, 0.004, 0.002, 0.0006
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 STREAMS, GPUS = (1, 10, 100, 1000), (1, 2, 4, 8, 16)
 PLAIN, BATCHED, PER_SECOND, MEMORY_GB = 500, 200, 1e7, 1.0
+PARTITION, SHARED = "fluid", "weighted"
 
 
 def profile(path: Path) -> Path:
@@ -50,8 +53,9 @@ def profile(path: Path) -> Path:
 
 
 def scenario(
-    folder: Path, requests: int, batched: bool = False, streams: int = 1, gpus: int = 1, slots: int = 10
-) -> orric.Scenario:
+    folder: Path, requests: int, batched: bool = False, streams: int = 1, gpus: int = 1, slots: int = 10,
+    sharing: str = PARTITION,
+) -> orric.Scenario:  # fmt: skip
     """Return a scenario with so many requests in all, at a load of 0.8."""
     rate = LOAD / (SERVICE_S if not batched else FIXED_S / MOST + EACH_S)
     per_slot = max(requests // (slots * streams), 1)
@@ -73,7 +77,8 @@ def scenario(
         allocators=("inference-only",),
         spare="inference",
         gpu=tuple(
-            Gpu(name=f"gpu{n}", macs_per_s=1e9, budget={"kind": "constant", "fraction": 1.0}) for n in range(gpus)
+            Gpu(name=f"gpu{n}", macs_per_s=1e9, budget={"kind": "constant", "fraction": 1.0}, sharing=sharing)
+            for n in range(gpus)
         ),
         stream=tuple(
             Stream(
@@ -224,6 +229,11 @@ def main() -> None:
                 f"{options.requests:,} requests {label}: {fast_s:.4f} s against {slow_s:.2f} s of SimPy, {ratio:,.0f} "
                 f"times (target {wanted}); mean latency {fast_mean * 1e3:.3f} and {slow_mean * 1e3:.3f} ms",
             )
+            shared_s, shared_mean = simulated(folder, options.requests, kind, 1, 1, 1, SHARED)
+            print(
+                f"        the same on a GPU that is shared by weights: {shared_s:.4f} s, {slow_s / shared_s:,.0f} "
+                f"times; mean latency {shared_mean * 1e3:.3f} ms"
+            )
             if not kind:
                 rate = options.requests / fast_s
                 target(rate >= PER_SECOND, f"{rate:.2e} requests per second and core (target {PER_SECOND:.0e})")
@@ -239,13 +249,15 @@ def main() -> None:
             found["memory"] < MEMORY_GB, f"{sizes[-1]:,} requests in {found['memory']:.2f} GB (target {MEMORY_GB} GB)"
         )
         for label, counts in (("streams", STREAMS), ("GPUs", GPUS)):
-            print(f"\n{label:>12}{'seconds':>10}{'memory GB':>11}      1,000,000 requests")
-            seconds = []
-            for count in counts:
-                found = apart(1_000_000, False, count if label == "streams" else 16, 1 if label == "streams" else count)
-                seconds.append(found["seconds"])
-                print(f"{count:>12,}{found['seconds']:>10.4f}{found['memory']:>11.2f}", flush=True)
-            print(f"exponent of growth: {exponent(list(counts), seconds):.2f}")
+            for sharing in (PARTITION, SHARED):
+                print(f"\n{label:>12}{'seconds':>10}{'memory GB':>11}      1,000,000 requests, {sharing}")
+                seconds = []
+                for count in counts:
+                    streams, gpus = (count, 1) if label == "streams" else (GPUS[-1], count)
+                    found = apart(1_000_000, False, streams, gpus, 10, sharing)
+                    seconds.append(found["seconds"])
+                    print(f"{count:>12,}{found['seconds']:>10.4f}{found['memory']:>11.2f}", flush=True)
+                print(f"exponent of growth: {exponent(list(counts), seconds):.2f}")
     print("\nall targets met" if all(reached) else "\nsome targets were missed")
 
 
