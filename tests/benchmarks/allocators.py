@@ -7,10 +7,10 @@ All allocators see the same requests, budgets, drift and faults of a seed, so di
 is done stands in FILE (JSON lines); a run that was interrupted goes on from there. Five minutes on two idle cores, with
 --former ten.
 
-With --former every scenario also runs as it was before version 2: the count of a slot is given, every GPU is a hard
-partition, and who comes last is turned away; beside it, once more with weights on every GPU where one of them is shared
-otherwise. Told is which allocators changed places. --version shows the tables of another version, "partitioned" being
-the shipped one in hard partitions: what of a change is due to sharing, and what to arrivals.
+With --former every scenario also runs as it was when counts were given and nobody shared: the count of a slot is given,
+every GPU is a hard partition, and who comes last is turned away; beside it, once more with weights on every GPU where
+one of them is shared otherwise. Told is which allocators changed places. --version shows the tables of another version,
+"partitioned" being the shipped one in hard partitions: what of a change is due to sharing, and what to arrivals.
 """
 
 from __future__ import annotations
