@@ -13,10 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
+from orric.by_drift import TableEntry, drift_of
 from orric.configuration import undominated
 from orric.exceptions import ProfileError
 from orric.learning import LearningCurve
-from orric.profile import Profile, TableEntry
+from orric.profile import Profile
 from orric.randomness import generator
 
 
@@ -190,7 +191,8 @@ class TableAccuracy(_Unsampled):
     """Accuracies measured for each drift and inference configuration, with the learning curve between them.
 
     With the frozen student's accuracy a, the fully retrained one's b, and the curve f of the drift:
-    a + (b - a) p(x) with the progress p(x) = (f(x) - f(0)) / (f(A^T_max) - f(0)); a where the curve is flat. Where
+    a + (b - a) p(x) with the progress p(x) = (f(x) - f(0)) / (f(A^T_max) - f(0)), or x / A^T_max where the curve is
+    flat, as on clean images, and tells nothing of it. Where
     accuracies in between were measured, it goes straight from each to the next along p. Where b was not measured, the
     curve's own ratio a f(x) / f(0), at most 1.
 
@@ -217,11 +219,7 @@ class TableAccuracy(_Unsampled):
     ) -> None:
         super().__init__(profile, corruptions, severities, seed, stream)
         self._profile, self._most = profile.name, profile.most_profit
-        # Clean images go by one name, whatever they would be without their corruption.
-        self._drifts = [
-            (corruption, severity) if severity and corruption != "none" else ("none", 0)
-            for corruption, severity in zip(corruptions, severities, strict=True)
-        ]
+        self._drifts = [drift_of(*drift) for drift in zip(corruptions, severities, strict=True)]
         self._entries = {(entry.corruption, entry.severity, entry.inference): entry for entry in profile.table}
         first = {drift: slot for slot, drift in reversed(list(enumerate(self._drifts, start=1)))}
         for slot in sorted(first.values()):
@@ -234,14 +232,17 @@ class TableAccuracy(_Unsampled):
         if entry.retrained is None:
             return min(entry.accuracy * now / start, 1.0) * count
         rise = float(curve(self._most)) - start
-        if not rise > 0:
-            return entry.accuracy * count
-        progress = (now - start) / rise
+
+        def progress(extent: float) -> float:
+            if rise > 0:
+                return (float(curve(extent)) - start) / rise
+            return min(extent / self._most, 1.0) if self._most else 0.0
+
         if not entry.between:
-            return (entry.accuracy + (entry.retrained - entry.accuracy) * progress) * count
+            return (entry.accuracy + (entry.retrained - entry.accuracy) * progress(extent)) * count
         extents, accuracies = zip(*entry.between, strict=True)
-        places = [0.0, *((float(curve(extent)) - start) / rise for extent in extents), 1.0]
-        return float(np.interp(progress, places, [entry.accuracy, *accuracies, entry.retrained])) * count
+        places = [0.0, *map(progress, extents), 1.0]
+        return float(np.interp(progress(extent), places, [entry.accuracy, *accuracies, entry.retrained])) * count
 
     def _entry(self, slot: int, inference: str) -> TableEntry:
         corruption, severity = self._drifts[slot - 1]

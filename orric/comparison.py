@@ -15,10 +15,11 @@ from orric.allocators import REFERENCES, make_allocator
 from orric.allocators.base import Allocator, MicroProfiled
 from orric.allocators.replay import Recorded, Replayed
 from orric.allocators.triggers import Trigger
+from orric.by_drift import TableEntry
 from orric.configuration import InferenceConfiguration
 from orric.exceptions import AllocatorError, ProfileError, ScenarioError
 from orric.learning import Tabulated
-from orric.profile import Profile, TableEntry
+from orric.profile import Profile
 from orric.records import Array, Result
 from orric.scenario import ConstantBudget, Fault, Scenario
 from orric.simulation import engine

@@ -9,61 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from orric.by_drift import CLEAN_DRIFT, DriftCurve, TableEntry, drift_of
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
-from orric.drift import Severity
 from orric.exceptions import OrricError, ProfileError, nearest
-from orric.learning import AnyCurve, LearningCurve, LearningExtent, TimeVarying
+from orric.learning import AnyCurve, LearningCurve, LearningExtent, Tabulated, TimeVarying
 from orric.section import Amount, Count, Name, Positive, Section
-
-
-class DriftCurve(Section):
-    """The learning curve under one corruption at one severity, and the teacher's accuracy there."""
-
-    error: ClassVar[type[OrricError]] = ProfileError
-    corruption: Name
-    severity: Severity
-    curve: AnyCurve
-    teacher_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-
-
-class TableEntry(Section):
-    """Measured accuracies of one inference configuration under one drift.
-
-    Attributes:
-        corruption: Name of the corruption, "none" for clean images.
-        severity: 1 to 5, 0 for clean images.
-        inference: Name of the inference configuration.
-        accuracy: Of the student before any retraining (x = 0), in (0, 1].
-        retrained: Of the student retrained as much as possible (x = A^T_max); None where it was not measured.
-        between: Learning extents between the two, ascending, and the accuracy at each. Retraining at one resolution
-            may harm another, so these need not rise.
-    """
-
-    error: ClassVar[type[OrricError]] = ProfileError
-    corruption: Name
-    severity: Severity
-    inference: Name
-    accuracy: Annotated[float, Field(strict=True, gt=0, le=1)]
-    retrained: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-    between: tuple[tuple[Positive, Annotated[float, Field(strict=True, gt=0, le=1)]], ...] = ()
-
-    @model_validator(mode="after")
-    def _extents_ascend(self) -> TableEntry:
-        extents = [extent for extent, _ in self.between]
-        if extents != sorted(set(extents)):
-            raise ValueError("the extents in between do not ascend; sort them, each once")
-        if extents and self.retrained is None:
-            raise ValueError("there are extents in between and no accuracy retrained; give it")
-        return self
-
-    @model_validator(mode="after")
-    def _clean_is_named_so(self) -> TableEntry:
-        if (self.corruption == "none") != (self.severity == 0):
-            raise ValueError(
-                f"found corruption {self.corruption!r} with severity {self.severity}; "
-                'clean images have the corruption "none" and the severity 0, all others neither'
-            )
-        return self
 
 
 class TeacherFigures(Section):
@@ -216,7 +166,8 @@ class Profile(Section):
         inference: Inference configurations.
         curve: f, seen by the engines only.
         memory: How past retraining adds up.
-        drift_curve: f under particular drift, used by the engines instead of `curve` wherever images are not clean.
+        drift_curve: f under particular drift and of clean images, used by the engines instead of `curve`, which is the
+            mean over all drift.
         table: Measured accuracies by drift and inference configuration, for `accuracy = "table"`.
         teacher: Figures of the teacher, optional.
         device: The device behind the latencies; simulated GPUs of other speeds scale them. Optional.
@@ -355,22 +306,47 @@ class Profile(Section):
 
     def teacher_accuracy(self, corruption: str | None, severity: int | None) -> float:
         """Return how often the teacher is right under a corruption and severity; always, where nothing is known."""
+        drift = drift_of(corruption, severity)
         for entry in self.drift_curve:
-            if entry.corruption == corruption and entry.severity == severity and entry.teacher_accuracy is not None:
+            if (entry.corruption, entry.severity) == drift and entry.teacher_accuracy is not None:
                 return entry.teacher_accuracy
         return 1.0 if self.teacher is None else self.teacher.accuracy
 
     def curve_for(self, corruption: str | None, severity: int | None) -> LearningCurve:
         """Return the curve under a corruption and severity, or the general one where none was measured."""
+        drift = drift_of(corruption, severity)
         for entry in self.drift_curve:
-            if entry.corruption == corruption and entry.severity == severity:
+            if (entry.corruption, entry.severity) == drift:
                 return entry.curve
         return self.curve
+
+    @property
+    def knows_clean(self) -> bool:
+        """Whether clean images have a curve of their own, or need none, there being no curve of any drift."""
+        return not self.drift_curve or any(entry.severity == 0 for entry in self.drift_curve)
+
+    def with_clean_curve(self) -> Self:
+        """Return the profile with a curve of clean images, taken from its table where none was measured.
+
+        Such a profile is of an earlier version of orric. Where its table has clean images, their accuracies before and
+        after retraining are joined by a line, which is level where retraining has done harm.
+        """
+        best = max(self.inference, key=lambda one: one.profit).name
+        clean = [entry for entry in self.table if entry.severity == 0 and entry.inference == best]
+        if self.knows_clean or not clean:
+            return self
+        before, after = clean[0].accuracy, clean[0].retrained
+        after = before if after is None else max(before, after)
+        line = Tabulated(x=(0.0, self.most_profit or 1.0), y=(before, after))
+        added = DriftCurve(corruption=CLEAN_DRIFT[0], severity=CLEAN_DRIFT[1], curve=line)
+        changed = {"best_accuracy": max(self.best_accuracy, after), "drift_curve": (*self.drift_curve, added)}
+        return self.model_copy(update=changed)
 
     def curves_for(self, corruptions: Sequence[str | None], severities: Sequence[int | None]) -> list[LearningCurve]:
         """Return the curve of each slot t = 1..T for the drift of each slot.
 
-        Without any drift curve that is the general one, whatever the drift; else it is so in clean slots only.
+        Without any drift curve that is the general one, whatever the drift. Where there are drift curves, and none of
+        clean images, it is so in clean slots.
 
         Raises:
             ProfileError: There are drift curves, and none for the corruption and severity of a slot.
@@ -387,7 +363,7 @@ class Profile(Section):
     def _check_known(self, slot: int, corruption: str | None, severity: int | None) -> None:
         if not self.drift_curve or not corruption or corruption == "none":
             return
-        names = sorted({entry.corruption for entry in self.drift_curve})
+        names = sorted({entry.corruption for entry in self.drift_curve} - {"none"})
         if corruption not in names:
             found = f"profile {self.name!r} has no curve for the corruption {corruption!r}"
             raise ProfileError(f"slot {slot}", found, nearest(corruption, ["none", *names]))
@@ -399,12 +375,12 @@ class Profile(Section):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a profile from TOML, format 1.
+        """Read a profile from TOML, format 1; one of an earlier version gets a curve of clean images from its table.
 
         Raises:
             ProfileError: With file, line, key, what was found and what is allowed.
         """
-        return super().load(path).placed_in(Path(path).parent)
+        return super().load(path).with_clean_curve().placed_in(Path(path).parent)
 
     def placed_in(self, folder: Path) -> Self:
         """Return the profile as if its file lay in a folder: what it names beside itself is looked for there."""

@@ -18,6 +18,7 @@ from orric.scenario.gpu import UniformBudget
 from .builders import PROFILES, ROOT, build_profile, build_scenario, write_profile
 
 FOGGY = {"corruption": "fog", "severity": 2, "curve": {"form": "tabulated", "x": [0, 1], "y": [0.4, 0.8]}}
+LEVEL = {"corruption": "none", "severity": 0, "curve": {"form": "tabulated", "x": [0, 1], "y": [0.9, 0.9]}}
 FLAT = {"corruption": "fog", "severity": 3, "curve": {"form": "tabulated", "x": [0, 1], "y": [0.5, 0.5]}}
 
 
@@ -105,10 +106,24 @@ def test_retraining_that_hurts_is_believed():
     assert model.serve(1, 0.5, "i0", 1) == pytest.approx(0.7)
 
 
-def test_where_the_curve_is_flat_the_student_stays_as_it_was():
+def test_where_the_curve_is_flat_and_tells_nothing_the_way_is_straight():
     names = ("i0", "i1", "i2")
     model = TableAccuracy(tabled(*(entry(name, 0.3, 0.7, ("fog", 3)) for name in names)), ["fog"], [3])
-    assert model.serve(1, 1.0, "i0", 1) == 0.3
+    assert [model.serve(1, extent, "i0", 1) for extent in (0.0, 0.5, 1.0)] == pytest.approx([0.3, 0.5, 0.7])
+    bent = [{**entry(name, 0.9, 0.8, ("none", 0)), "between": [[0.25, 0.6], [0.5, 0.7]]} for name in names]
+    model = TableAccuracy(build_profile(drift_curve=(FOGGY, LEVEL), table=bent, best_accuracy=0.95), ["none"], [0])
+    found = [model.serve(1, extent, "i0", 1) for extent in (0.0, 0.25, 0.375, 0.5, 1.0)]
+    assert found == pytest.approx([0.9, 0.6, 0.65, 0.7, 0.8])
+
+
+def test_clean_slots_have_a_curve_of_their_own():
+    """The general curve is the mean over all drift: for clean images it was 31 points off."""
+    profile = build_profile(drift_curve=(FOGGY, LEVEL), best_accuracy=0.95)
+    model = CurveAccuracy(profile, ["none", "fog", "none", "fog"], [0, 0, 3, 2])
+    assert [model.serve(slot, 0.0, "i2", 1) for slot in (1, 2, 3, 4)] == pytest.approx([0.9, 0.9, 0.9, 0.4])
+    # Where none was measured, and nothing is known of clean images, the general one stands in.
+    ignorant = CurveAccuracy(build_profile(drift_curve=(FOGGY,)), ["none"], [0])
+    assert ignorant.serve(1, 0.0, "i2", 1) == pytest.approx(0.5)
 
 
 def test_clean_slots_have_one_name():

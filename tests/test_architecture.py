@@ -23,6 +23,7 @@ MAIN = [
     ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
     ["interval_counts", "workload", "description", "budgets", "processes", "overload"],
     ["importers"],
+    ["by_drift"],
     ["profile"],
     ["records"],
     ["objective"],

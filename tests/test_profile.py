@@ -410,3 +410,35 @@ def test_unusable_selectors_are_told(tmp_path: Path, old: str, new: str, words: 
     with pytest.raises(orric.ProfileError) as caught:
         orric.Profile.load(path)
     assert words in str(caught.value)
+
+
+def test_a_profile_of_an_earlier_version_gets_its_clean_curve_from_its_table(tmp_path: Path) -> None:
+    fog = {"corruption": "fog", "severity": 2, "curve": {"form": "tabulated", "x": [0, 1], "y": [0.4, 0.8]}}
+    for before, after, expected in (
+        (0.8, 0.88, (0.8, 0.84, 0.88)),
+        (0.88, 0.8, (0.88,) * 3),
+        (0.88, None, (0.88,) * 3),
+    ):
+        clean = [
+            {"corruption": "none", "severity": 0, "inference": name, "accuracy": part}
+            | ({} if after is None else {"retrained": after})
+            for name, part in (("i0", 0.5), ("i1", 0.5), ("i2", before))
+        ]
+        path = write_profile(build_profile(drift_curve=(fog,), table=clean), tmp_path / "earlier.toml")
+        profile = orric.Profile.load(path)
+        assert profile.knows_clean
+        assert [float(profile.curve_for("none", 0)(x)) for x in (0.0, 0.5, 1.0)] == pytest.approx(expected)
+        again = write_profile(profile, tmp_path / "again.toml")
+        assert orric.Profile.load(again) == profile
+    # Without drift curves the general curve is that of every slot, and without a table there is nothing to take.
+    assert not orric.Profile.load(write_profile(build_profile(table=clean), path)).drift_curve
+    bare = orric.Profile.load(write_profile(build_profile(drift_curve=(fog,)), path))
+    assert not bare.knows_clean
+    assert bare.curve_for("none", 0) == bare.curve
+
+
+def test_clean_images_go_by_one_name_in_drift_curves() -> None:
+    curve = {"form": "tabulated", "x": [0, 1], "y": [0.4, 0.8]}
+    for corruption, severity in (("none", 2), ("fog", 0)):
+        with pytest.raises(orric.ProfileError, match='the corruption "none" and the severity 0'):
+            build_profile(drift_curve=({"corruption": corruption, "severity": severity, "curve": curve},))

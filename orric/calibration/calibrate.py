@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from orric.by_drift import DriftCurve
 from orric.calibration.checkpoint import Checkpoint
+from orric.calibration.clean import clean_curve
 from orric.calibration.colocation import Served, cores
 from orric.calibration.curves import (
     LEAST_SLOPE,
@@ -41,7 +43,7 @@ from orric.calibration.plan import Calibration, conditions, measured_runs
 from orric.calibration.table import table_of, table_provenance
 from orric.drift import SEVERITIES
 from orric.learning import LearningExtent
-from orric.profile import DriftCurve, Models, Profile
+from orric.profile import Models, Profile
 from orric.retraining.loop import FULL_PX
 from orric.retraining.models import exported, macs_of, sha256
 from orric.vision.datasets import load_dataset
@@ -111,16 +113,20 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
         row["profit"] = shortened(drifting[px] / max(drifting.values()))
         row["latency_s"] = shortened(by_resolution[px].usual_s)
     most = plan.fullest_ratio
-    top = max(float(curve(most)) for curve in [curves.overall.curve, *(f.curve for f in curves.by_drift.values())])
+    clean, drifts = clean_curve(fitting, most), [fit.curve for fit in curves.by_drift.values()]
+    top = max(float(curve(most)) for curve in [curves.overall.curve, clean.curve, *drifts])
     profile = Profile(
         **{**table, "device": {"macs_per_s": shortened(macs[resolutions[0]] / of_student[0].usual_s)}},
         best_accuracy=shortened(min(max(top, *accuracies.values()) + 5e-7, 1.0)),
         slope_floor=max(shortened(curves.slope_floor * (1 - 1e-5)), LEAST_SLOPE),
         curve=curves.overall.curve,
         memory=memory,
-        drift_curve=tuple(
-            DriftCurve(corruption=c, severity=s, curve=fit.curve, teacher_accuracy=shortened(teachers[c, s]))
-            for (c, s), fit in curves.by_drift.items()
+        drift_curve=(
+            clean,
+            *(
+                DriftCurve(corruption=c, severity=s, curve=fit.curve, teacher_accuracy=shortened(teachers[c, s]))
+                for (c, s), fit in curves.by_drift.items()
+            ),
         ),
         table=table_of(fitting, [f"{px}px" for px in resolutions], plan.corruptions, most),
         teacher={
@@ -269,7 +275,7 @@ def _told_of_curves(
     fits = list(curves.by_drift.values())
     return {
         "curve": "fitted to the mean accuracy of drifting streams at fixed sampling ratios; the form has the smallest "
-        "corrected Akaike criterion; [[drift_curve]] holds one for each corruption and severity",
+        "corrected Akaike criterion; [[drift_curve]] holds one for each corruption and severity, and of clean images",
         "curve_interval": "5 % and 95 % quantiles of 200 bootstrap draws of slots, at the extents given",
         "curve_extents": [shortened(x) for x in curves.extents],
         "curve_low": [shortened(y) for y in curves.low],

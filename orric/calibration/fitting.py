@@ -93,10 +93,20 @@ def _fit(name: str, extents: Array, accuracies: Array) -> Fit | None:
     curve = min((_solved(form, start, extents, accuracies) for start in form.starts), key=lambda found: found[0])[1]
     if not float(curve(0.0)) > 0 or float(curve(float(extents.max()))) > 1:
         return None
-    squares = float((np.asarray(curve(extents) - accuracies) ** 2).sum())
-    criterion = count * np.log(max(squares / count, 1e-12)) + 2 * parameters
-    criterion += 2 * parameters * (parameters + 1) / (count - parameters - 1)
-    return Fit(curve, float(criterion), float(np.sqrt(squares / count)))
+    misses = np.asarray(curve(extents) - accuracies)
+    return Fit(curve, criterion_of(misses, len(form.lower)), float(np.sqrt((misses**2).mean())))
+
+
+def criterion_of(residuals: Array, parameters: int) -> float:
+    """Return the corrected Akaike information criterion of a least-squares fit; the smaller the better.
+
+    Args:
+        residuals: Shape (n,), n above `parameters` + 2.
+        parameters: Of the curve; the variance, which is estimated too, is counted here.
+    """
+    count, parameters = len(residuals), parameters + 1
+    criterion = count * np.log(max(float((residuals**2).mean()), 1e-12)) + 2 * parameters
+    return float(criterion + 2 * parameters * (parameters + 1) / (count - parameters - 1))
 
 
 def _solved(form: _Form, start: tuple[float, ...], extents: Array, accuracies: Array) -> tuple[float, LearningCurve]:

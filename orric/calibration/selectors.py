@@ -81,7 +81,8 @@ def with_selectors(
         Sampling.by(0.0, figures)  # which refuses unknown ones before anything is measured
     between = [ratio for ratio in ratios if 0 < ratio < 1]
     plans = (*map(Plan, ratios), *(Plan(ratio, selector=name) for name in asked for ratio in between))
-    drifts = list(corruptions) or list(dict.fromkeys(entry.corruption for entry in profile.drift_curve))
+    known = dict.fromkeys(entry.corruption for entry in profile.drift_curve if entry.severity)
+    drifts = list(corruptions) or list(known)
     if not drifts:
         raise ProfileError(where, "has no [[drift_curve]] to say what streams drift through", "name the corruptions")
     work = [Assignment(corruption, seed, plans) for corruption in drifts for seed in seeds]

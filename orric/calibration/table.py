@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from orric.by_drift import TableEntry
 from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan, Progress
 from orric.calibration.measurement import package_versions, processor, shortened
@@ -17,7 +18,7 @@ from orric.calibration.plan import conditions, measured_runs
 from orric.configuration import undominated
 from orric.drift import SEVERITIES
 from orric.exceptions import ProfileError
-from orric.profile import Profile, TableEntry
+from orric.profile import Profile
 from orric.retraining.models import sha256
 from orric.vision.datasets import load_dataset
 
@@ -144,7 +145,7 @@ def with_table(
     assert profile.models is not None
     fullest = fullest_ratio(profile)
     plans = tuple(Plan(ratio, everywhere=True) for ratio in sorted(set(profile.uniform_ratios)))
-    corruptions = list(dict.fromkeys(entry.corruption for entry in profile.drift_curve))
+    corruptions = list(dict.fromkeys(entry.corruption for entry in profile.drift_curve if entry.severity))
     work = [Assignment(corruption, seed, plans) for corruption in [CLEAN, *corruptions] for seed in seeds]
     versions = package_versions()
     hashes["dataset"] = load_dataset(profile.models.dataset, profile.data).fingerprint

@@ -78,8 +78,8 @@ def calibrate(
         Path | None,
         typer.Option(
             "--output",
-            help="Profile to write. [default: NAME.toml; with --table-of NAME-table.toml, with --selectors-of "
-            "NAME-selectors.toml, with --anchors-of NAME-anchors.toml]",
+            help="Profile to write. [default: NAME.toml; with --table-of NAME-table.toml, with --clean-of "
+            "NAME-clean.toml, with --selectors-of NAME-selectors.toml, with --anchors-of NAME-anchors.toml]",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the profile. [default: the data set's]")] = None,
@@ -122,6 +122,14 @@ def calibrate(
         typer.Option(
             "--table-of",
             help="Measure only the accuracy table of this profile's models and add it; all other figures stay.",
+        ),
+    ] = None,
+    clean_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--clean-of",
+            help="Measure only the learning curve of this profile's models on clean images and add it; all other "
+            "figures stay.",
         ),
     ] = None,
     selectors_of: Annotated[
@@ -175,6 +183,7 @@ def calibrate(
     """
     tasks = {
         "--table-of": table_of,
+        "--clean-of": clean_of,
         "--selectors-of": selectors_of,
         "--anchors-of": anchors_of,
         "--check": check,
@@ -194,9 +203,10 @@ def calibrate(
     if check is not None:
         _check(check, data, tolerance, workers, corruptions, as_json)
         return
-    if table_of is not None:
-        _table(table_of, data, output, seeds, slots, per_slot, workers, as_json)
-        return
+    for source, kind in ((table_of, "table"), (clean_of, "clean")):
+        if source is not None:
+            _part(kind, source, data, output, seeds, slots, per_slot, workers, as_json)
+            return
     if selectors_of is not None:
         from orric.cli.selectors import measure_selectors
 
@@ -329,7 +339,8 @@ def _warnings_told() -> Iterator[None]:
         yield
 
 
-def _table(
+def _part(
+    kind: str,
     source: Path,
     data: Path | None,
     output: Path | None,
@@ -339,21 +350,27 @@ def _table(
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Measure the accuracy table of a profile's models."""
+    """Measure the accuracy table of a profile's models ("table"), or their curve on clean images ("clean")."""
     from orric.calibration.calibrate import finished
+    from orric.calibration.clean import with_clean_curve
     from orric.calibration.table import with_table
 
-    measured = _with_data(source, data)
-    target = output or Path(f"{source.stem}-table.toml")
+    measured, measure = _with_data(source, data), with_table if kind == "table" else with_clean_curve
+    target = output or Path(f"{source.stem}-{kind}.toml")
     demand_writable(target, "--output")
     remains = f"no profile was written{_kept(target)}; {RESUMES}"
     with interruptible(remains), progress_bars() as progress:
         numbers = tuple(range(1, seeds + 1))
-        profile = with_table(measured, str(source), target, numbers, slots, per_slot, jobs, _shown(progress))
+        profile = measure(measured, str(source), target, numbers, slots, per_slot, jobs, _shown(progress))
         profile.save(target)
         finished(target)
-    entries, samples = len(profile.table), profile.provenance["table"]["samples"]
-    _print_facts({"profile": str(target), "table_entries": entries, "samples_per_entry": samples}, as_json)
+    facts: dict[str, Any] = {"profile": str(target)}
+    if kind == "table":
+        facts |= {"table_entries": len(profile.table), "samples_per_entry": profile.provenance["table"]["samples"]}
+    else:
+        curve = profile.curve_for("none", 0)
+        facts |= {"accuracy": float(curve(0.0)), "accuracy_retrained": float(curve(profile.most_profit))}
+    _print_facts(facts, as_json)
 
 
 def _with_data(path: Path, data: Path | None) -> Profile:

@@ -91,6 +91,8 @@ class Checker:
         chosen = profile["curve"]
         if trace["corruption"] is not None and trace["severity"] is not None:
             drift = (trace["corruption"][slot], trace["severity"][slot])
+            if drift[0] == "none" or drift[1] == 0:
+                drift = ("none", 0)
             for entry in profile.get("drift_curve", []):
                 if (entry["corruption"], entry["severity"]) == drift:
                     chosen = entry["curve"]

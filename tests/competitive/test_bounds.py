@@ -8,7 +8,7 @@ import pytest
 
 import orric
 from orric.learning import LearningExtent, TimeVarying
-from orric.profile import DriftCurve
+from orric.by_drift import DriftCurve
 
 from ..builders import build_profile
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import orric
+from orric.by_drift import DriftCurve
 from orric.competitive import exact, optimum, relaxation, window
 from orric.competitive.optimum import curve_tables
 from orric.competitive.problem import OfflineProblem
@@ -224,14 +225,17 @@ def test_curve_of_another_package_is_solved_and_not_verified(memory: str) -> Non
 
 def test_drift_in_the_trace_chooses_the_curve() -> None:
     foggy = {"corruption": "fog", "severity": 2, "curve": {"form": "logarithmic", "a": 0.2, "b": 0.1, "k": 30.0}}
+    clean = {"corruption": "none", "severity": 0, "curve": {"form": "tabulated", "x": [0, 1], "y": [0.5, 0.6]}}
     for seed in range(20):
         profile, trace = random_instance(seed, "uniform", compete=True)
-        profile = profile.model_copy(update={"drift_curve": (orric.profile.DriftCurve.model_validate(foggy),)})
+        curves = (foggy, clean)[: 1 + seed % 2]
+        profile = profile.model_copy(update={"drift_curve": tuple(DriftCurve.model_validate(one) for one in curves)})
         drift = np.random.default_rng(seed).integers(2, size=trace.slots)
         trace = orric.Trace(
             requests=trace.requests,
             budget_macs=trace.budget_macs,
-            corruption=tuple("fog" if one else "none" for one in drift),
+            # Fog of severity 0 is none.
+            corruption=tuple("fog" if one or seed % 4 == 3 else "none" for one in drift),
             severity=tuple(2 if one else 0 for one in drift),
         )
         assert not orric.verify(check_interval((profile, trace), 1e-6).certificate).gap > 1e-6
