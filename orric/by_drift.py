@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -13,9 +13,11 @@ from orric.section import Name, Positive, Section
 
 # The drift of clean images, whatever they would be without their corruption.
 CLEAN_DRIFT = ("none", 0)
+Corruption = TypeVar("Corruption", str, str | None)
+Level = TypeVar("Level", int, int | None)
 
 
-def drift_of(corruption: str | None, severity: int | None) -> tuple[str | None, int | None]:
+def drift_of(corruption: Corruption, severity: Level) -> tuple[Corruption | str, Level | int]:
     """Return a corruption and severity as profiles have them: clean images go by one name."""
     return CLEAN_DRIFT if severity == 0 or corruption == "none" else (corruption, severity)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import orric
-from orric.learning import LearningExtent, TimeVarying
 from orric.by_drift import DriftCurve
+from orric.learning import LearningExtent, TimeVarying
 
 from ..builders import build_profile
 
