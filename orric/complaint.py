@@ -44,8 +44,9 @@ def explain(error: ValidationError, section: type[BaseModel]) -> tuple[Location,
     if kind == "extra_forbidden":
         known = {name for candidate in _walked(section, report["loc"][:-1])[1] for name in candidate.model_fields}
         return location, f"unknown key {location[-1]!r}", nearest(str(location[-1]), sorted(known))
-    if kind == "missing" and isinstance(location[-1], str):
-        return location[:-1], f"key {location[-1]!r} is missing", "add it"
+    if kind == "missing":
+        lacking = f"key {location[-1]!r}" if isinstance(location[-1], str) else f"value {location[-1] + 1}"
+        return location[:-1], f"{lacking} is missing", "add it"
     if isinstance(cause, ValidationError):
         inner, found, remedy = explain(cause, _named(cause.title, candidates) or section)
         return (*location, *inner), found, remedy
@@ -157,13 +158,13 @@ def _wrong_value(kind: str, given: Any, context: dict[str, Any], key: str, messa
         return found, "give true or false, without quotes"
     if kind == "too_short":
         return found, f"give {context['min_length']} at least"
+    if kind == "too_long":
+        return found, f"give {context['max_length']} at most"
     if kind == "literal_error":
         choices = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
         if isinstance(given, str):
             return f"{given!r} is unknown", nearest(given, choices)
         return found, f"give {_either([repr(one) for one in choices])}"
-    if kind == "missing":
-        return found, "give as many values as there are places"
     remedy = message[0].lower() + message[1:]
     if remedy.startswith("input should be "):
         remedy = "give a number " + remedy.removeprefix("input should be ")

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from orric.accuracy import TableAccuracy
 from orric.allocators import check_name
-from orric.budgets import load_budgets, load_free_parts
+from orric.budgets import load_budgets, load_free_parts, load_trace
 from orric.exceptions import OrricError, ProfileError, ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
@@ -256,7 +256,7 @@ class Scenario(Section):
         """Return what is given of each slot, shape (T,): the count, or the mean of a drawn one."""
         given, rng = self.stream[stream].requests, generator(seed, "arrivals", stream)
         if isinstance(given, CsvRequests):
-            return self._column(self._folder / given.csv, Trace.load(self._folder / given.csv).requests)
+            return self._column(self._folder / given.csv, load_trace(self._folder / given.csv, self.slot_s).requests)
         if isinstance(given, FromTimestamps):
             return self.timestamps(stream).counts(self.slot_s, self.slots).astype(np.float64)
         if isinstance(given, ConstantRequests):
@@ -353,7 +353,7 @@ class Scenario(Section):
         owner = self.gpu[gpu]
         if isinstance(owner.budget, FromCsv):
             path = self._folder / owner.budget.csv
-            return self._column(path, load_budgets(path, owner.name))
+            return self._column(path, load_budgets(path, owner.name, owner.macs_per_s * self.slot_s, self.slot_s))
         if isinstance(owner.budget, RecordedLoad):
             path = self._folder / owner.budget.utilisation
             parts = load_free_parts(path, self.slots, self.slot_s, owner.budget.start_s)
