@@ -151,7 +151,7 @@ def refused(path: Path, told: str) -> None:
         orric.load_scenario(path)
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith(f"{path}:{told}"[: len(f"{path}:")]), message
+    assert message.startswith(f"{path}:")
     assert told in message
     assert not PYTHON.search(message.removeprefix(str(path))), message
 
