@@ -206,7 +206,9 @@ def _walked(section: Any, location: Sequence[int | str]) -> tuple[Location, set[
         The location without the tags of unions; the sections that the table there may be, those of the last table on
         the way where it is a plain value; and those that are items of the list there.
     """
-    candidates, kept, items = {section}, [], set()
+    candidates: set[Any] = {section}
+    items: set[Any] = set()
+    kept: list[int | str] = []
     choosing = False
     for part in location:
         if choosing and isinstance(part, str):
