@@ -214,7 +214,8 @@ def _of_deadlines(
         with np.errstate(divide="ignore"):
             able = np.minimum(requests, np.where(each_s > 0, deadline_s / each_s, np.inf))
         if (in_time := float(able.sum() / max(requests.sum(), 1.0))) < IN_TIME and requests.any():
-            text = f"{named}: of uploads of {requests.mean():.4g} requests on average at most {100 * in_time:.0f} % can be in time"
+            text = f"{named}: of uploads of {requests.mean():.4g} requests on average at most {100 * in_time:.0f} % "
+            text += "can be in time"
             why = f"one takes {each_s[each_s < np.inf].mean():.3g} s and deadline_s is {deadline_s:g}"
             yield Warned("upload", f"{text}: {why}; raise it, or spread the arrivals")
     if deadline_s is not None and deadline_s >= run_s > scenario.slot_s:
