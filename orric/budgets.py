@@ -15,32 +15,77 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 COLUMNS = ["slot", "gpu", "budget_macs"]
 
 
-def load_budgets(path: str | Path, gpu: str) -> Array:
+def load_budgets(path: str | Path, gpu: str, most_macs: float = float("inf"), slot_s: float | None = None) -> Array:
     """Read C(t) of a GPU, in MACs, shape (T,), from CSV: slot,gpu,budget_macs, or a trace of one server.
 
     Every GPU's slots count from 1 without a gap.
+
+    Args:
+        path: File to read.
+        gpu: Name of the GPU.
+        most_macs: What it can do in a slot, which no budget may exceed.
+        slot_s: How long its slots have to be, where the file says how long they are.
 
     Raises:
         TraceError: With file, line and column of the first thing that is wrong.
     """
     rows = read_rows(path, ",".join(COLUMNS), "slot")
     if next(rows)[1] != COLUMNS:
-        return Trace.load(path).budget_macs
-    found: dict[str, list[float]] = {}
+        trace = load_trace(path, slot_s)
+        if trace.budget_macs.max() > most_macs:
+            _demand_possible(dict(zip(lines_of_slots(path), trace.budget_macs, strict=True)), path, gpu, most_macs)
+        return trace.budget_macs
+    found: dict[str, dict[int, float]] = {}
     for line, (slot, name, budget) in ((line, [cell.strip() for cell in row]) for line, row in rows):
-        values = found.setdefault(name, [])
+        values = found.setdefault(name, {})
         if slot != str(len(values) + 1):
             wanted = f"expected {len(values) + 1} of GPU {name!r}"
             raise TraceError(f"{path}:{line}: column 'slot'", f"found {slot}", wanted)
         try:
-            values.append(float(budget))
+            values[line] = float(budget)
         except ValueError:
-            values.append(float("nan"))
-        if not 0 <= values[-1] < float("inf"):
+            values[line] = float("nan")
+        if not 0 <= values[line] < float("inf"):
             raise TraceError(f"{path}:{line}: column 'budget_macs'", f"found {budget}", "give a finite number >= 0")
     if gpu not in found:
         raise TraceError(str(path), f"has no budgets of GPU {gpu!r}", nearest(gpu, sorted(found)))
-    return np.array(found[gpu])
+    _demand_possible(found[gpu], path, gpu, most_macs)
+    return np.array(list(found[gpu].values()))
+
+
+def load_trace(path: str | Path, slot_s: float | None = None) -> Trace:
+    """Read a trace for a scenario.
+
+    Raises:
+        TraceError: It cannot be read, or says that its slots have another length.
+    """
+    trace = Trace.load(path)
+    if slot_s is not None and trace.duration_s is not None:
+        other = np.flatnonzero(~np.isclose(trace.duration_s, slot_s, rtol=1e-6, atol=0.0))
+        if len(other):
+            slot, given = int(other[0]), float(trace.duration_s[other[0]])
+            raise TraceError(
+                f"{path}:{lines_of_slots(path)[slot]}: column 'duration_s'",
+                f"found {given:g}, and the scenario's slots have {slot_s:g} s",
+                f"set slot_s = {given:g}, or count requests and budgets anew by slots of {slot_s:g} s",
+            )
+    return trace
+
+
+def lines_of_slots(path: str | Path) -> list[int]:
+    """Return the line of every slot of a trace that is known to be fine."""
+    return [line for line, _ in read_rows(path)][1:]
+
+
+def _demand_possible(budgets: dict[int, float], path: str | Path, gpu: str, most_macs: float) -> None:
+    """Refuse a budget, by its line, that is more than the GPU can do in a slot."""
+    for line, budget in budgets.items():
+        if budget > most_macs * (1 + 1e-9):
+            raise TraceError(
+                f"{path}:{line}: column 'budget_macs'",
+                f"found {budget:g}, and GPU {gpu!r} does {most_macs:g} MACs in a slot (macs_per_s x slot_s)",
+                "give at most that, or correct macs_per_s",
+            )
 
 
 def load_free_parts(path: str | Path, slots: int, slot_s: float, start_s: float = 0.0) -> Array:

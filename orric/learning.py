@@ -193,7 +193,9 @@ FORMS: dict[str, type[LearningCurve]] = {
 def _by_form(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    form = value.get("form")
+    if "form" not in value:
+        raise ValueError(f"key 'form' is missing; add it: {', '.join(FORMS)}")
+    form = value["form"]
     if form not in FORMS:
         raise ValueError(f"the form {form!r} is unknown; {nearest(str(form), FORMS)}")
     return FORMS[form].model_validate(value)

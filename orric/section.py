@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from orric.exceptions import OrricError, ScenarioError, nearest
+from orric.complaint import explain, in_toml
+from orric.exceptions import OrricError, ScenarioError
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -44,7 +46,7 @@ class _Reporting(ModelMetaclass):
         try:
             return type.__call__(cls, *args, **values)
         except ValidationError as error:
-            location, found, remedy = _explain(error, cls)
+            location, found, remedy = explain(error, cls)
             raise cls.error(".".join([cls.__name__, *map(_index, location)]), found, remedy) from None
 
 
@@ -88,15 +90,16 @@ class Section(BaseModel, metaclass=_Reporting):
         version = table.pop("format", None)
         if version is None:
             raise cls.error(str(path), "key 'format' is missing", "add format = 1 at the top")
-        if version != 1:
-            raise cls.error(f"{path}: key 'format'", f"found {version!r}", "this version of orric reads: format = 1")
+        if type(version) is not int or version != 1:
+            found = f"found {in_toml(version)}"
+            raise cls.error(f"{path}: key 'format'", found, "this version of orric reads: format = 1")
         try:
             return cls.model_validate(table)
         except ValidationError as error:
             for signs, what, remedy in KINDS:
                 if signs <= table.keys() and not signs <= cls.model_fields.keys():
                     raise cls.error(str(path), f"is {what}", remedy) from None
-            location, found, remedy = _explain(error, cls)
+            location, found, remedy = explain(error, cls)
             key = ".".join(map(_index, location))
             where = f"{path}:{line_of(text, location)}: {key}" if key else str(path)
             raise cls.error(where, found, remedy) from None
@@ -155,11 +158,17 @@ def line_of(text: str, location: tuple[int | str, ...]) -> int:
             for number, content in enumerate(lines)
             if content.split("#")[0].strip().strip("[]").strip() == ".".join([*header, name])
             and content.lstrip().startswith("[")
+            # Tables within the second of several stand below its header.
+            and (number > line or not header)
         ]
         if index < len(starts):
             header.append(name)
             line = starts[index]
             continue
+        below = tuple(f"{brackets}{'.'.join([*header, name])}." for brackets in ("[", "[["))
+        inside = [number for number, content in enumerate(lines) if content.lstrip().startswith(below)]
+        if inside and not path:
+            return inside[0] + 1
         for number in range(line, len(lines)):
             if number > line and lines[number].lstrip().startswith("["):
                 break
@@ -168,68 +177,15 @@ def line_of(text: str, location: tuple[int | str, ...]) -> int:
     return line + 1
 
 
+def with_line(error: OrricError, path: str | Path) -> OrricError:
+    """Return what a file is refused for with the line of the key that it names, where it names one."""
+    where = str(error.args[0])
+    key = where.removeprefix(f"{path}: ")
+    if key == where or len(error.args) != 3 or not re.fullmatch(r"[a-z_]+(\.[a-z_]+|\.\d+)*", key):
+        return error
+    location = tuple(int(part) - 1 if part.isdigit() else part for part in key.split("."))
+    return type(error)(f"{path}:{line_of(read_text(path, type(error)), location)}: {key}", *error.args[1:])
+
+
 def _index(part: int | str) -> str:
     return str(part + 1) if isinstance(part, int) else str(part)
-
-
-def _explain(error: ValidationError, section: type[BaseModel]) -> tuple[tuple[int | str, ...], str, str]:
-    """Put pydantic's first complaint as (location, found, remedy)."""
-    # A misspelled key is also a missing one; the misspelling is what helps.
-    reports = error.errors()
-    report = next((one for one in reports if one["type"] == "extra_forbidden"), reports[0])
-    location, kind, given = report["loc"], report["type"], report["input"]
-    cause = report.get("ctx", {}).get("error")
-    if kind == "extra_forbidden":
-        known = _fields_at(section, location[:-1])
-        return location, f"unknown key {location[-1]!r}", nearest(str(location[-1]), sorted(known))
-    if kind == "missing":
-        return location[:-1], f"key {location[-1]!r} is missing", "add it"
-    if isinstance(cause, ValidationError):
-        inner, found, remedy = _explain(cause, section)
-        return (*location, *inner), found, remedy
-    if isinstance(cause, OrricError):
-        where, found, remedy = cause.args
-        return location, f"{where}: {found}", remedy
-    if cause is not None:
-        found, _, remedy = str(cause).partition("; ")
-        return location, found, remedy
-    if kind == "union_tag_invalid":
-        context = report["ctx"]
-        kinds = [word.strip("'") for word in context["expected_tags"].split(", ")]
-        return location, f"kind {context['tag']!r} is unknown", nearest(context["tag"], kinds)
-    shown = repr(given)
-    message = report["msg"][0].lower() + report["msg"][1:]
-    if kind in ("tuple_type", "list_type"):
-        message = "give a list"
-    elif kind == "too_short":
-        message = f"give {report['ctx']['min_length']} at least"
-    if kind == "literal_error" and isinstance(given, str):
-        choices = [word.strip("'") for word in report["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return location, f"{shown} is unknown", nearest(given, choices)
-    return location, f"found {shown if len(shown) < 60 else type(given).__name__}", message
-
-
-def _fields_at(section: Any, location: tuple[int | str, ...]) -> set[str]:
-    """Name the keys that the table at a location may hold."""
-    candidates = {section}
-    for part in location:
-        reached: set[Any] = set()
-        for candidate in candidates:
-            if part in candidate.model_fields:
-                reached |= _sections_in(candidate.model_fields[part].annotation)
-        # Integers index into lists and union tags name an alternative: neither leaves the table.
-        tagged = {candidate for candidate in candidates if _has_tag(candidate, part)}
-        candidates = reached or tagged or candidates
-    return {name for candidate in candidates for name in candidate.model_fields}
-
-
-def _has_tag(section: Any, part: int | str) -> bool:
-    """Say whether an alternative is the one that a union's tag names: by a key, or by the value of one."""
-    fields = section.model_fields
-    return part in fields or any(part in get_args(field.annotation) for field in fields.values())
-
-
-def _sections_in(annotation: Any) -> set[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {annotation, *annotation.__subclasses__()}
-    return {found for argument in get_args(annotation) for found in _sections_in(argument)}

@@ -18,7 +18,8 @@ PACKAGE = ROOT / "orric"
 # Left to right; what stands in one place does not import one another.
 MAIN = [
     ["exceptions"],
-    ["section", "durable"],
+    ["complaint", "durable"],
+    ["section"],
     ["csv_rows", "configuration", "randomness"],
     ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
     ["interval_counts", "workload", "description", "budgets", "processes", "overload"],

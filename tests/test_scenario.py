@@ -304,7 +304,7 @@ def test_headroom_has_to_be_paid_for(profile_path):
     [
         ("format = 1\n", "", "key 'format' is missing; add format = 1 at the top"),
         ('allocators = ["orric"]', "allocators = []", "allocators: found []; give 1 at least"),
-        ('allocators = ["orric"]', 'allocators = "orric"', "allocators: found 'orric'; give a list"),
+        ('allocators = ["orric"]', 'allocators = "orric"', "allocators: found 'orric'; give a list: ['orric']"),
     ],
 )
 def test_messages_are_in_the_files_own_words(tmp_path, old, new, told):

@@ -23,6 +23,7 @@ from orric.cli.frame import (
     print_pairs,
     print_table,
     progress_bars,
+    tell,
     widths_within,
 )
 from orric.exceptions import ScenarioError
@@ -98,6 +99,7 @@ def run(
     from orric.comparison import Failure, compare, lines
     from orric.report.folder import result_folder, write_results
     from orric.scenario import load_scenario
+    from orric.scenario.physics import warnings
 
     loaded = load_scenario(scenario)
     if paired and accuracy not in (None, AccuracyModel.onnx):
@@ -108,6 +110,7 @@ def run(
     if data is not None:
         loaded = loaded.with_data(data)
     chosen = loaded.seed if seed is None else seed
+    warned = tell(warnings(loaded, chosen))
     models: list[Any] = ["onnx", "curve"] if loaded.accuracy.model == "onnx" else [loaded.accuracy.model]
     if paired and loaded.has_tables:
         models.append("table")
@@ -133,7 +136,7 @@ def run(
         if not any(result.allocator in loaded.allocators for result in results):
             raise failures[0].error
         failed = _told(failures, results)
-        summary = write_results(partial, target, loaded, results, chosen, command, failed, paired)
+        summary = write_results(partial, target, loaded, results, chosen, command, failed, paired, warned)
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
     else:
@@ -164,6 +167,7 @@ def evaluate(
 ) -> None:
     """Evaluate an allocator in the paper's slot model."""
     import orric
+    from orric.scenario.physics import warnings
 
     if log is not None:
         if profile is None or trace is not None or scenario is not None:
@@ -176,6 +180,7 @@ def evaluate(
             raise ScenarioError("options", "--scenario and --profile or --trace together", "give one or the other")
         loaded = orric.load_scenario(scenario)
         seed = loaded.seed if seed is None else seed
+        tell(warnings(loaded, seed, slot_model=True))
         subject, given, default = loaded.profile, loaded.trace(seed), loaded.overload
     elif profile is not None and trace is not None:
         subject, given, default = orric.Profile.load(profile), orric.Trace.load(trace), "error"

@@ -225,3 +225,10 @@ def progress_bars() -> Any:
     columns = (TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def tell(warnings: Sequence[str]) -> Sequence[str]:
+    """Print warnings on standard error, and return them."""
+    for one in warnings:
+        print(f"orric: warning: {one}", file=sys.stderr)
+    return warnings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric.cli.frame import Data, Jobs, app, console_of_output, interruptible, print_table, progress_bars
+from orric.cli.frame import Data, Jobs, app, console_of_output, interruptible, print_table, progress_bars, tell
 from orric.exceptions import ScenarioError
 
 # How often a log is told, where there is no terminal for a bar.
@@ -69,13 +69,15 @@ def sweep(
     remains = f"finished chunks are kept in {target}; give the same command again to go on"
     with interruptible(remains), progress_bars() as bars:
         bar = bars.add_task("checking the scenarios", total=1.0)
-        check_all(loaded, engine, lambda what, part: bars.update(bar, completed=part, description=what))
+        warned = check_all(loaded, engine, lambda what, part: bars.update(bar, completed=part, description=what))
+        if not as_json:
+            tell(warned)
         estimate = estimated(loaded, target, jobs)
         if not as_json:
             bars.console.print(estimate.in_words(), highlight=False, markup=False, soft_wrap=True)
         if check:
             if as_json:
-                print(json.dumps(asdict(estimate)))
+                print(json.dumps({**asdict(estimate), "warnings": warned}))
             return
         estimate.check_room()
 
@@ -98,7 +100,7 @@ def sweep(
             bars.update(bar, description="summarising")
             summary = _written(loaded, store, outcome)
     if as_json:
-        print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
+        print(json.dumps({"folder": str(target), "warnings": warned, **summary}, allow_nan=False))
     else:
         _print(loaded, summary, target)
     for one in outcome.failures[:5]:

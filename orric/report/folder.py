@@ -81,6 +81,7 @@ def write_results(
     command: str,
     failed: Mapping[str, str],
     paired: bool = False,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write result.parquet, gpus.parquet, events.jsonl, summary.json, scenario.toml, the figures and report.html.
 
@@ -93,6 +94,7 @@ def write_results(
         command: The command that made them.
         failed: What each allocator did that has no result, by name.
         paired: Whether all accuracy models had the same allocations, so that they differ by the prediction's error.
+        warnings: What the scenario was warned of.
 
     Returns:
         What summary.json holds.
@@ -116,6 +118,7 @@ def write_results(
         "versions": versions(),
         "conclusion": sentences,
         "failed": dict(failed),
+        "warnings": list(warnings),
         **({"prediction_errors": [asdict(error) for error in errors]} if errors else {}),
         "results": [{**result.summary(), "decisions_per_s": round(decisions_per_s(result))} for result in results],
     }
@@ -144,7 +147,7 @@ def write_results(
         **{f"version of {name}": value for name, value in versions().items()},
         "decisions_per_s": {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results},
     }
-    report = page(scenario.name, pooled, drawn, description, failed, sentences)
+    report = page(scenario.name, pooled, drawn, description, failed, sentences, warnings)
     (folder / "report.html").write_text(report, encoding="utf-8")
     return summary
 

@@ -333,6 +333,7 @@ def page(
     description: Mapping[str, Any],
     failed: Mapping[str, str] | None = None,
     sentences: Sequence[str] | None = None,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Return the report as one HTML document that needs nothing else: no network, no other file.
 
@@ -344,6 +345,7 @@ def page(
             and allocator, becomes a column of the table instead.
         failed: What each allocator did that has no result, by name.
         sentences: What is said first; `conclusion` when left out.
+        warnings: What the scenario was warned of.
 
     Raises:
         MissingExtraError: There are figures, and matplotlib is not installed.
@@ -360,7 +362,7 @@ def page(
     return document(
         f"orric report: {scenario_name}",
         first,
-        [_left_out(one) for one in (failed or {}).values()],
+        [*(f"Warning: {one}." for one in warnings), *map(_left_out, (failed or {}).values())],
         others,
         [("Comparison", "\n".join(tables)), ("Figures", shown)],
         provenance,

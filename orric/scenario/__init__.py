@@ -11,15 +11,14 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from orric.accuracy import TableAccuracy
 from orric.allocators import check_name
-from orric.allocators.base import StreamTask
-from orric.budgets import load_budgets, load_free_parts
-from orric.exceptions import BudgetError, ProfileError, ScenarioError, nearest
-from orric.objective import feasible_together
+from orric.budgets import load_budgets, load_free_parts, load_trace
+from orric.exceptions import OrricError, ProfileError, ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
+from orric.scenario.checks import check
 from orric.scenario.cloud import Cloud
-from orric.scenario.fault import OF_GPU, Fault
-from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, RecordedLoad, TimeSlice
+from orric.scenario.fault import Fault
+from orric.scenario.gpu import Array, ConstantBudget, FromCsv, Gpu, RecordedLoad
 from orric.scenario.requests import (
     MOST_DRAWN,
     ClosedRequests,
@@ -32,7 +31,7 @@ from orric.scenario.requests import (
     UniformRequests,
 )
 from orric.scenario.stream import Burst, Gamma, Hawkes, Stream
-from orric.section import FolderName, Name, Positive, Section
+from orric.section import FolderName, Name, Positive, Section, with_line
 from orric.timestamps import Timestamps
 from orric.trace import Trace
 
@@ -126,92 +125,15 @@ class Scenario(Section):
         """
         scenario = super().load(path)
         scenario._folder = Path(path).resolve().parent
-        scenario.check(str(path))
+        try:
+            scenario.check(str(path))
+        except OrricError as error:
+            raise with_line(error, path) from None
         return scenario
 
     def check(self, where: str) -> None:
         """Check what only shows once the profiles and the traces are read; raise in one line."""
-        gpus, streams = [gpu.name for gpu in self.gpu], [stream.name for stream in self.stream]
-        for number, (stream, profile) in enumerate(zip(self.stream, self.profiles, strict=True), start=1):
-            if self.accuracy.model == "onnx" and profile.models is None:
-                raise ScenarioError(
-                    f"{where}: accuracy.model",
-                    f'is "onnx" but the profile {stream.profile} names no [models]',
-                    'set model = "curve", or use a profile made by orric calibrate',
-                )
-            corruptions, severities = zip(*sorted(stream.drift.pairs(self.slots)), strict=True)
-            try:
-                profile.curves_for(corruptions, severities)
-            except ProfileError as error:
-                _, found, remedy = error.args
-                raise ScenarioError(f"{where}: stream.{number}.drift", found, remedy) from None
-            if self.accuracy.model == "table":
-                try:
-                    TableAccuracy(profile, corruptions, severities)
-                except ProfileError as error:
-                    _, found, remedy = error.args
-                    raise ScenarioError(f"{where}: accuracy.model", found, remedy) from None
-            if stream.gpu is not None and stream.gpu not in gpus:
-                raise ScenarioError(
-                    f"{where}: stream.{number}.gpu", f"{stream.gpu!r} is unknown", nearest(stream.gpu, gpus)
-                )
-            if "teacher-only" in self.references and profile.teacher is None and self.accuracy.model != "onnx":
-                raise ScenarioError(
-                    f"{where}: references", f"the profile {stream.profile} has no [teacher]", 'remove "teacher-only"'
-                )
-        for number, gpu in enumerate(self.gpu, start=1):
-            if isinstance(gpu.sharing, TimeSlice) and gpu.sharing.round_s > self.slot_s:
-                raise ScenarioError(
-                    f"{where}: gpu.{number}.sharing.round_s",
-                    f"found {gpu.sharing.round_s:g}, and a slot has {self.slot_s:g} s",
-                    "let many rounds go into a slot",
-                )
-        for number, fault in enumerate(self.fault, start=1):
-            kind, name, known = "stream", fault.stream, streams
-            if fault.kind in OF_GPU:
-                kind, name, known = "gpu", fault.gpu, gpus
-            if name not in known:
-                raise ScenarioError(
-                    f"{where}: fault.{number}.{kind}", f"{name!r} is unknown", nearest(str(name), known)
-                )
-            if fault.offset_s >= self.slot_s or (fault.skew_s or 0.0) >= self.slot_s:
-                raise ScenarioError(
-                    f"{where}: fault.{number}", "offset_s or skew_s is not within a slot", f"stay below {self.slot_s:g}"
-                )
-            closed = [one.name for one in self.stream if isinstance(one.requests, ClosedRequests)]
-            if fault.kind in ("burst", "clock-skew") and name in closed:
-                raise ScenarioError(
-                    f"{where}: fault.{number}",
-                    f"{fault.kind!r} is of requests that come by themselves, and {name!r} is a closed loop",
-                    "remove it, or choose other arrivals",
-                )
-            if max(fault.slots, default=1) > self.slots:
-                raise ScenarioError(
-                    f"{where}: fault.{number}.slots",
-                    f"found {max(fault.slots)}",
-                    f"the scenario has {self.slots} slots",
-                )
-        self.placement()
-        for number, stream in enumerate(self.stream, start=1):
-            if isinstance(stream.requests, ClosedRequests):
-                stream.requests.check(f"{where}: stream.{number}.requests", self.slots * self.slot_s, self.overload)
-        if self.overload == "error":
-            self._check_budgets()
-
-    def _check_budgets(self) -> None:
-        """Refuse a slot whose budget is below the cheapest pairs, on a GPU of one stream at least."""
-        for number, gpu in enumerate(self.gpu):
-            there = [k for k, name in enumerate(self.placement()) if name == gpu.name]
-            if not there:
-                continue
-            budgets = self.budgets_macs(self.seed, number)
-            cheapest = np.array([StreamTask.of(self.profiles[k], 1.0, 1.0).cheapest_macs for k in there])
-            asked = np.stack([self.requests(self.seed, k) * (1 + self.stream[k].headroom) for k in there], axis=1)
-            needed = asked @ cheapest
-            # Only where rounding might decide is every term of the sum looked at.
-            for slot in np.flatnonzero(needed * (1 + 1e-9) > budgets).tolist():
-                if not feasible_together(asked[slot], 0.0, cheapest, float(budgets[slot])):
-                    raise BudgetError(slot + 1, float(budgets[slot]), float(needed[slot]))
+        check(self, where)
 
     def with_accuracy(self, model: Literal["curve", "table", "onnx"], where: str) -> Self:
         """Return the scenario with another accuracy model, checked again."""
@@ -334,7 +256,7 @@ class Scenario(Section):
         """Return what is given of each slot, shape (T,): the count, or the mean of a drawn one."""
         given, rng = self.stream[stream].requests, generator(seed, "arrivals", stream)
         if isinstance(given, CsvRequests):
-            return self._column(self._folder / given.csv, Trace.load(self._folder / given.csv).requests)
+            return self._column(self._folder / given.csv, load_trace(self._folder / given.csv, self.slot_s).requests)
         if isinstance(given, FromTimestamps):
             return self.timestamps(stream).counts(self.slot_s, self.slots).astype(np.float64)
         if isinstance(given, ConstantRequests):
@@ -431,7 +353,7 @@ class Scenario(Section):
         owner = self.gpu[gpu]
         if isinstance(owner.budget, FromCsv):
             path = self._folder / owner.budget.csv
-            return self._column(path, load_budgets(path, owner.name))
+            return self._column(path, load_budgets(path, owner.name, owner.macs_per_s * self.slot_s, self.slot_s))
         if isinstance(owner.budget, RecordedLoad):
             path = self._folder / owner.budget.utilisation
             parts = load_free_parts(path, self.slots, self.slot_s, owner.budget.start_s)

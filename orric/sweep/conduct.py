@@ -15,7 +15,7 @@ import numpy as np
 
 from orric.exceptions import ScenarioError
 from orric.sweep.engines import Engine
-from orric.sweep.plan import Chunk, Sweep, check_points
+from orric.sweep.plan import Checked, Chunk, Sweep, check_points
 from orric.sweep.precision import seeds_needed
 from orric.sweep.runs import computed
 from orric.sweep.slot_rows import slots_parquet
@@ -89,19 +89,24 @@ class Outcome:
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_all(sweep: Sweep, engine: Engine, progress: Callable[[str, float], None] = lambda what, part: None) -> None:
+def check_all(
+    sweep: Sweep, engine: Engine, progress: Callable[[str, float], None] = lambda what, part: None
+) -> list[str]:
     """Check the scenarios of all points.
+
+    Returns:
+        What to warn of, a line for each kind: the warning at the first point, and how many there are.
 
     Raises:
         ScenarioError: With all that is wrong, one line each.
     """
     count = len(sweep.points)
     parts = [range(start, min(start + CHECKED, count)) for start in range(0, count, CHECKED)]
-    wrong: dict[int, list[tuple[str, str]]] = {}
-    for index, found in engine(check_points, sweep, parts):
-        wrong[index] = found
-        progress("checking the scenarios", len(wrong) / len(parts))
-    every = [one for index in sorted(wrong) for one in wrong[index]]
+    checked: dict[int, Checked] = {}
+    for index, one in engine(check_points, sweep, parts):
+        checked[index] = one
+        progress("checking the scenarios", len(checked) / len(parts))
+    every = [one for index in sorted(checked) for one in checked[index].wrong]
     if every:
         by_reason: dict[str, list[str]] = {}
         for place, reason in every:
@@ -113,6 +118,12 @@ def check_all(sweep: Sweep, engine: Engine, progress: Callable[[str, float], Non
         more = [f"and {len(lines) - TOLD} more"] * (len(lines) > TOLD)
         listed = "".join(f"\n  {line}" for line in [*lines[:TOLD], *more])
         raise ScenarioError(sweep._where, f"{len(every)} of {count} points are not valid", f"mend the axes:{listed}")
+    warned: dict[str, tuple[str, str, int]] = {}
+    for index in sorted(checked):
+        for kind, (place, text, points) in checked[index].warned.items():
+            first, told, before = warned.get(kind, (place, text, 0))
+            warned[kind] = (first, told, before + points)
+    return [f"{place}: {text}" + f" (one of {n} such points)" * (n > 1) for place, text, n in warned.values()]
 
 
 def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> Iterator[Chunk]:

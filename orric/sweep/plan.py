@@ -15,8 +15,10 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from orric.allocators import ALIASES, REFERENCES, check_name
 from orric.comparison import check_references, data_hashes
+from orric.complaint import in_toml
 from orric.exceptions import OrricError, ScenarioError, nearest
 from orric.scenario import Scenario, load_scenario
+from orric.scenario.physics import by_kind, found
 from orric.section import FolderName, Name, Positive, Section
 from orric.sweep.axes import Axis, Draws, Points
 from orric.sweep.measures import MEASURES, UNKNOWN_TO_SLOTS
@@ -97,7 +99,7 @@ class Sweep(Section):
         if isinstance(given, (list, tuple)) and given and all(whole(one, 0, 2**63 - 1) for one in given):
             return tuple(given)
         raise ValueError(
-            f"found {str(given)[:40]}; give how many, 1 to {MOST_SEEDS:,}, or a list of whole numbers from 0"
+            f"found {in_toml(given)}; give how many, 1 to {MOST_SEEDS:,}, or a list of whole numbers from 0"
         )
 
     @model_validator(mode="after")
@@ -267,17 +269,36 @@ class Chunk:
         return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def check_points(sweep: Sweep, points: range) -> list[tuple[str, str]]:
-    """Return which scenarios of points are not valid, each as (the point, what is wrong with it)."""
-    found = []
+@dataclass(frozen=True)
+class Checked:
+    """What is said of some points.
+
+    Attributes:
+        wrong: Which are not valid, each as (the point, what is wrong with it).
+        warned: What the others are warned of, by kind: (the first point, the warning there, number of points).
+    """
+
+    wrong: list[tuple[str, str]]
+    warned: dict[str, tuple[str, str, int]]
+
+
+def check_points(sweep: Sweep, points: range) -> Checked:
+    """Check the scenarios of points."""
+    checked = Checked([], {})
     references = [line for line in sweep.lines if line in REFERENCES]
     for point in points:
+        place = sweep.place(point)
         try:
-            check_references(sweep.scenario_of(point), references)
+            scenario = sweep.scenario_of(point)
+            check_references(scenario, references)
+            warned = by_kind(found(scenario, sweep.first_seeds[0], slot_model=sweep.engine == "slot-model"))
         except OrricError as error:
-            place = sweep.place(point)
-            found.append((place, str(error).removeprefix(place).removeprefix(": ")))
-    return found
+            checked.wrong.append((place, str(error).removeprefix(place).removeprefix(": ")))
+            continue
+        for kind, texts in warned.items():
+            first, text, count = checked.warned.get(kind, (place, texts[0], 0))
+            checked.warned[kind] = (first, text, count + 1)
+    return checked
 
 
 def code_version() -> str:
@@ -334,4 +355,4 @@ def _files(value: Any) -> set[str]:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else in_toml(value)

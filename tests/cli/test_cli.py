@@ -287,7 +287,8 @@ def test_an_allocator_that_misbehaves_under_one_accuracy_model_keeps_its_other_r
     monkeypatch.setenv("UNHEARD", json.dumps(unheard.tolist()))
     status, _, err = orric("run", path, "--output", tmp_path / "out", "--jobs", 1)
     told = "allocator 'deaf', slot 3: raised ValueError: tell me <more>; mend the allocator (faulty.py:28)"
-    assert (status, err) == (1, f"orric: {told}; it did so with the learning curve only\n")
+    # Forty images a slot take a GPU so small that its distance from the profile's device is warned of.
+    assert (status, err.splitlines()[1:]) == (1, [f"orric: {told}; it did so with the learning curve only"])
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert [(row["accuracy_model"], row["allocator"]) for row in summary["results"]] == [
         ("onnx", "orric"),

@@ -20,7 +20,7 @@ from orric.exceptions import EdgeError
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"server__port": 70000}, "server.port: found 70000; input should be less than or equal to 65535"),
+        ({"server__port": 70000}, "server.port: found 70000; give a number less than or equal to 65535"),
         ({"server__hosts": ["a:1"]}, "server.hosts: found 'a:1'; give names without scheme, port and path"),
         ({"server__hosts": ["http://x/"]}, "server.hosts: found 'http://x/'"),
         ({"server__client_header": "a b"}, "server.client_header: found 'a b'"),

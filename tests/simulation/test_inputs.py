@@ -146,10 +146,10 @@ def test_given_times_arrive_as_they_are(profile_path: Path, tmp_path: Path) -> N
 
 def test_every_gpu_has_its_budgets_in_one_file(profile_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "budgets.csv"
-    rows = [f"{slot},gpu{n},{(n + 1) * slot * 1e9}" for slot in range(1, 9) for n in range(2)]
+    rows = [f"{slot},gpu{n},{(n + 1) * slot * 4e8}" for slot in range(1, 9) for n in range(2)]
     path.write_text("slot,gpu,budget_macs\n" + "\n".join(rows) + "\n")
     scenario = server(profile_path, budget={"csv": str(path)})
-    assert scenario.budgets_macs(1, 1).tolist() == [2e9 * slot for slot in range(1, 9)]
+    assert scenario.budgets_macs(1, 1).tolist() == [8e8 * slot for slot in range(1, 9)]
     for line, told in (("9,gpu1,many", "found many"), ("11,gpu1,1", "expected 9"), ("9,gpu1,-1", ">= 0")):
         path.write_text("slot,gpu,budget_macs\n" + "\n".join([*rows, line]) + "\n")
         with pytest.raises(orric.TraceError, match=r"budgets\.csv:18") as caught:

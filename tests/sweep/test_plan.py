@@ -109,8 +109,8 @@ def test_points_that_are_not_valid_are_listed_all_at_once(write) -> None:
     assert "4 of 6 points are not valid" in first
     # Two reasons, each with the first of its points.
     assert [line.split(";")[0].strip() for line in lines[::2]] == [
-        "gpu.1.budget.uniform: low is 0.2 and high 0.1",
-        "gpu.1.budget.uniform: low is 0.2 and high 1.5",
+        "gpu.1.budget: low is 0.2 and high 0.1",
+        "gpu.1.budget: low is 0.2 and high 1.5",
     ]
     assert [line.strip() for line in lines[1::2]] == [
         "at point 1 (budget = 0.1, horizon = 6) and 1 more",
