@@ -100,9 +100,8 @@ class Manifest:
         try:
             table = json.loads(read_bounded(path, MOST_BYTES))
             form, kind, files = table["format"], table["kind"], table["files"]
-            if type(form) is int and form > FORMAT:
-                raise ScenarioError(str(path), f"was written by a newer orric (format {form})", "upgrade this one")
-            if form != FORMAT or not isinstance(kind, str) or not all(map(_is_within, files)):
+            newer = type(form) is int and form > FORMAT
+            if not newer and (form != FORMAT or not isinstance(kind, str) or not all(map(_is_within, files))):
                 raise ValueError(kind)
         except FileNotFoundError:
             return None
@@ -110,6 +109,8 @@ class Manifest:
             raise ScenarioError(str(path), f"cannot be read ({error.strerror})", remedy) from None
         except (ValueError, KeyError, TypeError, RecursionError):
             raise ScenarioError(str(path), "is no manifest of orric", remedy) from None
+        if newer:
+            raise ScenarioError(str(path), f"was written by a newer orric (format {form})", "upgrade this one")
         return cls(kind, frozenset(files))
 
     def written(self) -> bytes:
@@ -238,6 +239,27 @@ def demand_free(folder: Path, names: Collection[str], own: Collection[str]) -> N
         if there or not parents_are_own(folder, name):
             remedy = "move it away and give the same command again, or choose another folder with --output"
             raise ScenarioError(str(path), "is not orric's, and stands where results are written", remedy)
+
+
+def write_more(folder: Path, kind: str, name: str, content: bytes) -> None:
+    """Write a file into a folder of results, whole or not at all, and list it.
+
+    Args:
+        folder: Of the results.
+        kind: Of them.
+        name: Of the file.
+        content: What it holds.
+
+    Raises:
+        ScenarioError: The folder holds something else, or something that orric did not write has the name.
+        OSError: It cannot be written.
+    """
+    own = owned(folder, kind)
+    demand_free(folder, [name], own)
+    if name not in own or Manifest.read(folder) is None:
+        Manifest(kind, own | {name}).write(folder)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / name, content)
 
 
 @dataclass

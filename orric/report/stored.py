@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from orric.exceptions import ScenarioError, extra
+from orric.folders import settle
 from orric.latency import BUCKETS, FRACTION_BITS, LatencyHistogram
 from orric.records import COLUMNS, Array, Event, Result
 
@@ -94,6 +95,7 @@ def load_results(folder: Path) -> list[Result]:
         import pyarrow.parquet
 
     where, anew = f"result folder {folder}", "make it anew with orric run"
+    settle(folder)
     try:
         table = json.loads((folder / LINES).read_text(encoding="utf-8"))
         if table["format"] != FORMAT or table["latency_fraction_bits"] != FRACTION_BITS:
