@@ -79,7 +79,7 @@ def save_results(folder: Path, results: Sequence[Result]) -> None:
     (folder / LINES).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
-def load_results(folder: Path) -> list[Result]:
+def load_results(folder: str | Path) -> list[Result]:
     """Read the results that a folder holds, in the order in which they were written.
 
     Args:
@@ -95,6 +95,7 @@ def load_results(folder: Path) -> list[Result]:
         import pyarrow.parquet
 
     where, anew = f"result folder {folder}", "make it anew with orric run"
+    folder = Path(folder)
     settle(folder)
     try:
         table = json.loads((folder / LINES).read_text(encoding="utf-8"))

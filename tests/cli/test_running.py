@@ -71,7 +71,12 @@ def test_a_store_and_notes_in_a_result_folder_are_not_lost(orric, small, tmp_pat
     """The case of the issue: both were removed with the earlier result."""
     edge = tmp_path / "results/edge"
     assert orric("run", small, "--output", edge, "--jobs", 1, "--requests")[0] == 0
-    theirs = {"notes.md": "mine", "current.json": "{}", "store.json": '{"format": 1}', "versions/000001/model.onnx": "w"}
+    theirs = {
+        "notes.md": "mine",
+        "current.json": "{}",
+        "store.json": '{"format": 1}',
+        "versions/000001/model.onnx": "w",
+    }
     for name, text in theirs.items():
         (edge / name).parent.mkdir(parents=True, exist_ok=True)
         (edge / name).write_text(text)
@@ -177,7 +182,9 @@ def test_a_damaged_line_is_simulated_again(orric, small, tmp_path, stopping):
 
 def test_lines_that_are_finished_are_left_out_paired_ones_too():
     scenario = library.load_scenario(ROOT / "simulations/quickstart.toml").model_copy(update={"slots": 5})
-    whole = {(one.accuracy_model, one.allocator): one for one in compare(scenario, ["curve", "table"], 1, 1, None, True)}
+    whole = {
+        (one.accuracy_model, one.allocator): one for one in compare(scenario, ["curve", "table"], 1, 1, None, True)
+    }
     finished = {line for line in whole if line[1] == "orric" or line[0] == "curve" and line[1] == "inference-only"}
     rest = {
         (one.accuracy_model, one.allocator): one
