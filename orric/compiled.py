@@ -28,7 +28,7 @@ def _stamp() -> str:
 STAMP = _stamp()
 
 
-class _Told(event.Listener):  # type: ignore[misc]  # numba has no annotations
+class _Told(event.Listener):
     """Says to whoever waits that time goes into compiling, which what was kept of an earlier process is spared."""
 
     def on_start(self, _: Any) -> None:
@@ -38,7 +38,7 @@ class _Told(event.Listener):  # type: ignore[misc]  # numba has no annotations
         tell("")
 
 
-event.register("numba:compile", _Told())
+event.register("numba:compile", _Told())  # type: ignore[no-untyped-call]  # numba leaves it unannotated
 
 
 def compiled(function: Compiled) -> Compiled:

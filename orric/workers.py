@@ -134,7 +134,9 @@ def _in_turn(
     function: Callable[..., Answer], calls: Sequence[tuple[Any, ...]], progress: Callable[[Board], None] | None
 ) -> Iterator[tuple[int, Answer]]:
     """Call a function in this process."""
-    board = None if progress is None else Board(len(calls), lambda: progress(board))
+    board: Board | None = None
+    if progress is not None:
+        board = shown = Board(len(calls), lambda: progress(shown))
     before = _board
     for index, arguments in enumerate(calls):
         if board is not None:

@@ -182,14 +182,14 @@ def test_a_damaged_line_is_simulated_again(orric, small, tmp_path, stopping):
 
 def test_lines_that_are_finished_are_left_out_paired_ones_too():
     scenario = library.load_scenario(ROOT / "simulations/quickstart.toml").model_copy(update={"slots": 5})
-    whole = {
-        (one.accuracy_model, one.allocator): one for one in compare(scenario, ["curve", "table"], 1, 1, None, True)
-    }
-    finished = {line for line in whole if line[1] == "orric" or line[0] == "curve" and line[1] == "inference-only"}
-    rest = {
-        (one.accuracy_model, one.allocator): one
-        for one in compare(scenario, ["curve", "table"], 1, 1, None, True, finished)
-    }
+
+    def compared(*finished):
+        found = compare(scenario, ["curve", "table"], 1, 1, paired=True, finished=finished)
+        return {(one.accuracy_model, one.allocator): one for one in found}
+
+    whole = compared()
+    finished = {line for line in whole if line[1] == "orric"} | {("curve", "inference-only")}
+    rest = compared(*finished)
     assert set(rest) == set(whole) - finished
     assert all(rest[line].summary() == whole[line].summary() for line in rest)
 
