@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,7 +25,7 @@ from orric.scenario import ConstantBudget, Fault, Scenario
 from orric.simulation import engine
 from orric.simulation.arrivals import Arrivals
 from orric.simulation.faults import bursts, schedule, skews_s
-from orric.workers import in_parallel
+from orric.workers import Board, in_parallel
 
 if TYPE_CHECKING:
     from orric.retraining.accuracy import Shown
@@ -93,6 +93,8 @@ def compare(
     jobs: int | None = None,
     requests: Path | None = None,
     paired: bool = False,
+    finished: Collection[tuple[Model, str]] = (),
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Iterator[Result | Failure]:
     """Simulate every line of the scenario under each accuracy model, and yield each result when it is there.
 
@@ -107,21 +109,47 @@ def compare(
         requests: A folder for the times of every request, one Parquet file per line and accuracy model.
         paired: Whether an allocator decides once, under the first of the models, and all others get its allocations:
             then they differ by the accuracy model alone, whatever the allocator makes of what it observes.
+        finished: Lines, each as accuracy model and name, that are left out.
+        progress: Called with the slots that are done, those of all lines that are not left out, and what takes time
+            besides.
 
     Yields:
         The result of a line, or what its allocator did wrong.
     """
-    if "onnx" in models:
+    pairs = [(model, line) for model in models for line in lines(scenario, model)]
+    missing = [pair for pair in pairs if pair not in finished]
+    # One call of a worker is a line under one model, or, paired, under all of them.
+    groups = [[pair] for pair in missing]
+    if paired:
+        groups = [[pair for pair in pairs if pair[1] == line] for line in dict.fromkeys(line for _, line in missing)]
+    sizes, done = [scenario.slots * len(group) for group in groups], set[int]()
+
+    def told(board: Board) -> None:
+        assert progress is not None, "nobody else has a board put up"
+        # An allocator that misbehaves has no more slots to come.
+        slots = [size if n in done else min(board.steps()[n], size) for n, size in enumerate(sizes)]
+        doing = [one for n, one in enumerate(board.doings()) if one and n not in done]
+        progress(sum(slots), sum(sizes), doing[0] if doing else "")
+
+    if missing and "onnx" in models:
+        if progress is not None:
+            progress(0, sum(sizes), "exporting models")
         # Exported once here, so that the workers do not export the same models side by side.
         _accuracies(scenario, "onnx", seed)
-    if paired:
-        together = [(scenario, models, line, seed, requests) for line in lines(scenario, models[0])]
-        for _, found in in_parallel(paired_line, together, jobs):
-            yield from found
-        return
-    work = [(model, line) for model in models for line in lines(scenario, model)]
-    for _, result in in_parallel(attempt_line, [(scenario, model, line, seed, requests) for model, line in work], jobs):
-        yield result
+    calls = [
+        (scenario, models, group[0][1], seed, requests) if paired else (scenario, *group[0], seed, requests)
+        for group in groups
+    ]
+    function = paired_line if paired else _line_alone
+    for index, found in in_parallel(function, calls, jobs, progress=None if progress is None else told):
+        done.add(index)
+        yield from (one for one in found if (one.accuracy_model, one.allocator) not in finished)
+
+
+def _line_alone(
+    scenario: Scenario, model: Model, line: str, seed: int, requests: Path | None
+) -> list[Result | Failure]:
+    return [attempt_line(scenario, model, line, seed, requests)]
 
 
 def paired_line(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orric.exceptions import extra
+from orric.workers import tell
 
 with extra("sim"):
     import numba
+    from numba.core import event
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
@@ -24,6 +26,19 @@ def _stamp() -> str:
 
 
 STAMP = _stamp()
+
+
+class _Told(event.Listener):
+    """Says to whoever waits that time goes into compiling, which what was kept of an earlier process is spared."""
+
+    def on_start(self, _: Any) -> None:
+        tell("compiling")
+
+    def on_end(self, _: Any) -> None:
+        tell("")
+
+
+event.register("numba:compile", _Told())  # type: ignore[no-untyped-call]  # numba leaves it unannotated
 
 
 def compiled(function: Compiled) -> Compiled:

@@ -18,10 +18,10 @@ PACKAGE = ROOT / "orric"
 # Left to right; what stands in one place does not import one another.
 MAIN = [
     ["exceptions"],
-    ["complaint", "durable"],
+    ["complaint", "durable", "workers"],
     ["section"],
-    ["csv_rows", "configuration", "randomness"],
-    ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
+    ["csv_rows", "configuration", "randomness", "folders"],
+    ["learning", "trace", "timestamps", "drift", "latency", "compiled", "statistics"],
     ["interval_counts", "workload", "description", "budgets", "processes", "overload"],
     ["importers"],
     ["by_drift"],

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+# Names of parts, and of those that were cut short.
+_OWN = re.compile(r"[0-9a-f]{24}\.[a-z]+|tmp[a-z0-9_]{8}")
 
 
 class Checkpoint:
@@ -52,4 +56,8 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forget everything: the profile is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if _OWN.fullmatch(path.name):
+                    path.unlink()
+            self.folder.rmdir()

@@ -134,10 +134,10 @@ def pretrain_all(
         told()
 
 
-def forget(folder: Path) -> None:
-    """Forget the states of training in a folder of weights, now that these are no longer needed to go on."""
-    for path in folder.glob(f".*{KEPT}"):
-        path.unlink()
+def forget(weights: Sequence[Path]) -> None:
+    """Forget the states of training of some files of weights, now that these are no longer needed to go on."""
+    for path in weights:
+        path.with_name(f".{path.name}{KEPT}").unlink(missing_ok=True)
 
 
 def _kept(work: Pretraining) -> Path:

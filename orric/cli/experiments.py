@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,13 +15,13 @@ import typer
 
 from orric.cli.frame import (
     Data,
+    InterruptError,
     Jobs,
     Json,
     Overload,
     Seed,
     app,
     console_of_output,
-    interruptible,
     print_pairs,
     print_table,
     progress_bars,
@@ -31,6 +33,7 @@ from orric.exceptions import ScenarioError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from orric.cli.resuming import KeptLines
     from orric.comparison import Failure
     from orric.records import Result
 
@@ -84,6 +87,9 @@ def run(
             "how far the latter two are off.",
         ),
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew, whatever an interrupted run of the same has finished.")
+    ] = False,
     data: Data = None,
     seed: Seed = None,
     jobs: Jobs = None,
@@ -95,11 +101,17 @@ def run(
     report shows how far the two are apart. With --paired they differ by the accuracy model alone.
 
     An allocator that misbehaves is named and left out, and the status is 1; when all of them do, nothing is written.
+
+    Interrupted, the same command goes on from there: each allocator that was finished is kept.
     """
+    from orric.cli.resuming import KeptLines, key_of
     from orric.comparison import Failure, compare, lines
-    from orric.report.folder import result_folder, write_results
+    from orric.folders import result_folder
+    from orric.report.folder import demand_packages, write_results
     from orric.scenario import load_scenario
     from orric.scenario.physics import warnings
+
+    demand_packages()
 
     loaded = load_scenario(scenario)
     if paired and accuracy not in (None, AccuracyModel.onnx):
@@ -117,26 +129,40 @@ def run(
     order = [(model, line) for model in models for line in lines(loaded, model)]
     target = output or Path("results") / loaded.name
     command = shlex.join(["orric", *sys.argv[1:]])
-    results: list[Result] = []
     failures: list[Failure] = []
-    remains = "nothing was written" + f", and the earlier result in {target} is kept" * target.exists()
-    with result_folder(target) as partial, interruptible(remains), progress_bars() as progress:
-        bar = progress.add_task("simulating", total=len(order))
-        if requests:
-            (partial / "requests").mkdir()
-        for outcome in compare(loaded, models, chosen, jobs, partial / "requests" if requests else None, paired):
+    key = key_of(loaded, order, chosen, requests, paired)
+    with (
+        _telling_what_remains(target, len(order)) as kept_lines,
+        progress_bars() as progress,
+        result_folder(target, "run", key, fresh=fresh) as work,
+    ):
+        bar = progress.add_task("starting", total=None)
+        kept = KeptLines(work, order, requests)
+        kept_lines.append(kept)
+        before = len(kept.results)
+        if before:
+            told = f"orric: resumed: {before} of {len(order)} lines were finished before; --fresh starts anew"
+            progress.console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+        def moved(slots: int, total: int, doing: str) -> None:
+            done = len(kept.results) + len(failures)
+            progress.update(bar, completed=slots, total=total, description=doing or f"{done} of {len(order)} lines")
+
+        for outcome in compare(
+            loaded, models, chosen, jobs, kept.requests, paired, finished=set(kept.results), progress=moved
+        ):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
-                results.append(outcome)
-            progress.update(bar, advance=1, description=f"{outcome.allocator} ({outcome.accuracy_model})")
+                kept.keep(outcome)
         progress.update(bar, description="writing the report")
-        for outcomes in (results, failures):
-            outcomes.sort(key=lambda outcome: order.index((outcome.accuracy_model, outcome.allocator)))
+        failures.sort(key=lambda failure: order.index((failure.accuracy_model, failure.allocator)))
+        results = [kept.results[line] for line in order if line in kept.results]
         if not any(result.allocator in loaded.allocators for result in results):
             raise failures[0].error
         failed = _told(failures, results)
-        summary = write_results(partial, target, loaded, results, chosen, command, failed, paired, warned)
+        kept.hand_over_requests(work.result)
+        summary = write_results(work.result, target, loaded, results, chosen, command, failed, paired, warned)
     if as_json:
         print(json.dumps({"folder": str(target), **summary}, allow_nan=False))
     else:
@@ -146,6 +172,22 @@ def run(
         print(f"orric: {message}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _telling_what_remains(target: Path, lines: int) -> Iterator[list[KeptLines]]:
+    """Let Ctrl-C end the command with one line that says what is kept; the block appends what it keeps."""
+    kept: list[KeptLines] = []
+    try:
+        yield kept
+    except KeyboardInterrupt:
+        count = len(kept[0].results) if kept else 0
+        remains = "nothing was written"
+        if count:
+            remains = f"{count} of {lines} lines are kept; give the same command again to go on"
+        raise InterruptError(
+            f"interrupted; {remains}" + f", and the earlier result in {target} is kept" * target.exists()
+        ) from None
 
 
 @app.command()

@@ -63,8 +63,9 @@ def explain(
     """
     from orric.explanation.drifting import explain_stream
     from orric.explanation.explain import known_method
+    from orric.folders import result_folder
     from orric.profile import Profile
-    from orric.report.folder import MARK, result_folder
+    from orric.report.folder import MARK, demand_packages
 
     loaded = Profile.load(profile)
     if data is not None:
@@ -74,8 +75,10 @@ def explain(
 
         raise ProfileError(str(profile), "has no [models] to look at", "use a profile made by orric calibrate")
     known_method(method)
+    demand_packages()
     target = output or Path("results") / f"explain-{corruption}"
-    with interruptible("nothing was written"), progress_bars() as progress, result_folder(target) as folder:
+    with interruptible("nothing was written"), progress_bars() as progress, result_folder(target, "explain") as work:
+        folder = work.result
         bar = progress.add_task("retraining and watching", total=1.0)
         found = explain_stream(
             loaded, corruption, slots, per_slot, ratio, seed, method, layer, teacher_layer, examples,

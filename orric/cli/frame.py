@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from orric import __version__
+from orric.cli.output import OutputError, give_up_output, guard_output
 from orric.exceptions import MissingExtraError, OrricError, ScenarioError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def main() -> None:
 
     Exit status: 0 done, 1 failed while running, 2 unusable input, 130 interrupted, 143 ended by SIGTERM.
     """
+    guard_output()
     # Ended from outside, it still removes what is half-written.
     signal.signal(signal.SIGTERM, lambda number, frame: _end(128 + number, "ended by SIGTERM"))
     try:
@@ -79,6 +81,8 @@ def main() -> None:
         # Versions of typer differ in what they make of Ctrl-C: this status, or Abort.
         if status == INTERRUPTED:
             raise typer.Abort
+        # What is still held back may find no room; the interpreter would say so in words of its own.
+        sys.stdout.flush()
         sys.exit(status)
     except typer.Abort:
         _end(INTERRUPTED, "interrupted")
@@ -89,10 +93,17 @@ def main() -> None:
         _end(2, f"{' '.join(error.format_message().split()).rstrip('.')}; see {command} --help")
     except OrricError as error:
         _end(2 if isinstance(error, (ValueError, MissingExtraError)) else 1, str(error))
+    except OutputError as error:
+        give_up_output()
+        _end(1, f"standard output cannot be written ({error}); files that the command wrote are whole")
 
 
 def _end(status: int, message: str) -> NoReturn:
     print(f"orric: {message}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OutputError:
+        give_up_output()
     sys.exit(status)
 
 
@@ -216,15 +227,30 @@ def print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
     print_table(console, ("retraining", "inference", "slots"), rows, words=("retraining", "inference"))
 
 
-def progress_bars() -> Any:
-    """Return progress bars on standard error, which vanish when they are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+def progress_bars(console: Console | None = None) -> Any:
+    """Return progress bars on standard error, which vanish when they are done.
 
-    # Workers' finished lines are few and long, so the elapsed time shows that something moves.
-    columns = (TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    Args:
+        console: Another place for them.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    console = console or Console(stderr=True)
+    return Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=300.0
+    )
 
 
 def tell(warnings: Sequence[str]) -> Sequence[str]:

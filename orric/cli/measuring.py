@@ -235,6 +235,7 @@ def calibrate(
     from orric.calibration.pretraining import RESOLUTIONS_PX, forget, pretrain_pair
     from orric.profile import Training
     from orric.vision.datasets import load_dataset
+    from orric.vision.networks import ROLES
 
     training: dict[str, Any] = {
         "optimizer": optimizer.value,
@@ -276,7 +277,7 @@ def calibrate(
         profile.save(target)
         finished(target)
         if pretrain:
-            forget(models)
+            forget([models / f"{dataset}-{role}.safetensors" for role in ROLES])
     facts: dict[str, Any] = {
         "profile": str(target),
         "best_accuracy": profile.best_accuracy,

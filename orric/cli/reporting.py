@@ -39,10 +39,11 @@ def _report(one: Any, as_json: bool) -> None:
     sentences = list(one.summary.get("conclusion", []))
     page = one.path / "report.html"
     if one.is_sweep:
+        from orric.folders import write_more
 
         def write(name: str, content: bytes) -> None:
             try:
-                (one.path / name).write_bytes(content)
+                write_more(one.path, "sweep", name, content)
             except OSError as error:
                 where, found = f"result folder {one.path}", f"cannot be written: {error.strerror}"
                 raise SimulationError(where, found, "check its permissions, and the room on the disk") from None

@@ -32,6 +32,9 @@ def serve(
     config = EdgeConfig.load(file)
     token = config.token()
     if check:
+        from orric.edge.store import recognise
+
+        recognise(config.store_folder)
         _print_check(file, config, token)
         return
     from orric.edge.daemon import Daemon

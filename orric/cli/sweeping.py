@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sys
 import time
 from contextlib import closing
@@ -147,7 +146,7 @@ def _cases(loaded: Sweep, target: Path, store: Store, summary: dict[str, Any], f
     from orric.allocators import REFERENCES
     from orric.report.sweep_page import leader
 
-    shutil.rmtree(target / "cases", ignore_errors=True)  # of an earlier sweep
+    store.remove_cases()  # of an earlier sweep
     baseline = summary["baseline"]
     known = {line: one["mean_accuracy"]["mean"] for line, one in summary["means"].items() if "mean_accuracy" in one}
     means = {line: mean for line, mean in known.items() if mean is not None}
@@ -167,7 +166,6 @@ def _cases(loaded: Sweep, target: Path, store: Store, summary: dict[str, Any], f
         f"where {other} is least accurate": table[other].idxmin(),
     }
     found = {}
-    (target / "cases").mkdir()
     for what, point in chosen.items():
         name = _write_case(loaded, target, store, int(point))
         labels = ", ".join(f"{title} {value}" for title, value in loaded.points.labels(int(point) - 1).items())
@@ -190,7 +188,10 @@ def _write_case(loaded: Sweep, target: Path, store: Store, point: int) -> str:
     if any(axis.key.startswith("profile.") for axis in loaded.axis):
         for number, (stream, profile) in enumerate(zip(table["stream"], scenario.profiles, strict=True), start=1):
             stream["profile"] = f"point-{point}-profile-{number}.toml"
-            profile.moved(target / "cases").save(target / "cases" / stream["profile"])
+            beside = target / "cases" / stream["profile"]
+            beside.parent.mkdir(exist_ok=True)
+            store.claim(beside)
+            profile.moved(target / "cases").save(beside)
     name = f"cases/point-{point}.toml"
     store.write(target / name, tomli_w.dumps(table).encode())
     return name

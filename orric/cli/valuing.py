@@ -82,7 +82,8 @@ def value(
     """
     from dataclasses import replace
 
-    from orric.report.folder import MARK, result_folder
+    from orric.folders import result_folder
+    from orric.report.folder import MARK, demand_packages
     from orric.valuation.methods import known_methods
     from orric.valuation.removal import demand_parts, point_removal
     from orric.valuation.spoiling import Subject, samples_of
@@ -94,9 +95,11 @@ def value(
     subject = Subject(dataset, data, images, flip, corrupt, corruption, severity, seed)
     samples = samples_of(subject)
     parts = demand_parts(_parts(curve), len(samples))
+    demand_packages()
     recipe, target = replace(recipe_for(dataset), epochs=epochs), output or Path("results") / f"value-{dataset}"
     remains = "nothing was written" + f", and the earlier {target} is kept" * target.exists()
-    with interruptible(remains), progress_bars() as progress, result_folder(target) as folder:
+    with interruptible(remains), progress_bars() as progress, result_folder(target, "value") as work:
+        folder = work.result
         bar = progress.add_task("training and valuing", total=1.0)
         values = value_samples(
             samples.images, samples.labels, len(samples.source.classes), model, names, recipe, seed,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,7 +108,10 @@ def adversary(
         except KeyboardInterrupt:
             so_far = best_so_far(search, log)
             if so_far is None:
-                shutil.rmtree(log)
+                for path in log.glob("restart-*.jsonl"):
+                    path.unlink()
+                with suppress(OSError):  # whoever put something else there meanwhile keeps it
+                    log.rmdir()
                 raise InterruptError("interrupted; no trace had been measured yet") from None
             interrupted, worst, small = True, so_far, so_far.trace
     small.save(target)
@@ -162,12 +166,24 @@ def _prepared(target: Path, inputs: list[Path]) -> Path:
             if not re.fullmatch(r"restart-\d+\.jsonl", path.name):
                 raise ScenarioError(str(log), f"holds something else ({path.name})", "choose another with --output")
         demand_writable(target, "--output", inputs)
+        answer = target.with_suffix(".json")
+        if os.path.lexists(answer) and not _is_answer(answer):
+            found = "is not orric's, and stands where the answer is written"
+            raise ScenarioError(str(answer), found, "move it away, or choose another name with --output")
         for path in earlier:
             path.unlink()
         log.mkdir(exist_ok=True)
     except OSError as error:
         raise ScenarioError(str(log), f"cannot be written ({error.strerror})", "choose another with --output") from None
     return log
+
+
+def _is_answer(path: Path) -> bool:
+    """Say whether a file is what an earlier search answered."""
+    with suppress(OSError, ValueError):
+        table = json.loads(path.read_bytes())
+        return isinstance(table, dict) and {"allocator", "ratio", "trace", "replay"} <= set(table)
+    return False
 
 
 def _ranges(

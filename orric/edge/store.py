@@ -21,6 +21,7 @@ from orric.edge.faults import point
 from orric.edge.identity import Given
 from orric.edge.journal import passed_over
 from orric.exceptions import EdgeError
+from orric.folders import result_folder_around
 
 # Of the whole store. It rises when an orric of before would misread or harm what is written from then on.
 FORMAT = 1
@@ -93,16 +94,33 @@ def recognise(folder: Path) -> None:
         try:
             names = set(os.listdir(folder))  # noqa: PTH208 (names, and no paths)
         except FileNotFoundError:
-            return
+            names = set()
     if STORE in names:
         _check_format(folder / STORE)
-    elif not names & {VERSIONS, JOURNAL, CURRENT, GIVEN}:
+    elif not names & {VERSIONS, JOURNAL, CURRENT, GIVEN} or not _written_before(folder):
+        around = result_folder_around(folder)
+        if around is not None:
+            found = "is a folder of results" if around == folder.resolve() else f"lies in {around}, a folder of results"
+            raise EdgeError("store.folder", f"{folder} {found}", "choose a place of its own")
         cache = Path(os.environ.get("ORRIC_CACHE", "")).absolute()  # which a container may have here
         ours = {"lost+found", cache.name if cache.parent == folder.absolute() else STAGING}
+        ours |= {VERSIONS, JOURNAL, CURRENT, GIVEN}
         others = sorted(name for name in names - ours if name[0] != "." and not _LEFT.fullmatch(name))
         if others:
             found = f"{folder} is no store of orric, and is not empty (it has {others[0]!r})"
             raise EdgeError("store.folder", found, "choose an empty folder, or one that is not there")
+
+
+def _written_before(folder: Path) -> bool:
+    """Say whether a daemon of before there was a format wrote to a folder: others have files of such names, too."""
+    if (folder / GIVEN).is_file() or (folder / CURRENT).is_file():
+        return True
+    with suppress(OSError):
+        if any((path / ABOUT).is_file() for path in (folder / VERSIONS).iterdir() if _NUMBER.fullmatch(path.name)):
+            return True
+    with suppress(OSError):
+        return any(_NUMBER.fullmatch(path.stem) and path.suffix == ".jsonl" for path in (folder / JOURNAL).iterdir())
+    return False
 
 
 def _check_format(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orric.exceptions import ScenarioError, extra
+from orric.folders import settle
 from orric.statistics import difference_p, holm, mean_interval
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Folder:
         remedy = "give a folder that orric run or orric sweep has written"
         if not path.is_dir():
             raise ScenarioError(f"result folder {path}", "is no folder", remedy)
+        settle(path)
         name = next((name for name in (RUN, SWEEP) if (path / name).is_file()), None)
         if name is None:
             unfinished = (path / "chunks").is_dir()

@@ -1,13 +1,10 @@
-"""Write a run's result folder: whole, or not at all."""
+"""Write a run's result folder."""
 
 from __future__ import annotations
 
 import json
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,61 +12,28 @@ from typing import Any
 
 import tomli_w
 
-from orric.exceptions import ScenarioError, extra
+from orric.exceptions import extra
 from orric.records import Result
 from orric.report.page import conclusion, page
 from orric.report.plots import figures
 from orric.report.prediction import errors_in_words, prediction_error, prediction_errors
 from orric.report.server import server_figures
+from orric.report.stored import save_results
 from orric.scenario import Scenario
 
 MARK = "summary.json"
 
 
-@contextmanager
-def result_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the target, and rename it to the target when the block succeeds.
-
-    Entered before any work is done, so that a target that cannot be written is found at once. An earlier
-    result folder at the target is replaced; anything else that lies there is left alone.
-
-    Args:
-        target: The result folder to be.
+def demand_packages() -> None:
+    """Refuse to begin work whose results could not be written.
 
     Raises:
-        ScenarioError: The target cannot be written, or holds something that is not an earlier result.
+        MissingExtraError: `orric[sim]` is not installed.
     """
-    with extra("sim"):  # told before the work, not after it
+    with extra("sim"):
         import matplotlib  # noqa: F401
         import pandas  # noqa: F401
         import pyarrow  # noqa: F401
-    if target.exists() and not (target / MARK).is_file() and (target.is_file() or any(target.iterdir())):
-        raise ScenarioError(
-            f"result folder {target}", "exists and holds something else", "choose another with --output"
-        )
-    made = [parent for parent in target.parents if not parent.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
-        raise ScenarioError(
-            f"result folder {target}", f"cannot be written ({error.strerror})", "choose another with --output"
-        ) from None
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if target.exists():
-            old = partial.with_suffix(".replaced")
-            target.rename(old)
-            partial.rename(target)
-            shutil.rmtree(old)
-        else:
-            partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # empty only if the block failed
-            for parent in made:
-                parent.rmdir()
 
 
 def write_results(
@@ -83,10 +47,10 @@ def write_results(
     paired: bool = False,
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write result.parquet, gpus.parquet, events.jsonl, summary.json, scenario.toml, the figures and report.html.
+    """Write the results (`orric.report.stored`), summary.json, scenario.toml, the figures and report.html.
 
     Args:
-        folder: Where to write, from `result_folder`.
+        folder: Where to write, from `orric.folders.result_folder`.
         target: Where the folder will lie at the end; paths in the scenario are relative to it.
         scenario: What was simulated.
         results: One per line and accuracy model.
@@ -99,10 +63,7 @@ def write_results(
     Returns:
         What summary.json holds.
     """
-    import pandas
-
-    frame = pandas.concat([result.to_frame() for result in results], ignore_index=True)
-    frame.to_parquet(folder / "result.parquet", index=False)
+    save_results(folder, results)
     resolved = scenario.resolved(target, seed, scenario.accuracy.model)
     (folder / "scenario.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     # The comparison is of the server as a whole.
@@ -126,15 +87,6 @@ def write_results(
     drawn = {**figures(pooled), **server_figures(results)}
     if errors:
         drawn["prediction_error"] = prediction_error(errors)
-    if any(result.gpu_columns for result in results):
-        gpus = [pandas.DataFrame({"allocator": r.allocator, **r.gpu_columns}) for r in results if r.gpu_columns]
-        pandas.concat(gpus, ignore_index=True).to_parquet(folder / "gpus.parquet", index=False)
-    events = [
-        {"allocator": result.allocator, "accuracy_model": result.accuracy_model, **vars(event)}
-        for result in results
-        for event in result.events
-    ]
-    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
     description = {

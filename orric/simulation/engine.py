@@ -30,10 +30,13 @@ from orric.simulation.queueing import PHASES, ROUNDING, Queue, add_up
 from orric.simulation.request_log import RequestLog
 from orric.simulation.serving import Eventful, Plain, Record, Shared
 from orric.simulation.stream import BEFORE, DURING, StreamState
+from orric.workers import step
 
 with extra("sim"):
     import simpy
 
+# A run tells at most so often how far it is.
+TOLD_TIMES = 1000
 # Quantiles of a slot's latencies.
 TOLD = np.array([0.5, 0.99])
 
@@ -231,6 +234,7 @@ class _Run:
     def _slots(self) -> Generator[simpy.Event, Any, None]:
         """Run through the slots: the one process that lasts the whole simulation."""
         scenario, environment = self.scenario, self.environment
+        every = -(-scenario.slots // TOLD_TIMES)
         for slot in range(1, scenario.slots + 1):
             self.slot = slot
             # Measured from the origin: adding slot lengths one by one would drift.
@@ -248,6 +252,8 @@ class _Run:
                 if job.expected_s <= end_s + ROUNDING * scenario.slot_s:
                     job.complete()
             self._end(slot, end_s, decided, reason, waiting)
+            if slot % every == 0:
+                step(every)
 
     def _begin(
         self,

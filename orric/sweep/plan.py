@@ -236,12 +236,12 @@ class Sweep(Section):
         for axis in self.axis:
             if axis.key.startswith(PROFILE):  # such files lie beside the profiles
                 folders |= {(self._base._folder / stream.profile).parent for stream in self._base.stream}
-        named = _files([self._base.model_dump(mode="json"), [axis.values for axis in self.axis]])
-        return {name: " ".join(_hash_of(folder / name) for folder in sorted(folders)) for name in sorted(named)}
+        named = files_named([self._base.model_dump(mode="json"), [axis.values for axis in self.axis]])
+        return {name: " ".join(hash_of(folder / name) for folder in sorted(folders)) for name in sorted(named)}
 
     def files_in(self, values: Any) -> dict[str, str]:
         """Return the hashes of those of the files that some values name."""
-        return {name: self.file_hashes[name] for name in sorted(_files(values))}
+        return {name: self.file_hashes[name] for name in sorted(files_named(values))}
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ def allocator_version(name: str) -> str:
     return " ".join([name, *(owner.version for owner in owners if owner is not None)])
 
 
-def _hash_of(path: Path) -> str:
+def hash_of(path: Path) -> str:
     """Return the hash of a file, and of a profile that of its models' weights as well."""
     try:
         content = path.read_bytes()
@@ -337,16 +337,16 @@ def _hash_of(path: Path) -> str:
             weights = sorted(str(name) for role, name in models.items() if role in ("student", "teacher"))
             # An ONNX model may keep its weights in a file beside it.
             every = [path.parent / one for name in weights for one in (name, f"{name}.data")]
-            found.update("".join(map(_hash_of, every)).encode())
+            found.update("".join(map(hash_of, every)).encode())
     return found.hexdigest()
 
 
-def _files(value: Any) -> set[str]:
+def files_named(value: Any) -> set[str]:
     """Return the names of files in a nested table: what ends as files that scenarios name do."""
     if isinstance(value, dict):
-        return {name for one in value.values() for name in _files(one)}
+        return {name for one in value.values() for name in files_named(one)}
     if isinstance(value, (list, tuple)):
-        return {name for one in value for name in _files(one)}
+        return {name for one in value for name in files_named(one)}
     return (
         {value}
         if isinstance(value, str) and value.endswith((".toml", ".csv", ".parquet", ".safetensors", ".onnx"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import numpy as np
 
 from orric.durable import hold, write_whole
 from orric.exceptions import ScenarioError, SimulationError, extra
+from orric.folders import Manifest, demand_free, owned, remove
 from orric.sweep.measures import MEASURES
 from orric.sweep.plan import Chunk, Sweep
 
 CHUNKS, SLOTS = "chunks", "slots"
 RUNS = "runs.parquet"
 MARK = "sweep.json"
-# Tells a sweep's folder from any other, and is locked while a sweep writes to it.
+# Locked while a sweep writes to the folder; before there were manifests it told such a folder from any other.
 OWN = ".orric-sweep"
+# Named by what they hold, such files are a sweep's own without being listed: there may be very many.
+_ADDRESSED = re.compile(r"(chunks|slots)/[0-9a-f]{32}(-[0-9]+)?(\.again)?\.parquet")
 # Chunks in which something failed that another call may find mended.
 AGAIN = ".again"
 # Bytes of a run in a chunk's file, measured; the table of all runs takes about as many again.
@@ -30,7 +34,8 @@ BYTES_PER_SLOT = 20
 class Store:
     """What was computed of a sweep.
 
-    Every file appears whole or not at all, so that whoever is killed leaves finished chunks alone behind.
+    Every file appears whole or not at all, so that whoever is killed leaves finished chunks alone behind. Files that
+    no sweep wrote are neither written over nor removed.
 
     Args:
         folder: The result folder.
@@ -44,9 +49,11 @@ class Store:
             import pyarrow  # noqa: F401
         self.folder = folder
         where = f"result folder {folder}"
-        if folder.exists() and (folder.is_file() or (any(folder.iterdir()) and not (folder / OWN).is_file())):
-            raise ScenarioError(where, "exists and holds something else", "choose another with --output")
+        self._own = set(owned(folder, "sweep"))
         try:
+            for part in (CHUNKS, SLOTS, "cases"):
+                if (folder / part).is_symlink():
+                    raise ScenarioError(str(folder / part), "is a link", "a sweep's folders are its own: move it away")
             (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
             held = hold(folder / OWN)
         except OSError as error:
@@ -56,10 +63,19 @@ class Store:
             found = "another sweep is writing to it"
             raise ScenarioError(where, found, "wait for it, or choose another with --output")
         self._lock = held
-        for partial in folder.rglob(".*.partial"):
-            partial.unlink(missing_ok=True)  # of a call that was killed
-        # What was said of earlier runs would be mixed with new ones, if this call did not come to its end.
-        (folder / MARK).unlink(missing_ok=True)
+        try:
+            Manifest("sweep", frozenset(self._own)).write(folder)
+            for partial in [one for part in ("", CHUNKS, SLOTS, "cases") for one in (folder / part).glob(".*.partial")]:
+                name = partial.with_name(partial.name[1 : -len(".partial")]).relative_to(folder).as_posix()
+                if name in self._own or _ADDRESSED.fullmatch(name):
+                    partial.unlink(missing_ok=True)  # of a call that was killed
+            # What was said of earlier runs would be mixed with new ones, if this call did not come to its end.
+            if MARK in self._own:
+                remove(folder, MARK)
+        except OSError as error:
+            held.close()
+            found = f"cannot be written ({error.strerror})"
+            raise ScenarioError(where, found, "choose another with --output") from None
 
     def close(self) -> None:
         """Let others write to the folder."""
@@ -98,16 +114,37 @@ class Store:
     def keep_slots_of(self, names: set[str]) -> None:
         """Remove the slots of all other chunks, so that the folder holds those of one sweep and nothing else."""
         for path in (self.folder / SLOTS).glob("*.parquet"):
-            if path.stem not in names:
+            if path.stem not in names and _ADDRESSED.fullmatch(f"{SLOTS}/{path.name}"):
                 path.unlink()
+
+    def remove_cases(self) -> None:
+        """Remove the scenarios of single points that an earlier sweep wrote."""
+        for name in [one for one in self._own if one.startswith("cases/")]:
+            remove(self.folder, name)
+
+    def claim(self, path: Path) -> None:
+        """List a file as the sweep's own, before it is written.
+
+        Raises:
+            ScenarioError: Something that no sweep wrote has its name.
+            OSError: The list cannot be written.
+        """
+        name = path.relative_to(self.folder).as_posix()
+        if not _ADDRESSED.fullmatch(name):
+            demand_free(self.folder, [name], self._own)
+            if name not in self._own:
+                self._own.add(name)
+                Manifest("sweep", frozenset(self._own)).write(self.folder)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file of the folder, whole or not at all.
 
         Raises:
             SimulationError: It cannot be written.
+            ScenarioError: Something that no sweep wrote has its name.
         """
         try:
+            self.claim(path)
             path.parent.mkdir(exist_ok=True)
             write_whole(path, content)
         except OSError as error:

@@ -286,8 +286,10 @@ def test_training_several_tells_how_far_they_are_and_leaves_weights_only(tmp_pat
     first = (tmp_path / "student.safetensors").read_bytes()
     pretrain_all(work, 1)
     assert (tmp_path / "student.safetensors").read_bytes() == first
-    forget(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"student.safetensors", "teacher.safetensors"}
+    (tmp_path / ".other.safetensors.training").touch()
+    forget([one.path for one in work])
+    left = {"student.safetensors", "teacher.safetensors", ".other.safetensors.training"}
+    assert {path.name for path in tmp_path.iterdir()} == left
     load_network(tmp_path / "student.safetensors", "student", 10)
 
 

@@ -32,3 +32,7 @@ def test_nothing_is_left_when_the_profile_is_written(tmp_path: Path) -> None:
     checkpoint.remove()
     checkpoint.remove()
     assert not list(tmp_path.iterdir())
+    checkpoint.keep("part", 1)
+    (checkpoint.folder / "notes.md").write_text("mine")
+    checkpoint.remove()
+    assert [path.name for path in checkpoint.folder.iterdir()] == ["notes.md"]

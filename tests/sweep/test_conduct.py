@@ -154,7 +154,7 @@ def test_more_seeds_leave_what_was_there(write, tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_what_was_finished(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_sweep(sweep, tmp_path / "whole", ONE)
-    left = [5]
+    left = [6]  # the manifest, then five chunks
     real_fsync = os.fsync
 
     def full(descriptor: int) -> None:
@@ -181,6 +181,26 @@ def test_another_folder_is_left_alone(sweep: Sweep, tmp_path: Path) -> None:
     (tmp_path / "mine/letter.txt").write_text("dear")
     with pytest.raises(orric.ScenarioError, match="exists and holds something else"):
         run_sweep(sweep, tmp_path / "mine", ONE)
+
+
+def test_files_that_no_sweep_wrote_stay_as_they_are(sweep: Sweep, tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "out")) as store:
+        store.write(tmp_path / "out/cases/point-1.toml", b"ours")
+        store.write(tmp_path / "out/runs.csv", b"ours")
+    theirs = ("notes.md", ".letter.partial", "cases/mine.toml", "slots/mine.parquet", "store/.x.partial")
+    for name in theirs:
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine")
+    (tmp_path / "out/report.html").write_text("mine")
+    with closing(Store(tmp_path / "out")) as store:
+        store.remove_cases()
+        store.keep_slots_of(set())
+        store.write(tmp_path / "out/runs.csv", b"ours again")
+        with pytest.raises(orric.ScenarioError, match=r"report\.html: is not orric's"):
+            store.write(tmp_path / "out/report.html", b"ours")
+    assert {name: (tmp_path / "out" / name).read_text() for name in theirs} == dict.fromkeys(theirs, "mine")
+    assert not (tmp_path / "out/cases/point-1.toml").exists()
+    assert (tmp_path / "out/report.html").read_text() == "mine"
 
 
 def test_a_run_that_fails_is_told_and_stops_no_other(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
