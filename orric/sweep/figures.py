@@ -12,6 +12,8 @@ from orric.statistics import TIE, Interval, difference_ps, holm, mean_interval, 
 from orric.sweep.plan import Sweep
 
 Array = np.ndarray[Any, Any]
+# What rounding alone may put between equal accuracies.
+SAME = 1e-12
 
 
 class Figures:
@@ -74,8 +76,9 @@ class Figures:
             values: Of the leading measure, shape (rows, allocators, seeds).
 
         Returns:
-            For each row "best", "runner_up", "tie" (within 0.05 points), the difference's "mean", "low", "high" and
-            "count", "p_holm" and "beyond_chance"; None where fewer than two allocators are known.
+            For each row "best", "same" (who earned just as much under every seed), "runner_up", "tie" (within 0.05
+            points), the difference's "mean", "low", "high" and "count", "p_holm" and "beyond_chance"; None where fewer
+            than two allocators are known, or all earned the same.
         """
         lines = self.sweep.lines
         able = [place for place, line in enumerate(lines) if line not in REFERENCES]
@@ -87,7 +90,11 @@ class Figures:
         if "orric" in lines:
             orric = able.index(lines.index("orric"))
             best = np.where(means[:, orric] >= means.max(axis=1) - TIE, orric, best)
-        others = means.copy()
+        # Who earned the same under every seed decided the same, and comes in with the best, not next.
+        own = values[:, able][rows, best][:, None]
+        given = values[:, able]
+        same = (np.where(np.isfinite(given) | np.isfinite(own), np.abs(given - own), 0.0) < SAME).all(axis=2)
+        others = np.where(same, -np.inf, means)
         others[rows, best] = -np.inf
         second = others.argmax(axis=1)
         apart = values[:, able][rows, best] - values[:, able][rows, second]
@@ -96,6 +103,7 @@ class Figures:
         return [
             {
                 "best": lines[able[best[row]]],
+                "same": [lines[able[n]] for n in np.flatnonzero(same[row]) if n != best[row]],
                 "runner_up": lines[able[second[row]]],
                 "tie": bool(abs(mean[row]) <= TIE),
                 **told(Interval(float(mean[row]), float(low[row]), float(high[row]), int(count[row]))),

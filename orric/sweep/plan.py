@@ -201,7 +201,9 @@ class Sweep(Section):
     def leading(self) -> str:
         """The measure that allocators are ranked by: in-time accuracy where a stream has a deadline at any point."""
         given: list[Any] = [self._base.model_dump(include={"stream"})]
-        given += [{axis.key.rpartition(".")[2]: value} for axis in self.axis for value in axis.values or axis.times or ()]
+        given += [
+            {axis.key.rpartition(".")[2]: value} for axis in self.axis for value in axis.values or axis.times or ()
+        ]
         return "in_time_accuracy" if self.engine == "simulator" and _has_deadline(given) else "mean_accuracy"
 
     @property

@@ -32,7 +32,9 @@ def by_point(figures: Figures, measures: Sequence[str], winners: Sequence[dict[s
             "values": {title: shown(value) for title, value in points.labels(point).items()},
             "means": {
                 line: {
-                    name: told(Interval(*(float(part[point, place]) for part in parts[:3]), int(parts[3][point, place])))
+                    name: told(
+                        Interval(*(float(part[point, place]) for part in parts[:3]), int(parts[3][point, place]))
+                    )
                     for name, parts in intervals.items()
                 }
                 for place, line in enumerate(lines)

@@ -10,7 +10,8 @@ import pandas
 import pytest
 
 from orric.report.sweep_folder import write_sweep_report
-from orric.report.sweep_page import sweep_figures, sweep_page, sweep_sentences
+from orric.report.sweep_page import sweep_figures, sweep_page
+from orric.report.sweep_words import sweep_sentences
 from orric.sweep import Sweep, on_cores, run_sweep
 from orric.sweep.summary import summarised
 
