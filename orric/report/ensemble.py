@@ -32,7 +32,7 @@ LEAST_LOSS = 1e-4  # percent
 CAPTIONS = {
     "distribution": (
         "What an allocator loses of the optimum is 1 less its competitive ratio; the mark is its worst trace. Ratios "
-        "are intervals: the band lies between their ends, and the line is the upper one. Further to the left is better; "
+        "are intervals: the band lies between their ends, and the line is the upper one. Further left is better; "
         "less than 0.0001 % is drawn as that."
     ),
     "bounds": (
@@ -208,7 +208,7 @@ def _page(found: Ensemble, proved: Bounds, table: Mapping[str, Any], figures: Ma
     )
     linked = "\n".join(
         f'<li><a href="{html.escape(file)}">{html.escape(file)}</a>: '
-        f"<code>{html.escape(_replay(table, name, file))}</code></li>"
+        f'<code style="overflow-wrap: anywhere">{html.escape(_replay(table, name, file))}</code></li>'
         for name, file in table["worst_traces"].items()
     )
     sections = [
