@@ -86,7 +86,7 @@ def mean_intervals(values: Array, pilot: int | None = None) -> tuple[Array, Arra
     from scipy.stats import t
 
     mean, error, count, freedom = _means_and_errors(values, pilot)
-    quantiles = t.ppf((1 + LEVEL) / 2, np.arange(values.shape[-1]))
+    quantiles = np.asarray(t.ppf((1 + LEVEL) / 2, np.arange(values.shape[-1])))
     reach = np.where(freedom > 0, quantiles[freedom.astype(int)] * error, np.nan)
     return mean, mean - reach, mean + reach, count
 

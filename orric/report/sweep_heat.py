@@ -44,7 +44,8 @@ def heat_map(pair: Pair, summary: Mapping[str, Any]) -> Figure:
     each = min(max(0.8 + 0.3 * table.shape[0], 1.6), 4.2)
     heights = [1.2 * each + 0.3, down * each]
     figure = figure_of(0.9 + sum(heights))
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = parts
     panels = above.subplots(1, 2, squeeze=False)[0]
     handles = _winners(panels[0], table, summary)
     if pair["subject"] is None:
@@ -164,11 +165,11 @@ def _ranked(pair: Pair, summary: Mapping[str, Any]) -> list[str]:
 
 def _frame(axes: Axes, table: _Table, width_in: float) -> None:
     """Name the values along both sides of a panel."""
-    for values, place, where in ((table.values[0], axes.set_yticks, "y"), (table.values[1], axes.set_xticks, "x")):
+    for values, place in ((table.values[0], axes.set_yticks), (table.values[1], axes.set_xticks)):
         step = max(-(-len(values) // MOST_NAMED), 1)
         shown = list(range(0, len(values), step))
         place(shown, [_short(values[n]) for n in shown])
-        axes.tick_params(axis=where, labelsize=8, length=0)
+    axes.tick_params(labelsize=8, length=0)
     longest = max(len(_short(value)) for value in table.values[1])
     if longest + 1 > (width_in - 0.5) * PER_INCH / min(table.shape[1], MOST_NAMED):
         axes.tick_params(axis="x", rotation=30)
@@ -199,9 +200,8 @@ def _map(
 
 def _room(table: _Table, width_in: float) -> float:
     """Return how many characters fit into a cell of a panel."""
-    if max(table.shape[0] / 2, table.shape[1]) > MOST_WRITTEN:
-        return 0.0
-    return (width_in - 0.9) / table.shape[1] * PER_INCH
+    rows, columns = table.shape
+    return 0.0 if max(rows / 2, columns) > MOST_WRITTEN else (width_in - 0.9) / int(columns) * PER_INCH
 
 
 def _ink(colour: Any) -> str:

@@ -93,12 +93,14 @@ class Figures:
         # Who earned the same under every seed decided the same, and comes in with the best, not next.
         own = values[:, able][rows, best][:, None]
         given = values[:, able]
-        same = (np.where(np.isfinite(given) | np.isfinite(own), np.abs(given - own), 0.0) < SAME).all(axis=2)
+        apart = np.where(np.isfinite(given) | np.isfinite(own), np.abs(given - own), 0.0)
+        same = np.asarray(np.all(apart < SAME, axis=2))
         others = np.where(same, -np.inf, means)
         others[rows, best] = -np.inf
         second = others.argmax(axis=1)
         apart = values[:, able][rows, best] - values[:, able][rows, second]
-        mean, low, high, count = self.intervals(apart)
+        intervals = self.intervals(apart)
+        mean, _, _, count = intervals
         adjusted = holm(difference_ps(apart, self.pilot).tolist())
         return [
             {
@@ -106,7 +108,7 @@ class Figures:
                 "same": [lines[able[n]] for n in np.flatnonzero(same[row]) if n != best[row]],
                 "runner_up": lines[able[second[row]]],
                 "tie": bool(abs(mean[row]) <= TIE),
-                **told(Interval(float(mean[row]), float(low[row]), float(high[row]), int(count[row]))),
+                **told_of(intervals, row),
                 "p_holm": plain(adjusted[row]),
                 "beyond_chance": bool(adjusted[row] < 0.05),
             }
@@ -119,6 +121,12 @@ class Figures:
 def told(interval: Interval) -> dict[str, Any]:
     """Return an interval as plain values for a file."""
     return {name: plain(value) for name, value in asdict(interval).items()}
+
+
+def told_of(intervals: tuple[Array, Array, Array, Array], *place: int) -> dict[str, Any]:
+    """Return one of many intervals, from `Figures.intervals`, as plain values for a file."""
+    mean, low, high, count = (part[place] for part in intervals)
+    return told(Interval(float(mean), float(low), float(high), int(count)))
 
 
 def plain(value: Any) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from orric.allocators import REFERENCES
-from orric.statistics import Interval, foremost
+from orric.statistics import foremost
 from orric.sweep.axes import Points
-from orric.sweep.figures import Array, Figures, shown, told
+from orric.sweep.figures import Array, Figures, shown, told, told_of
 
 # Of the range of an axis that is drawn.
 PARTS = 5
@@ -115,20 +115,15 @@ def _together(figures: Figures, values: Array, one: Levels, other: Levels) -> di
             {
                 "values": [one.values[number // shape[1]], other.values[number % shape[1]]],
                 "points": int(count[number]),
-                "means": {line: _cell(own, number, place) for place, line in enumerate(lines)},
+                "means": {line: told_of(own, number, place) for place, line in enumerate(lines)},
                 "differences": {
-                    line: _cell(differences, number, place) for place, line in enumerate(lines) if place != baseline
+                    line: told_of(differences, number, place) for place, line in enumerate(lines) if place != baseline
                 },
                 "winner": winners[number],
             }
             for number in range(len(count))
         ],
     }
-
-
-def _cell(intervals: tuple[Array, Array, Array, Array], cell: int, line: int) -> dict[str, Any]:
-    mean, low, high, count = (part[cell, line] for part in intervals)
-    return told(Interval(float(mean), float(low), float(high), int(count)))
 
 
 def _means(cells: Array) -> Array:

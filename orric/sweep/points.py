@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from orric.statistics import Interval
-from orric.sweep.figures import Figures, shown, told
+from orric.sweep.figures import Figures, shown, told_of
 
 if TYPE_CHECKING:
     import pandas
@@ -31,12 +30,7 @@ def by_point(figures: Figures, measures: Sequence[str], winners: Sequence[dict[s
             "point": point + 1,
             "values": {title: shown(value) for title, value in points.labels(point).items()},
             "means": {
-                line: {
-                    name: told(
-                        Interval(*(float(part[point, place]) for part in parts[:3]), int(parts[3][point, place]))
-                    )
-                    for name, parts in intervals.items()
-                }
+                line: {name: told_of(parts, point, place) for name, parts in intervals.items()}
                 for place, line in enumerate(lines)
             },
             "winner": winners[point],
