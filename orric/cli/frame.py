@@ -193,7 +193,7 @@ def print_table(
     if widths is not None:
         table = Table(title=title, title_justify="left", header_style="bold")
         for heading, width in zip(headings, widths, strict=True):
-            table.add_column(heading, justify="left" if heading in words else "right", width=width)
+            table.add_column(escape(heading), justify="left" if heading in words else "right", width=width)
         for row in rows:
             table.add_row(*map(escape, row))
         console.print(table)

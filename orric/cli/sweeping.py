@@ -19,6 +19,8 @@ from orric.exceptions import ScenarioError
 
 # How often a log is told, where there is no terminal for a bar.
 TOLD_EVERY_S = 30.0
+# Points that are printed; points.csv and the report have all.
+MOST_PRINTED = 20
 
 if TYPE_CHECKING:
     from orric.sweep import Outcome, Sweep
@@ -113,11 +115,13 @@ def sweep(
 
 
 def _written(loaded: Sweep, store: Store, outcome: Outcome) -> dict[str, Any]:
-    """Write runs.csv, sweep.json, scenario files of single points, the figures and report.html; return the summary."""
+    """Write all tables, sweep.json, scenario files of single points, figures and report.html; return the summary."""
     from orric.report.folder import versions
     from orric.report.sweep_folder import write_sweep_report
+    from orric.sweep.figures import Figures
+    from orric.sweep.points import points_frame, winners_frame
     from orric.sweep.store import MARK
-    from orric.sweep.summary import summarised
+    from orric.sweep.summary import known_measures, summarised
 
     target, frame = store.folder, outcome.table.to_pandas()
     summary = {
@@ -134,6 +138,11 @@ def _written(loaded: Sweep, store: Store, outcome: Outcome) -> dict[str, Any]:
     }
     summary["cases"] = _cases(loaded, target, store, summary, frame)
     store.write(target / "runs.csv", frame.to_csv(index=False).encode())
+    figures, titles = Figures(loaded, outcome.table), summary["axis_titles"]
+    points = points_frame(figures, known_measures(figures), frame[["point", *titles, "allocator"]])
+    store.write(target / "points.csv", points.to_csv(index=False).encode())
+    winners = winners_frame(figures, figures.winners(figures.of(loaded.leading)), frame[["point", *titles]])
+    store.write(target / "winners.csv", winners.to_csv(index=False).encode())
     summary["conclusion"] = write_sweep_report(
         summary, frame, lambda name, content: store.write(target / name, content)
     )
@@ -144,15 +153,15 @@ def _written(loaded: Sweep, store: Store, outcome: Outcome) -> dict[str, Any]:
 def _cases(loaded: Sweep, target: Path, store: Store, summary: dict[str, Any], frame: Any) -> dict[str, str]:
     """Write the scenarios of the points where the best allocator leads most and least; return their files by name."""
     from orric.allocators import REFERENCES
-    from orric.report.sweep_page import leader
+    from orric.report.sweep_words import leader
 
     store.remove_cases()  # of an earlier sweep
-    baseline = summary["baseline"]
-    known = {line: one["mean_accuracy"]["mean"] for line, one in summary["means"].items() if "mean_accuracy" in one}
+    baseline, leading = summary["baseline"], summary["leading"]
+    known = {line: one[leading]["mean"] for line, one in summary["means"].items() if leading in one}
     means = {line: mean for line, mean in known.items() if mean is not None}
     best = leader(means)
     other = best if best != baseline else leader({line: mean for line, mean in means.items() if line != baseline})
-    by_point = frame[~frame["allocator"].isin(REFERENCES)].groupby(["point", "allocator"])["mean_accuracy"].mean()
+    by_point = frame[~frame["allocator"].isin(REFERENCES)].groupby(["point", "allocator"])[leading].mean()
     if other is None or baseline not in by_point.index.get_level_values(1) or loaded.points.which.shape[0] < 2:
         return {}
     table = by_point.unstack()
@@ -198,18 +207,54 @@ def _write_case(loaded: Sweep, target: Path, store: Store, point: int) -> str:
 
 
 def _print(loaded: Sweep, summary: dict[str, Any], target: Path) -> None:
-    """Print every allocator's accuracy, and how far it is from the baseline's."""
-    console = console_of_output()
+    """Print every allocator's accuracy, how far it is from the baseline's, and who is best at every point."""
+    console, leading = console_of_output(), summary["leading"]
+    accuracy = "in-time accuracy (%)" if leading == "in_time_accuracy" else "accuracy (%)"
+    headings = ["allocator", accuracy, f"over {summary['baseline']} (points)", "beyond chance"]
+    if summary["ratios"]:
+        headings += ["mean ratio", "worst ratio"]
     rows = []
     for line in loaded.lines:
-        mean, apart = summary["means"][line].get("mean_accuracy"), summary["differences"].get(line)
-        rows.append((line, _percent(mean), _apart(apart), _verdict(apart)))
-    headings = ("allocator", "accuracy (%)", f"over {summary['baseline']} (points)", "beyond chance")
+        mean, apart = summary["means"][line].get(leading), summary["differences"].get(line)
+        rows.append([line, _percent(mean), _apart(apart), _verdict(apart), *_ratios(summary, line)])
     title = f"{summary['points']} points, {summary['seeds']} seeds: means and 95 % intervals"
     print_table(console, headings, rows, ("allocator", "beyond chance"), title)
+    _print_points(console, loaded, summary, accuracy)
     for sentence in summary["conclusion"]:
         console.print(sentence, highlight=False, markup=False)
     console.print(f"\nResults: {target}", highlight=False, soft_wrap=True)
+
+
+def _print_points(console: Any, loaded: Sweep, summary: dict[str, Any], accuracy: str) -> None:
+    """Print the leading measure at every point, who is best there, and whether that may be chance."""
+    if not 1 < summary["points"] <= MOST_PRINTED:
+        return
+    titles = summary["axis_titles"]
+    headings = ["point", *titles, *loaded.lines, "best", "above the next (points)", "beyond chance"]
+    rows = []
+    for one in summary["by_point"]:
+        winner, values = (
+            one["winner"],
+            [f"{value:.6g}" if isinstance(value, float) else str(value) for value in one["values"].values()],
+        )
+        means = [_percent(one["means"][line].get(summary["leading"])) for line in loaded.lines]
+        rows.append(
+            [str(one["point"]), *values, *means, winner["best"] if winner else "-", _apart(winner), _verdict(winner)]
+        )
+    print_table(console, headings, rows, ("best", "beyond chance"), f"{accuracy[:-4]} at every point (%)")
+
+
+def _ratios(summary: dict[str, Any], line: str) -> list[str]:
+    """Write an allocator's mean and worst competitive ratio, where they were measured."""
+    if not summary["ratios"]:
+        return []
+    means, worst = summary["means"][line], summary["ratios"].get(line)
+    if worst is None or "ratio_low" not in means:
+        return ["-", "-"]
+    from orric.competitive.ratio import span_in_words
+
+    ends = means["ratio_low"]["mean"], means["ratio_high"]["mean"]
+    return [span_in_words(*ends), span_in_words(worst["low"], worst["high"])]
 
 
 def _percent(one: dict[str, Any] | None) -> str:

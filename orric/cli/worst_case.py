@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orric.cli.competition import (
-    GAP,
-    MOST_SLOTS,
-    ProfileFile,
-    bounds_of,
-    print_bounds,
-)
+from orric.cli.competition import ProfileFile
 from orric.cli.frame import (
     FixedSeed,
     InterruptError,
@@ -30,6 +24,7 @@ from orric.cli.frame import (
     progress_bars,
     span_of,
 )
+from orric.cli.ratios import GAP, MOST_SLOTS, bounds_of, print_bounds
 from orric.exceptions import ScenarioError
 
 if TYPE_CHECKING:

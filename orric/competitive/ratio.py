@@ -72,6 +72,18 @@ def competitive_ratio(result: Result, best: OfflineOptimum) -> CompetitiveRatio:
     )
 
 
+def span_in_words(low: float, high: float, digits: int = 4) -> str:
+    """Write an interval, its ends rounded outwards.
+
+    >>> span_in_words(0.93121, 0.93123), span_in_words(0.25, 0.25)
+    ('0.9312 to 0.9313', '0.2500')
+    """
+    scale = 10**digits
+    # What is exact but for rounding is not widened.
+    ends = math.floor(low * scale + 1e-6) / scale, math.ceil(high * scale - 1e-6) / scale
+    return " to ".join(dict.fromkeys(f"{end:.{digits}f}" for end in ends))
+
+
 def quick_ratio(profile: Profile, trace: Trace, allocator: Allocator, *, seed: int = 0, gap: float = 1e-5) -> float:
     """Return an upper end of the competitive ratio, quickly.
 

@@ -46,6 +46,18 @@ class Ensemble:
     failed: dict[str, OrricError]
 
 
+def ends_of(found: Ensemble) -> dict[str, dict[str, Any]]:
+    """Return every allocator's worst ratio with the number of its trace, from 0, and its mean, as plain values."""
+    return {
+        name: {
+            "worst": {"low": float(found.low[name][n]), "high": float(found.high[name][n]), "number": n},
+            "mean": {"low": float(found.low[name].mean()), "high": float(found.high[name].mean())},
+        }
+        for name in found.high
+        for n in [int(found.high[name].argmin())]
+    }
+
+
 @dataclass(frozen=True)
 class Horizon:
     """What is proved and measured for one number of slots.
@@ -84,10 +96,15 @@ def measured(
     return rows, failed
 
 
+def drawn_trace(ranges: TraceRange, seed: int, number: int) -> Trace:
+    """Return a trace of an ensemble; it depends on the seed and its number, from 0, alone."""
+    return ranges.trace(generator(seed, "ensemble", number).random(ranges.size))
+
+
 def _drawn(
     profile: Profile, ranges: TraceRange, names: Sequence[str], seed: int, numbers: range, gap: float
 ) -> tuple[list[dict[str, Span]], dict[str, OrricError]]:
-    traces = [ranges.trace(generator(seed, "ensemble", number).random(ranges.size)) for number in numbers]
+    traces = [drawn_trace(ranges, seed, number) for number in numbers]
     return measured(profile, traces, names, gap, "error", seed)
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+from orric import statistics
 from orric.allocators import REFERENCES
 from orric.records import Array, Result
 
-TIE = 0.0005 + 1e-12  # mean accuracies this close count as equal: 0.05 points
+TIE = statistics.TIE
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orric.report.plots import as_svg
-from orric.report.sweep_page import sweep_figures, sweep_page, sweep_sentences
+from orric.report.sweep_page import sweep_figures, sweep_page
+from orric.report.sweep_words import sweep_sentences
 
 if TYPE_CHECKING:
     import pandas

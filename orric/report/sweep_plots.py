@@ -22,6 +22,20 @@ ACROSS, MOST_LEVELS = 3, 12
 FAINT = "#6b6b6b"
 
 
+def leading_of(summary: Mapping[str, Any]) -> str:
+    """Return the measure that a sweep's allocators are ranked by; earlier versions of orric knew one alone."""
+    return str(summary.get("leading", "mean_accuracy"))
+
+
+def leading_name(summary: Mapping[str, Any]) -> str:
+    """Return what the leading measure is called."""
+    return "in-time accuracy" if leading_of(summary) == "in_time_accuracy" else "mean accuracy"
+
+
+def _title(name: str) -> str:
+    return f"{name[0].upper()}{name[1:]}"
+
+
 def looks(allocators: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return a colour and a marker for every allocator, ORRIC's the first ones."""
     ordered = sorted(allocators, key=lambda name: name != "orric")
@@ -36,7 +50,7 @@ def looks(allocators: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def by_axis(summary: Mapping[str, Any]) -> Figure | None:
-    """Draw mean accuracy against the values of every axis, one small figure each; None without axes to draw."""
+    """Draw the leading measure against the values of every axis, one small figure each; None without axes to draw."""
     rows: list[dict[str, Any]] = summary["axes"]
     names = list(dict.fromkeys(row["axis"] for row in rows))
     if not names:
@@ -68,7 +82,7 @@ def by_axis(summary: Mapping[str, Any]) -> Figure | None:
     for axes in list(grid.flat)[len(names) :]:
         axes.set_axis_off()
     for row in grid:
-        row[0].set_ylabel("Mean accuracy (%)")
+        row[0].set_ylabel(f"{_title(leading_name(summary))} (%)")
     most = max(spans, key=lambda name: spans[name])
     told = f"{most} moves accuracy most: by up to {100 * spans[most]:.1f} points for one allocator"
     title(figure, told if len(names) > 1 else f"{most} moves accuracy by up to {100 * spans[most]:.1f} points", handles)
@@ -97,7 +111,7 @@ def differences(summary: Mapping[str, Any]) -> Figure | None:
         axes.errorbar([mean], [place], xerr=reach, markersize=7, capsize=3, linewidth=1.6, **look)
     axes.set_yticks(range(len(ordered)), ordered)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
-    axes.set_xlabel(f"Mean accuracy above {baseline} (points), 95 % interval; hollow: may be chance")
+    axes.set_xlabel(f"{_title(leading_name(summary))} above {baseline} (points), 95 % interval; hollow: may be chance")
     clean(axes)
     best = ordered[-1]
     mean = 100 * found[best]["mean"]
@@ -116,13 +130,14 @@ def pareto(summary: Mapping[str, Any]) -> Figure | None:
     known = [
         name for name in costs if all((means[line].get(name) or {}).get("mean") is not None for line in lines)
     ]  # fmt: skip
-    if not known or any((means[line].get("mean_accuracy") or {}).get("mean") is None for line in lines):
+    leading = leading_of(summary)
+    if not known or any((means[line].get(leading) or {}).get("mean") is None for line in lines):
         return None
     style = looks(lines)
     figure = figure_of(4.4)
     panels = figure.subplots(1, len(known), squeeze=False, sharey=True)[0]
     handles: dict[str, Any] = {}
-    y = {line: _percent(means[line]["mean_accuracy"]["mean"]) for line in lines}
+    y = {line: _percent(means[line][leading]["mean"]) for line in lines}
     fronts = {}
     for axes, name in zip(panels, known, strict=True):
         factor = 1e-6 if name == "macs_per_request" else 1.0
@@ -138,7 +153,7 @@ def pareto(summary: Mapping[str, Any]) -> Figure | None:
         axes.plot([x[line] for line in along], [y[line] for line in along], color=FAINT, linewidth=0.9, zorder=1)
         axes.set_xlabel(costs[name])
         clean(axes)
-    panels[0].set_ylabel("Mean accuracy (%)")
+    panels[0].set_ylabel(f"{_title(leading_name(summary))} (%)")
     everywhere = [line for line in lines if all(line in front for front in fronts.values())]
     names = ", ".join(map(spoken, everywhere[:4])) + (f" and {len(everywhere) - 4} more" if len(everywhere) > 4 else "")
     title(figure, f"Dominated by no other allocator in any panel: {names or 'nobody'} (filled)", handles)
@@ -146,12 +161,12 @@ def pareto(summary: Mapping[str, Any]) -> Figure | None:
 
 
 def wins_by_point(frame: pandas.DataFrame, summary: Mapping[str, Any]) -> dict[str, int]:
-    """Return at how many points each allocator has the best mean accuracy; ties, within 0.05 points, count for all.
+    """Return at how many points each allocator has the best leading measure; ties, within 0.05 points, count for all.
 
     Reference lines, which are no allocators, are passed over.
     """
     frame = frame[~frame["allocator"].isin(REFERENCES)]
-    means = frame.groupby(["point", "allocator"])["mean_accuracy"].mean().unstack()
+    means = frame.groupby(["point", "allocator"])[leading_of(summary)].mean().unstack()
     best = means.ge(means.max(axis=1) - TIE, axis=0)
     return {line: int(best[line].sum()) for line in summary["allocators"] if line in best}
 

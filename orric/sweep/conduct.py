@@ -15,7 +15,8 @@ import numpy as np
 
 from orric.exceptions import ScenarioError
 from orric.sweep.engines import Engine
-from orric.sweep.plan import Checked, Chunk, Sweep, check_points
+from orric.sweep.optima import optima_parquet, with_ratios
+from orric.sweep.plan import OPTIMUM, Checked, Chunk, Sweep, check_points
 from orric.sweep.precision import seeds_needed
 from orric.sweep.runs import computed
 from orric.sweep.slot_rows import slots_parquet
@@ -34,8 +35,8 @@ from orric.sweep.store import (
 # A task shall last about this long: long enough to be worth handing over, short enough to lose.
 TASK_S = 1.0
 # Seconds of a slot of one stream, roughly, and of a run besides: chunks must not depend on how fast a machine is.
-SLOT_S = {"simulator": 4e-4, "slot-model": 6e-7}
-RUN_S = {"simulator": 5e-3, "slot-model": 1.5e-3}
+SLOT_S = {"simulator": 4e-4, "slot-model": 6e-7, OPTIMUM: 2e-5}
+RUN_S = {"simulator": 5e-3, "slot-model": 1.5e-3, OPTIMUM: 5e-3}
 CHECKED = 500
 # A run that takes longer is not made twice for an estimate.
 PATIENCE_S = 30.0
@@ -49,7 +50,7 @@ class Progress:
 
     Attributes:
         what: What is being done.
-        done: Runs that are done.
+        done: Runs that are done; an optimum that is enclosed for their ratios counts as one, too.
         total: Runs in all, as far as is known.
         failed: Those of them that failed.
         kept: Those of them that were done before.
@@ -126,18 +127,22 @@ def check_all(
     return [f"{place}: {text}" + f" (one of {n} such points)" * (n > 1) for place, text, n in warned.values()]
 
 
-def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> Iterator[Chunk]:
+def chunks_of(
+    sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...], lines: Sequence[str] | None = None
+) -> Iterator[Chunk]:
     """Part runs into chunks; the same runs always come into the same chunks.
 
     Args:
         sweep: What is swept.
         points: Ascending and without gaps.
         seeds: Of every point.
+        lines: Whose runs; those of all that are compared when left out.
     """
     if not len(points) or not seeds:
         return
-    base = sweep.base
-    each = RUN_S[sweep.engine] + SLOT_S[sweep.engine] * base.slots * len(base.stream)
+    base, lines = sweep.base, sweep.lines if lines is None else lines
+    kind = OPTIMUM if OPTIMUM in lines else sweep.engine
+    each = RUN_S[kind] + SLOT_S[kind] * base.slots * len(base.stream)
     most = max(int(TASK_S / each), 1)
     # Blocks of a fixed size, so that more seeds leave the chunks of the others as they are.
     some = max(min(SEEDS_TOGETHER, most), 1)
@@ -146,8 +151,13 @@ def chunks_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> It
         width = max(most // len(now), 1)
         for first in range(0, len(points), width):
             part = range(points[first], points[min(first + width, len(points)) - 1] + 1)
-            for line in sweep.lines:
+            for line in lines:
                 yield Chunk(line, part, now)
+
+
+def optima_of(sweep: Sweep, points: Sequence[int], seeds: tuple[int, ...]) -> list[Chunk]:
+    """Part the optima that ratios need into chunks; none where a sweep does not ask for ratios."""
+    return [] if sweep.ratio is None else list(chunks_of(sweep, points, seeds, (OPTIMUM,)))
 
 
 def disk_bytes(sweep: Sweep, runs: int) -> int:
@@ -192,13 +202,15 @@ def run_into(sweep: Sweep, store: Store, engine: Engine, progress: Callable[[Pro
     """Do what `run_sweep` does, into a store that the caller holds open."""
     count, begun = len(sweep.points), time.monotonic()
     found: list[tuple[Chunk, str]] = []
-    total = count * len(sweep.lines) * len(sweep.first_seeds)
+    of_optima: list[tuple[Chunk, str]] = []
+    each = count * (len(sweep.lines) + (sweep.ratio is not None))
+    total = each * len(sweep.first_seeds)
     done = kept = failed = fresh = 0
 
     def stage(chunks: Sequence[Chunk], what: str) -> None:
         nonlocal done, kept, failed, fresh
         keyed = [(chunk, chunk.key(sweep)) for chunk in chunks]
-        missing = [one for one in keyed if not store.has(*one, sweep.per_slot)]
+        missing = [one for one in keyed if not store.has(*one, sweep.per_slot and one[0].allocator != OPTIMUM)]
         known = sum(_runs(chunk) for chunk, _ in keyed) - sum(_runs(chunk) for chunk, _ in missing)
         kept, done = kept + known, done + known
         for index, (table, slots, errors, again) in engine(_computed, sweep, [chunk for chunk, _ in missing]):
@@ -207,14 +219,20 @@ def run_into(sweep: Sweep, store: Store, engine: Engine, progress: Callable[[Pro
             done, failed, fresh = done + _runs(chunk), failed + errors, fresh + _runs(chunk)
             rate = fresh / max(time.monotonic() - begun, 1e-9)
             progress(Progress(what, done, total, failed, kept, rate, (total - done) / rate if rate else None))
-        found.extend(keyed)
+        for one in keyed:
+            (of_optima if one[0].allocator == OPTIMUM else found).append(one)
 
-    stage(list(chunks_of(sweep, range(count), sweep.first_seeds)), "running")
+    def both(seeds: tuple[int, ...], what: str) -> Any:
+        stage(list(chunks_of(sweep, range(count), seeds)), what)
+        stage(optima_of(sweep, range(count), seeds), "enclosing optima")
+        runs = runs_table(sweep, store, found)
+        return runs if sweep.ratio is None else with_ratios(sweep, store, runs, of_optima)
+
+    table = both(sweep.first_seeds, "running")
     if sweep.precision is not None:
-        pilot, needed = sweep.precision.pilot, seeds_needed(sweep, runs_table(sweep, store, found))
-        total += (needed - pilot) * count * len(sweep.lines)
-        stage(list(chunks_of(sweep, range(count), tuple(range(pilot + 1, needed + 1)))), "adding seeds")
-    table = runs_table(sweep, store, found)
+        pilot, needed = sweep.precision.pilot, seeds_needed(sweep, table)
+        total += (needed - pilot) * each
+        table = both(tuple(range(pilot + 1, needed + 1)), "adding seeds")
     store.write(store.folder / RUNS, parquet_bytes(table))
     store.keep_slots_of({chunk.slots_key(key) for chunk, key in found} if sweep.per_slot else set())
     failures = [
@@ -229,6 +247,8 @@ def _runs(chunk: Chunk) -> int:
 
 
 def _computed(sweep: Sweep, chunk: Chunk) -> tuple[bytes, bytes | None, int, bool]:
+    if chunk.allocator == OPTIMUM:
+        return optima_parquet(sweep, chunk)
     found = computed(sweep, chunk)
     slots = slots_parquet(found.slots, chunk) if sweep.per_slot else None
     return as_parquet(found.rows), slots, sum(bool(row["error"]) for row in found.rows), found.again
@@ -241,7 +261,8 @@ class Estimate:
     Attributes:
         points: Of the grid.
         runs: Points x allocators x seeds, the pilot's alone where seeds are added.
-        left: Those of them that are not finished yet.
+        optima: Points x seeds, where ratios are asked for; 0 elsewhere.
+        left: Runs that are not finished yet.
         most: Where seeds are added, how many runs there may be in the end; 0 elsewhere.
         chunks: Tasks that they are parted into.
         seconds: On this machine, from one run of each allocator, for what is not finished yet.
@@ -251,6 +272,7 @@ class Estimate:
 
     points: int
     runs: int
+    optima: int
     left: int
     most: int
     chunks: int
@@ -263,8 +285,9 @@ class Estimate:
         mega = 1 << 20
         kept = f", {self.runs - self.left:,} of them finished" * (self.left < self.runs)
         more = f"; seeds are added up to {self.most:,} runs" * (self.most > self.runs)
+        optima = f" and {self.optima:,} optima" * (self.optima > 0)
         return (
-            f"{self.runs:,} runs at {self.points:,} points in {self.chunks:,} chunks{kept}: about "
+            f"{self.runs:,} runs{optima} at {self.points:,} points in {self.chunks:,} chunks{kept}: about "
             f"{_duration(self.seconds)} and {max(self.disk_bytes / mega, 0.1):,.1f} MiB{more}"
         )
 
@@ -289,32 +312,38 @@ def estimated(sweep: Sweep, folder: Path, jobs: int | None = None) -> Estimate:
         jobs: Worker processes; as many as there are cores when left out.
     """
     chunks = list(chunks_of(sweep, range(len(sweep.points)), sweep.first_seeds))
-    runs = sum(map(_runs, chunks))
+    of_optima = optima_of(sweep, range(len(sweep.points)), sweep.first_seeds)
+    runs, optima = sum(map(_runs, chunks)), sum(map(_runs, of_optima))
     kept = {path.stem for part in (CHUNKS, SLOTS) for path in (folder / part).glob("*.parquet")}
 
     def finished(chunk: Chunk) -> bool:
         key = chunk.key(sweep)
-        return key in kept and (not sweep.per_slot or chunk.slots_key(key) in kept)
+        per_slot = sweep.per_slot and chunk.allocator != OPTIMUM
+        return key in kept and (not per_slot or chunk.slots_key(key) in kept)
 
-    left = sum(_runs(chunk) for chunk in chunks if not kept or not finished(chunk))
-    each = _seconds_of_a_run(sweep) if left else 0.0
+    left, without = (
+        sum(_runs(chunk) for chunk in some if not kept or not finished(chunk)) for some in (chunks, of_optima)
+    )
+    each = _seconds_of_a_run(sweep, sweep.lines) if left else 0.0
+    each_optimum = _seconds_of_a_run(sweep, (OPTIMUM,)) if without else 0.0
     there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
-    seconds = left * each / (jobs or os.cpu_count() or 1)
+    seconds = (left * each + without * each_optimum) / (jobs or os.cpu_count() or 1)
     most = 0 if sweep.precision is None else runs // sweep.precision.pilot * sweep.precision.most
     free = shutil.disk_usage(there).free
-    return Estimate(len(sweep.points), runs, left, most, len(chunks), seconds, disk_bytes(sweep, left), free)
+    parts = len(chunks) + len(of_optima)
+    return Estimate(len(sweep.points), runs, optima, left, most, parts, seconds, disk_bytes(sweep, left), free)
 
 
-def _seconds_of_a_run(sweep: Sweep) -> float:
+def _seconds_of_a_run(sweep: Sweep, lines: Sequence[str]) -> float:
     """Run a point of middling size twice under each allocator: the first time loads and compiles what others find."""
     found, sizes = [], _sizes(sweep)
     typical = int(np.abs(sizes - sizes.mean()).argmin())
-    for line in sweep.lines:
+    for line in lines:
         one = Chunk(line, range(typical, typical + 1), sweep.first_seeds[:1])
         seconds = []
         for _ in range(2):
             begun = time.perf_counter()
-            computed(sweep, one)
+            _computed(sweep, one)
             seconds.append(time.perf_counter() - begun)
             if seconds[0] > PATIENCE_S:
                 break

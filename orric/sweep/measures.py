@@ -42,6 +42,10 @@ MEASURES = {
     "retraining_part": Measure("of it retraining (%)", 100.0, 0),
     "retrained": Measure("slots with retraining (%)", 100.0, 0),
     "macs_per_request": Measure("MACs per request", 1.0, -1),
+    "ratio_low": Measure("competitive ratio, low end", 1.0, 1),
+    "ratio_high": Measure("competitive ratio, high end", 1.0, 1),
 }
+# The ends of the competitive ratio, for which the offline optimum must be enclosed: known where a sweep asks for them.
+RATIOS = ("ratio_low", "ratio_high")
 # What the slot model does not know.
 UNKNOWN_TO_SLOTS = ("latency_p50_s", "latency_p99_s", "energy_j")

@@ -21,12 +21,14 @@ from orric.scenario import Scenario, load_scenario
 from orric.scenario.physics import by_kind, found
 from orric.section import FolderName, Name, Positive, Section
 from orric.sweep.axes import Axis, Draws, Points
-from orric.sweep.measures import MEASURES, UNKNOWN_TO_SLOTS
+from orric.sweep.measures import MEASURES, RATIOS, UNKNOWN_TO_SLOTS
 from orric.sweep.overrides import PROFILE, check_keys, scenario_at
 
 MOST_SEEDS = 1_000_000
 # Of files that scenarios and profiles name.
 ENDINGS = (".toml", ".csv", ".parquet", ".safetensors", ".onnx")
+# Stands for the offline optimum in place of an allocator; no allocator has a space in its name.
+OPTIMUM = "offline optimum"
 # Columns that comparisons of two folders add.
 RESERVED = ("weight", "correct", "line")
 
@@ -57,6 +59,16 @@ class Precision(Section):
         return self
 
 
+class Ratio(Section):
+    """Asks for competitive ratios: what each run earned of the offline optimum of its point and seed.
+
+    Attributes:
+        gap: Relative width of the interval around the optimum.
+    """
+
+    gap: Annotated[Positive, Field(lt=1)] = 1e-5
+
+
 class Sweep(Section):
     """A grid of scenarios, allocators and seeds.
 
@@ -68,6 +80,7 @@ class Sweep(Section):
         baseline: Whom the others are compared with; the first allocator when left out.
         seeds: How many, counted from 1, or a list of them.
         precision: How exact the means shall be, in place of seeds.
+        ratio: Whether competitive ratios are measured, and how closely; for the slot model.
         sample: How axes with a range are drawn.
         axis: What is varied.
         per_slot: Whether a row of every slot is kept, too, and not of every run alone.
@@ -81,6 +94,7 @@ class Sweep(Section):
     baseline: Name | None = None
     seeds: int | tuple[int, ...] | None = None
     precision: Precision | None = None
+    ratio: Ratio | None = None
     sample: Draws | None = None
     axis: tuple[Axis, ...] = ()
     per_slot: bool = False
@@ -107,6 +121,11 @@ class Sweep(Section):
         if (self.seeds is None) == (self.precision is None):
             found = "neither seeds nor precision" if self.seeds is None else "seeds and precision"
             raise ValueError(f"found {found}; give one of the two")
+        if self.ratio is not None and self.engine != "slot-model":
+            found = f"[ratio] with engine {self.engine!r}, in which nobody knows the offline optimum"
+            raise ValueError(f'{found}; leave [ratio] out, or set engine = "slot-model"')
+        if self.precision is not None and self.precision.of in RATIOS and self.ratio is None:
+            raise ValueError(f"precision is of {self.precision.of!r}, which is not measured; add [ratio]")
         if isinstance(self.seeds, tuple) and len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice; name each one once")
         plain = [ALIASES.get(name, name) for name in self.allocators or ()]
@@ -180,6 +199,15 @@ class Sweep(Section):
         """Whom the others are compared with."""
         return self.baseline or self.lines[0]
 
+    @cached_property
+    def leading(self) -> str:
+        """The measure that allocators are ranked by: in-time accuracy where a stream has a deadline at any point."""
+        given: list[Any] = [self._base.model_dump(include={"stream"})]
+        given += [
+            {axis.key.rpartition(".")[2]: value} for axis in self.axis for value in axis.values or axis.times or ()
+        ]
+        return "in_time_accuracy" if self.engine == "simulator" and _has_deadline(given) else "mean_accuracy"
+
     @property
     def first_seeds(self) -> tuple[int, ...]:
         """The seeds of the first stage: all of them, or the pilot's."""
@@ -249,7 +277,7 @@ class Chunk:
     """Runs that are computed as one task and kept as one file: one allocator, some points, some seeds.
 
     Attributes:
-        allocator: Name of the allocator or reference line.
+        allocator: Name of the allocator or reference line, or `OPTIMUM`.
         points: Of which points, from 0.
         seeds: Under which seeds; every point has all of them.
     """
@@ -265,7 +293,12 @@ class Chunk:
     def key(self, sweep: Sweep) -> str:
         """Return the content address: equal exactly where the results are."""
         values = [sweep.points.values(point) for point in self.points]
-        given = [sweep.fingerprint, allocator_version(self.allocator), self.seeds, values, sweep.files_in(values)]
+        if self.allocator == OPTIMUM:
+            assert sweep.ratio is not None, "only such sweeps enclose optima"
+            version = f"{OPTIMUM} {sweep.ratio.gap!r} {solver_version()}"
+        else:
+            version = allocator_version(self.allocator)
+        given = [sweep.fingerprint, version, self.seeds, values, sweep.files_in(values)]
         return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -315,6 +348,16 @@ def code_version() -> str:
 
 
 @cache
+def solver_version() -> str:
+    """Return the hash of the code that encloses optima."""
+    root = Path(__file__).resolve().parents[1]
+    found = hashlib.sha256()
+    for path in [*sorted((root / "competitive").glob("*.py")), root / "sweep" / "optima.py"]:
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+@cache
 def allocator_version(name: str) -> str:
     """Return an allocator's name, and of another package's allocator that package's version."""
     from importlib.metadata import entry_points
@@ -352,6 +395,13 @@ def files_named(value: Any) -> set[str]:
         if isinstance(value, str) and value.endswith((".toml", ".csv", ".parquet", ".safetensors", ".onnx"))
         else set()
     )
+
+
+def _has_deadline(value: Any) -> bool:
+    """Say whether a deadline is set anywhere in a nested table."""
+    if isinstance(value, dict):
+        return value.get("deadline_s") is not None or any(map(_has_deadline, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_has_deadline, value))
 
 
 def _short(value: Any) -> str:

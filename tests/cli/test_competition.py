@@ -158,8 +158,8 @@ def test_ensembles_and_horizons_take_the_gap_and_the_allocators_asked_for(orric,
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_narrow_terminal_never_cuts_a_figure(orric, files, monkeypatch, width):
-    monkeypatch.setattr("orric.cli.competition.console_of_output", lambda: Console(width=width))
-    monkeypatch.setattr("orric.cli.worst_case.console_of_output", lambda: Console(width=width))
+    for module in ("competition", "ratios", "worst_case"):
+        monkeypatch.setattr(f"orric.cli.{module}.console_of_output", lambda: Console(width=width))
     package.Trace(requests=[100_000, 400_000] * 20, budget_macs=[4e11, 5.6e12] * 20).save("trace.csv")
     names = [option for name in sorted(package.ALLOCATORS) for option in ("--allocator", name)]
     commands = [
@@ -415,7 +415,7 @@ SUBJECT = PAIR[:2]
         (("ratio", *PAIR, "--allocator", "orric", "--allocator", "teacher-only"), "reference line"),
         (("ratio", *PAIR, "--ensemble", 0), "--ensemble"),
         (("ratio", *PAIR, "--ensemble", 5, "--horizons", "2:4"), "--ensemble and --horizons together"),
-        (("ratio", *PAIR, "--ensemble", 5, "--output", "f.png"), "--output with --ensemble"),
+        (("ratio", *PAIR, "--ensemble", 5, "--output", "f.png"), "is named as a picture"),
         (("ratio", *PAIR, "--ensemble", 5, "--gap", 2), "gap: found 2"),
         (("ratio", *PAIR, "--horizons", "2:4", "--gap", "nan"), "gap: found nan"),
         (("ratio", *PAIR, "--horizons", "0:4"), "--horizons: found 0:4"),

@@ -10,7 +10,8 @@ import pandas
 import pytest
 
 from orric.report.sweep_folder import write_sweep_report
-from orric.report.sweep_page import sweep_figures, sweep_page, sweep_sentences
+from orric.report.sweep_page import sweep_figures, sweep_page
+from orric.report.sweep_words import sweep_sentences
 from orric.sweep import Sweep, on_cores, run_sweep
 from orric.sweep.summary import summarised
 
@@ -52,11 +53,11 @@ def test_the_conclusion_says_who_is_best_by_how_much_and_where(swept) -> None:
 def test_figures_have_titles_units_and_every_allocator(swept, tmp_path: Path) -> None:
     summary, frame = swept
     figures = sweep_figures(summary)
-    assert set(figures) == {"differences", "by_axis", "pareto"}
-    for figure in figures.values():
+    assert set(figures) == {"differences", "by_axis", "pareto", "heat_1", "heat_2", "heat_3"}
+    for stem, figure in figures.items():
         assert figure.get_suptitle()
         for axes in figure.axes:
-            assert axes.get_xlabel()
+            assert axes.get_xlabel() or stem.startswith("heat")
     written: dict[str, bytes] = {}
     write_sweep_report(summary, frame, written.__setitem__)
     assert {f"{stem}.{kind}" for stem in figures for kind in ("svg", "png")} | {"report.html"} == set(written)
@@ -101,12 +102,12 @@ def test_a_reader_sorts_and_filters_by_clicks(swept, tmp_path: Path) -> None:
         words = page.value(f"{shown}.map(row => row.cells[3].textContent)")
         assert words == sorted(words, reverse=True)
         # Filter: the select takes the focus by a click, keys choose.
-        page.click("document.querySelector('.filters select')")
+        page.click("document.querySelector('form[data-for=points] select')")
         page.press("ArrowDown", "ArrowDown", "Enter")
-        chosen = page.value("document.querySelector('.filters select').value")
+        chosen = page.value("document.querySelector('form[data-for=points] select').value")
         assert chosen in summary["allocators"]
         assert page.value(f"new Set({shown}.map(row => row.cells[0].textContent)).size") == 1
-        assert page.value("document.querySelector('.filters output').textContent") == "48 of 336 rows"
+        assert page.value("document.querySelector('form[data-for=points] output').textContent") == "48 of 336 rows"
         for width in (1280, 400):
             page.open(path, width)
             assert page.value("document.documentElement.scrollWidth") <= width

@@ -19,9 +19,10 @@ import pytest
 import orric
 from orric.comparison import simulate_line
 from orric.sweep import Sweep, conduct, on_cores, run_sweep
+from orric.sweep.figures import Figures
 from orric.sweep.slot_rows import SLOT_COLUMNS
 from orric.sweep.store import RUNS, Store
-from orric.sweep.summary import Figures, summarised
+from orric.sweep.summary import summarised
 
 ONE = on_cores(1)
 
