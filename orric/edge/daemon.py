@@ -59,6 +59,7 @@ class Daemon:
 
     Attributes:
         ready: Whether it serves.
+        slot_number: Of the slot by the clock since the start, from 1; 0 before. Missed ones count.
         stopping: Whether it answers what is under way, and no more.
 
     Raises:
@@ -77,6 +78,7 @@ class Daemon:
         self.ready = self.stopping = False
         self._stopping = threading.Event()
         self._beat_s = self._slot_end_s = now()
+        self.slot_number = 0
         self.loop: SlotLoop | None = None
         self.decisions: DecisionService | None = None
         self.process: RetrainingProcess | None = None
@@ -241,7 +243,7 @@ class Daemon:
         clock, missed, counted_s = SlotClock(self.config.slot_s, self._now), 0, self._now()
         while not self._stopping.is_set():
             self.beat()
-            self._slot_end_s = clock.end_s
+            self._slot_end_s, self.slot_number = clock.end_s, clock.index + 1
             try:
                 loop.begin(max(self._now() - clock.begin_s, 0.0), missed)
             except Exception as error:  # whatever it is, serving goes on

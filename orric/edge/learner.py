@@ -117,7 +117,8 @@ class Learner:
         with self._lock:
             process = self.process
             busy = self._starting is not None and self._starting.is_alive()
-            if process is None or self._closing or busy or self.backoff.rest or process.ready:
+            # In the last slot without retraining it is started again, so that it is ready for the next one.
+            if process is None or self._closing or busy or self.backoff.rest > 1 or process.ready:
                 return
             self._starting = threading.Thread(target=self._start, args=(process,), name="warm-up", daemon=True)
             self._starting.start()

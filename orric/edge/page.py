@@ -38,7 +38,12 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "samples": daemon.samples(),
         "anchor_accuracy": loop.learner.anchor_accuracy,
         "retraining": loop.learner.state(),
-        "clock": {"missed": loop.missed, "overrun_s": loop.overrun_s, "left_s": daemon.left_s},
+        "clock": {
+            "number": daemon.slot_number,
+            "missed": loop.missed,
+            "overrun_s": loop.overrun_s,
+            "left_s": daemon.left_s,
+        },  # fmt: skip
         "beside": list(rows[-1].decision.beside) if rows else [],
         "slots": [_row(daemon, row) for row in rows],
     }

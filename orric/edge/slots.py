@@ -270,7 +270,7 @@ class SlotLoop:
         except Exception as error:
             self.failures["probe"] += 1
             self._tell("error", "budget probe failed", error=str(error), kept=self._free)
-        return self._free * self.config.budget.macs_per_s * self.config.slot_s
+        return self._free * self.config.macs_per_s * self.config.slot_s
 
     def _apply(self, decision: Decision) -> None:
         """Set the resolution, and begin to retrain."""
