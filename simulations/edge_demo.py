@@ -195,7 +195,8 @@ def drive(client: Client, slots: int, tell: bool = False) -> list[tuple[float, d
         accuracies.append((right / answered if answered else float("nan"), row["slot"]))
         if tell:
             told = f"{row['executed'] or row['retraining']:>5} retraining, {row['inference']}, version {row['version']}"
-            print(f"slot {at_slot:3d}  fog {severity}  right {accuracies[-1][0]:6.1%}  {told}", flush=True)
+            waits = f" ({row['unlearnt']})" if row["unlearnt"] else ""
+            print(f"slot {at_slot:3d}  fog {severity}  right {accuracies[-1][0]:6.1%}  {told}{waits}", flush=True)
     client.next_slot(clock)
     rows = {row["slot"]: row for row in client.status()["slots"]}
     return [(accuracy, rows[slot]) for accuracy, slot in accuracies if slot in rows]

@@ -43,7 +43,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
             "missed": loop.missed,
             "overrun_s": loop.overrun_s,
             "left_s": daemon.left_s,
-        },  # fmt: skip
+        },
         "beside": list(rows[-1].decision.beside) if rows else [],
         "slots": [_row(daemon, row) for row in rows],
     }

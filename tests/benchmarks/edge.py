@@ -7,8 +7,8 @@ throughput: images per second over loopback, from a process of its own, as a par
 gives in a bare loop; the two take turns. retraining: the 99th percentile of latencies beside retraining and swaps, and
 idle. swaps: a thousand of them under load; every answer is compared with what its version gives. soak: memory and file
 handles over 360 accelerated slots with a swap in each. drift: true accuracy with and without retraining, beside the
-simulator's own real loop. demo: how long `make edge-demo` takes beside two processes that are always busy, as a multiple
-of its quiet time, and what it names as failed.
+simulator's own real loop. demo: how long `make edge-demo` takes beside two processes that are always busy, as a
+multiple of its quiet time, and what it names as failed.
 """
 
 from __future__ import annotations
