@@ -208,8 +208,8 @@ def reasons(log: Path) -> Counter[str]:
     for line in log.read_text().splitlines():
         told = json.loads(line)
         if told["level"] in ("warning", "error"):
-            why = next((told[key] for key in ("error", "why", "what", "overrun_s", "reason") if key in told), "")
-            found[f"{told['event']}: {f'{why} s' if told['event'] == 'slot overrun' else why}"] += 1
+            why = next((f": {told[key]}" for key in ("error", "why", "what", "reason") if key in told), "")
+            found[told["event"] + why] += 1
     return found
 
 

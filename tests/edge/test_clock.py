@@ -24,6 +24,8 @@ from .lines import counted
 from .test_slots import fog  # noqa: F401 (a fixture)
 
 SLOT_S = 3.0
+# All is afforded, and the process does not step back behind whatever else runs here.
+QUICK = {"retrains": True, "budget__macs_per_s": 1e12, "retraining__nice": 0}
 
 
 class Time:
@@ -96,13 +98,14 @@ def opened(open_daemon, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a profile with two ways to retrain."""
+    """Return a profile with two ways to retrain, and without anchors: its process is soon there."""
     folder = tmp_path_factory.mktemp("few")
     table = Profile.load(DIGITS).moved(folder).model_dump(exclude_none=True)
     names = ("none", "20%", "100%")
     table["retraining"] = [one for one in table["retraining"] if one["name"] in names]
     ratios = table["models"]["sampling_ratio"]
     table["models"]["sampling_ratio"] = {name: ratios[name] for name in names}
+    del table["models"]["anchors"]
     Profile(**table).save(folder / "profile.toml")
     return folder / "profile.toml"
 
@@ -135,7 +138,7 @@ def test_a_process_that_hangs_at_its_start_holds_up_no_slot(opened, monkeypatch,
 def test_killed_again_and_again_it_steps_back_and_says_why(opened, monkeypatch, fog, few) -> None:  # noqa: F811
     images, _ = fog
     monkeypatch.setenv("ORRIC_FAULT", "worker.label:kill")
-    given = {"retrains": True, "budget__macs_per_s": 1e12, "profile": few}
+    given = {**QUICK, "profile": few}
     daemon, time, told = opened(8, **given)
     learner = daemon.loop.learner
     # A slot is a moment here: the processor has as long as it needs to die, and no retraining is too long.
@@ -181,7 +184,7 @@ def in_any_time(retrain: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_labelling_that_is_slow_ends_with_its_slot(opened, monkeypatch, images: np.ndarray) -> None:
     monkeypatch.setenv("ORRIC_FAULT", "worker.label:hang")
-    daemon, time, _ = opened(6, retrains=True, budget__macs_per_s=1e12)
+    daemon, time, _ = opened(6, **QUICK)
     learner = daemon.loop.learner
     learner.prepare()
     learner.wait()
@@ -197,7 +200,7 @@ def test_labelling_that_is_slow_ends_with_its_slot(opened, monkeypatch, images: 
 
 def test_a_version_that_is_long_in_being_written_holds_up_no_slot(opened, monkeypatch, fog) -> None:  # noqa: F811
     images, _ = fog
-    daemon, time, _ = opened(8, retrains=True, budget__macs_per_s=1e12)
+    daemon, time, _ = opened(8, **QUICK)
     learner, keep = daemon.loop.learner, daemon.versions.store.keep
     monkeypatch.setattr(daemon.process, "retrain", in_any_time(daemon.process.retrain))
     learner.prepare()
