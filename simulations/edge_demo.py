@@ -4,6 +4,8 @@ usage: python simulations/edge_demo.py [--slots 40] [--slot-s 3] [--frozen]
 
 It starts `orric serve` on the digits, sends 200 images in every slot over HTTP, compares the answers with the true
 classes, which the daemon does not know, and prints what happened. The status page lies at the address that it prints.
+Slots are those of the daemon's clock, so that it takes as long on a busy machine. A request that is answered with 503
+and Retry-After is sent again within its slot; whatever fails is named at the end, with the reason.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,18 +36,39 @@ CORRUPTION, SEVERITIES = "fog", 5
 BUDGET_MACS = 0.6 * 1e8 * 60
 
 
+class RefusedError(RuntimeError):
+    """An answer of another status than 200.
+
+    Args:
+        path: That was asked.
+        status: Of the answer.
+        told: Its body.
+        retry_after_s: When to come again, None where the answer does not say.
+    """
+
+    def __init__(self, path: str, status: int, told: bytes, retry_after_s: float | None) -> None:
+        super().__init__(f"{path}: status {status}: {told[:200].decode(errors='replace')}")
+        self.status, self.retry_after_s = status, retry_after_s
+
+
 class Client:
     """Asks a daemon over one connection.
 
     Args:
         address: Host and port.
         token: For what changes something.
+
+    Attributes:
+        sent, retried: Requests of inference, and how often one was sent again.
+        failed: Those that failed for good, by why.
     """
 
     def __init__(self, address: str, token: str = "") -> None:
         host, port = address.rsplit(":", 1)
         self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
         self._token = token
+        self.sent = self.retried = 0
+        self.failed: Counter[str] = Counter()
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
         """Ask, and return the body of the answer."""
@@ -54,7 +78,8 @@ class Client:
         answer = self._connection.getresponse()
         content = answer.read()
         if answer.status != 200:
-            raise RuntimeError(f"{path}: status {answer.status}: {content[:200]!r}")
+            after = answer.headers.get("Retry-After", "")
+            raise RefusedError(path, answer.status, content, float(after) if after.isdigit() else None)
         self.headers = answer.headers
         return content
 
@@ -74,6 +99,37 @@ class Client:
         end = int(self.headers["Inference-Header-Content-Length"])
         told = json.loads(content[:end])
         return np.frombuffer(content[end:], "<f4").reshape(told["outputs"][0]["shape"]), int(told["model_version"])
+
+    def classes(self, images: np.ndarray, until_s: float) -> np.ndarray | None:
+        """Return the classes of images, asking again where the daemon says when; None where it failed.
+
+        Args:
+            images: Shape (n, 32, 32, 3).
+            until_s: By `time.monotonic`, when it is given up.
+        """
+        self.sent += 1
+        while True:
+            try:
+                return np.asarray(self.classify(images)[0].argmax(axis=1))
+            except RefusedError as error:
+                after_s, why = error.retry_after_s, str(error)
+                if error.status == 503 and after_s is not None:
+                    if time.monotonic() + after_s < until_s:
+                        self.retried += 1
+                        time.sleep(after_s)
+                        continue
+                    why += " (again and again until the slot ended)"
+            except (OSError, http.client.HTTPException) as error:
+                why = f"no answer: {type(error).__name__}: {error}"
+                self._connection.close()  # it is opened again by the next request
+            self.failed[why] += 1
+            return None
+
+    def next_slot(self, after: int) -> tuple[int, float]:
+        """Wait until a later slot has begun by the daemon's clock; return its number and how long it lasts yet."""
+        while (clock := self.status()["clock"])["number"] <= after:
+            time.sleep(max(clock["left_s"], 0.02))
+        return clock["number"], clock["left_s"]
 
 
 @contextmanager
@@ -117,28 +173,44 @@ def daemon(folder: Path, slot_s: float, slots: int, checkout: Path = ROOT, **cha
 
 
 def drive(client: Client, slots: int, tell: bool = False) -> list[tuple[float, dict]]:
-    """Send every slot's images while it lasts; return each slot's true accuracy and what the daemon says of it."""
-    accuracies: dict[int, float] = {}
-    while (last := client.status()["slot"]) < 1:
-        time.sleep(0.01)
-    for slot in range(last + 1, last + 1 + slots):
-        while client.status()["slot"] < slot:
-            time.sleep(0.01)
-        severity = 1 + SEVERITIES * (slot - last - 1) // slots
-        images, truth = drifted(digits(), SEED, slot - last, PER_SLOT, CORRUPTION, severity)
-        right = 0
+    """Send every slot's images while it lasts; return each slot's true accuracy and what the daemon says of it.
+
+    The accuracy is over the images that were answered. A slot that the daemon missed is served all the same, under the
+    decision of the one before, and has that one's row.
+    """
+    accuracies: list[tuple[float, int]] = []
+    clock, _ = client.next_slot(0)
+    for at_slot in range(1, slots + 1):
+        clock, left_s = client.next_slot(clock)
+        until_s = time.monotonic() + left_s
+        severity = 1 + SEVERITIES * (at_slot - 1) // slots
+        images, truth = drifted(digits(), SEED, at_slot, PER_SLOT, CORRUPTION, severity)
+        right = answered = 0
         for at in range(0, PER_SLOT, TOGETHER):
-            outputs, _ = client.classify(images[at : at + TOGETHER])
-            right += int((outputs.argmax(axis=1) == truth[at : at + TOGETHER]).sum())
-        accuracies[slot] = right / PER_SLOT
+            found = client.classes(images[at : at + TOGETHER], until_s)
+            if found is not None:
+                answered += len(found)
+                right += int((found == truth[at : at + TOGETHER]).sum())
+        row = client.status()["slots"][-1]
+        accuracies.append((right / answered if answered else float("nan"), row["slot"]))
         if tell:
-            row = client.status()["slots"][-1]
-            told = f"{row['retraining']:>5} retraining, {row['inference']}, version {row['version']}"
-            print(f"slot {slot - last:3d}  fog {severity}  right {accuracies[slot]:6.1%}  {told}", flush=True)
-    while client.status()["slot"] <= last + slots:
-        time.sleep(0.01)
+            told = f"{row['executed'] or row['retraining']:>5} retraining, {row['inference']}, version {row['version']}"
+            waits = f" ({row['unlearnt']})" if row["unlearnt"] else ""
+            print(f"slot {at_slot:3d}  fog {severity}  right {accuracies[-1][0]:6.1%}  {told}{waits}", flush=True)
+    client.next_slot(clock)
     rows = {row["slot"]: row for row in client.status()["slots"]}
-    return [(accuracy, rows[slot]) for slot, accuracy in accuracies.items()]
+    return [(accuracy, rows[slot]) for accuracy, slot in accuracies if slot in rows]
+
+
+def reasons(log: Path) -> Counter[str]:
+    """Return what went wrong by a daemon's log, in words, and how often."""
+    found: Counter[str] = Counter()
+    for line in log.read_text().splitlines():
+        told = json.loads(line)
+        if told["level"] in ("warning", "error"):
+            why = next((f": {told[key]}" for key in ("error", "why", "what", "reason") if key in told), "")
+            found[told["event"] + why] += 1
+    return found
 
 
 def main() -> None:
@@ -157,13 +229,21 @@ def main() -> None:
         client = Client(address, token)
         rows = drive(client, asked.slots, tell=True)
         found = client.status()
-    mean = np.mean([accuracy for accuracy, _ in rows])
-    last = np.mean([accuracy for accuracy, _ in rows[-asked.slots // SEVERITIES :]])
-    p99 = np.nanmax([row["p99_s"] or np.nan for _, row in rows])
+        daemons = reasons(Path(folder, "log.jsonl"))
+    mean = np.nanmean([accuracy for accuracy, _ in rows])
+    last = np.nanmean([accuracy for accuracy, _ in rows[-asked.slots // SEVERITIES :]])
+    p99 = max((row.get("p99_s") or 0.0 for _, row in rows), default=0.0)
+    clock, failed = found["clock"], sum(client.failed.values())
     print(f"right answers:   {mean:.1%} of all, {last:.1%} under the thickest fog")
     print(f"student:         {found['swaps']} swaps, {found['rollbacks']} rollbacks, version {found['serving']} serves")
     print(f"latency:         99th percentile of the worst slot {1000 * p99:.1f} ms")
-    print(f"failures:        {sum(found['failures'].values())}")
+    print(
+        f"slots:           {clock['number']} by the clock, {clock['missed']} missed, {clock['overrun_s']:.1f} s overrun"
+    )
+    print(f"requests:        {client.sent} sent, {client.retried} sent again after 503, {failed} failed")
+    print(f"failures:        {sum(found['failures'].values())} of the daemon, {failed} of requests")
+    for why, count in [*client.failed.items(), *daemons.items()]:
+        print(f"  {count} x {why}")
 
 
 if __name__ == "__main__":

@@ -27,10 +27,12 @@ def serve(
 
     The log goes to standard error, one JSON object a line. SIGHUP reads the configuration again.
     """
+    from orric.edge.checks import refuse
     from orric.edge.config import EdgeConfig
 
     config = EdgeConfig.load(file)
     token = config.token()
+    refuse(config)
     if check:
         from orric.edge.store import recognise
 
@@ -57,15 +59,19 @@ def serve(
 
 
 def _print_check(file: Path, config: EdgeConfig, token: str | None) -> None:
-    from orric.edge.config import LOOPBACK
+    from orric.edge.checks import checked
 
-    server = config.server
+    doubts = checked(config, token)
+    server, budget = config.server, config.budget
+    count = f"{len(doubts)} warning{'s' if len(doubts) > 1 else ''}, see below" if doubts else "fine"
+    part = f"{budget.fraction:.3g} of " if budget.probe == "fixed" else ""
+    whose = "as configured" if budget.macs_per_s is not None else "as the profile measured it"
     lines = [
-        f"{file}: fine",
+        f"{file}: {count}",
         f"mode:      {config.mode}, {config.allocator}, {config.horizon_slots} slots of {config.slot_s:g} s an episode",
         f"streams:   {', '.join(one.name for one in config.stream)}",
         f"address:   {server.host}:{server.port}",
-        f"budget:    {config.budget.probe}, {config.budget.macs_per_s:g} MACs/s",
+        f"budget:    {budget.probe}, {part}{config.macs_per_s:.3g} MACs/s, {whose}",
         f"token:     {'given' if token else 'none: nothing can be changed over HTTP'}",
     ]
     if config.mode != "decisions":
@@ -73,7 +79,5 @@ def _print_check(file: Path, config: EdgeConfig, token: str | None) -> None:
         learns = f"from {whose}, {'with' if config.anchors else 'without'} anchors"
         lines.append(f"learning:  {learns if config.retraining.enabled else 'off'}")
     print("\n".join(lines))
-    for line in config.doubts(token):
-        print(f"orric: {line}", file=sys.stderr)
-    if server.host not in LOOPBACK and not server.inference_token:
-        print("orric: inference is open to whoever reaches this address; see server.inference_token", file=sys.stderr)
+    for line in doubts:
+        print(f"orric: warning: {line}", file=sys.stderr)

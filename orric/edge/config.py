@@ -121,7 +121,7 @@ class Budget(Section):
     """How much compute a slot has.
 
     Attributes:
-        macs_per_s: What the whole device does.
+        macs_per_s: What the whole device does; left out, what the first stream's profile measured, its `[device]`.
         probe: "fixed" takes `fraction` of it; "processor" what others leave of the cores and of the cgroup's quota;
             "nvidia" what others leave of a GPU; "command" what a command prints, a part from 0 to 1.
         fraction: Of "fixed".
@@ -131,7 +131,7 @@ class Budget(Section):
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
-    macs_per_s: Positive
+    macs_per_s: Positive | None = None
     probe: Literal["fixed", "processor", "nvidia", "command"] = "fixed"
     fraction: Part = 1.0
     gpu: Annotated[int, Field(strict=True, ge=0, le=255)] = 0
@@ -335,6 +335,11 @@ class EdgeConfig(Section):
         found = cls.parse(table, path, text)
         found._folder = Path(path).resolve().parent
         found._profiles = tuple(Profile.load(found._folder / one.profile) for one in found.stream)
+        if found.budget.macs_per_s is None and found._profiles[0].device is None:
+            remedy = "give what the device does in a second, or a profile that orric calibrate measured with latencies"
+            raise EdgeError(
+                f"{path}: budget.macs_per_s", f"is missing, and {found.stream[0].profile} has no [device]", remedy
+            )
         if found.mode != "decisions":
             for one, profile in zip(found.stream, found._profiles, strict=True):
                 if profile.models is None:
@@ -348,6 +353,15 @@ class EdgeConfig(Section):
                 for figures in profile.selector.values():
                     Sampling.by(0.0, figures)  # which refuses unknown selectors
         return found
+
+    @property
+    def macs_per_s(self) -> float:
+        """What the whole device does: as configured, or else as the profile measured it."""
+        given, device = self.budget.macs_per_s, self._profiles[0].device
+        if given is None:
+            assert device is not None, "loading checked this"
+            return device.macs_per_s
+        return given
 
     @property
     def profiles(self) -> tuple[Profile, ...]:

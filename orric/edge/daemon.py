@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from orric.durable import hold
+from orric.edge.clock import SlotClock
 from orric.edge.config import EdgeConfig
 from orric.edge.decisions import DecisionService
 from orric.edge.episode import profile_hash
@@ -24,7 +25,7 @@ from orric.edge.identity import Given, file_hash
 from orric.edge.journal import Journal
 from orric.edge.log import tell
 from orric.edge.metrics import OUTCOMES, Metrics
-from orric.edge.probes import probe_of
+from orric.edge.probes import patient
 from orric.edge.recorded import follows
 from orric.edge.retraining import Candidate, RetrainingProcess
 from orric.edge.serving import Batcher, available
@@ -35,6 +36,8 @@ from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
 from orric.vision.datasets import DATASETS
 
+# How long a shutdown waits for the end of the slot, and of what is learnt beside it.
+LAST_S = 10.0
 # Keys that a reload cannot change while the daemon runs.
 FIXED = (
     "mode", "stream", "server", "slot_s", "horizon_slots", "allocator", "shadow", "forecast", "seed", "budget",
@@ -56,6 +59,7 @@ class Daemon:
 
     Attributes:
         ready: Whether it serves.
+        slot_number: Of the slot by the clock since the start, from 1; 0 before. Missed ones count.
         stopping: Whether it answers what is under way, and no more.
 
     Raises:
@@ -74,6 +78,7 @@ class Daemon:
         self.ready = self.stopping = False
         self._stopping = threading.Event()
         self._beat_s = self._slot_end_s = now()
+        self.slot_number = 0
         self.loop: SlotLoop | None = None
         self.decisions: DecisionService | None = None
         self.process: RetrainingProcess | None = None
@@ -81,7 +86,7 @@ class Daemon:
         try:
             if config.mode == "decisions":
                 journal = Journal(config.store_folder / JOURNAL, follows)
-                self.decisions = DecisionService(config, journal, probe_of(config.budget))
+                self.decisions = DecisionService(config, journal, patient(config))
                 for line in self.decisions.recovered:
                     tell("info", "recovered", what=line)
             else:
@@ -102,7 +107,7 @@ class Daemon:
             ("teacher", teacher, config.teacher_sha256),
         ):
             check_hash(role, path, wanted)
-        probe = probe_of(config.budget)
+        probe = patient(config)
         store = ModelStore(config.store_folder, config.store.versions)
         provider, absent = available(config.server)
         if absent is not None:
@@ -143,7 +148,6 @@ class Daemon:
         self.loop = SlotLoop(
             config, journal, self.versions, self.uploads, self.batcher, self.process, probe, tell
         )  # fmt: skip
-        self.loop.beat = self.beat
         for line in self.loop.recovered:
             tell("info", "recovered", what=line)
 
@@ -173,7 +177,12 @@ class Daemon:
     def retry_after_s(self) -> int:
         """When those who were turned away may come again: soon, or where the slot's budget is spent in the next one."""
         spent = self.loop is not None and self.batcher.limit is not None
-        return max(math.ceil(self._slot_end_s - self._now()), 1) if spent else 1
+        return max(math.ceil(self.left_s), 1) if spent else 1
+
+    @property
+    def left_s(self) -> float:
+        """How long the present slot lasts yet."""
+        return max(self._slot_end_s - self._now(), 0.0)
 
     def figures(self) -> dict[str, float | None]:
         """Return figures by the names of the metrics that tell them."""
@@ -189,12 +198,16 @@ class Daemon:
             "slot": float(self.loop.total),
             "model_version": float(self.versions.current.serving),
             "accuracy_estimate": agreements[-1] if agreements else None,
-            "anchor_accuracy": self.loop.anchor_accuracy,
+            "anchor_accuracy": self.loop.learner.anchor_accuracy,
             "labelled_accuracy": labelled[-1].right / labelled[-1].labelled if labelled else None,
             "waiting_images": float(self.batcher.waiting),
             "swaps": float(self.versions.swaps),
             "rollbacks": float(self.versions.rollbacks),
             "ratio_floor": finished[-1].ratio if finished else None,
+            "retraining_backoff": float(self.loop.learner.backoff.steps),
+            "slot_overrun_seconds": self.loop.last_overrun_s,
+            "slots_missed": float(self.loop.missed),
+            "slots_overrun_seconds": self.loop.overrun_s,
         }
         if last is not None:
             found["budget_macs"] = last.budget_macs
@@ -215,7 +228,7 @@ class Daemon:
         """Return how many uploaded images became of what since the start."""
         if self.loop is None:
             return {}
-        return {name: self.uploads.outcomes[name] + self.loop.outcomes[name] for name in OUTCOMES}
+        return {name: self.uploads.outcomes[name] + self.loop.learner.outcomes[name] for name in OUTCOMES}
 
     def failures(self) -> dict[str, int]:
         """Return what failed how often."""
@@ -224,25 +237,35 @@ class Daemon:
     # --- life ---------------------------------------------------------------------------------------------------
 
     def run_slots(self) -> None:
-        """Run slot after slot until the daemon stops."""
+        """Run slots by the clock until the daemon stops: each begins at its time, whatever became of those before."""
         loop = self.loop
         assert loop is not None, "a decision service has no slots of its own"
-        end_s = self._now()
+        clock, missed, counted_s = SlotClock(self.config.slot_s, self._now), 0, self._now()
         while not self._stopping.is_set():
             self.beat()
+            self._slot_end_s, self.slot_number = clock.end_s, clock.index + 1
             try:
-                loop.begin()
+                loop.begin(max(self._now() - clock.begin_s, 0.0), missed)
             except Exception as error:  # whatever it is, serving goes on
                 tell("error", "slot", error=f"{type(error).__name__}: {error}")
-            end_s = self._slot_end_s = max(end_s + self.config.slot_s, self._now())
-            while not self._stopping.is_set() and (left_s := end_s - self._now()) > 0:
-                self.beat()
-                self.uploads.expire()
-                self._stopping.wait(min(left_s, BEAT_S))
+            self._wait_until(clock.end_s)
             try:
-                loop.finish()
+                ended_s = self._now()
+                loop.finish(max((ended_s - counted_s) / self.config.slot_s, 1.0))
+                counted_s = ended_s
             except Exception as error:
                 tell("error", "slot", error=f"{type(error).__name__}: {error}")
+            if self._stopping.is_set():
+                break
+            overrun_s, missed = clock.go_on()
+            loop.overrun(overrun_s, missed)
+            self._wait_until(clock.begin_s)
+
+    def _wait_until(self, then_s: float) -> None:
+        while not self._stopping.is_set() and (left_s := then_s - self._now()) > 0:
+            self.beat()
+            self.uploads.expire()
+            self._stopping.wait(min(left_s, BEAT_S))
 
     def beat(self) -> None:
         """Tell the system that the slot loop is well."""
@@ -274,8 +297,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, note)
         server = start_server(self, listening)
-        if self.process is not None:
-            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        if self.loop is not None:
+            self.loop.learner.prepare()
         slots = threading.Thread(target=self.run_slots, name="slots", daemon=True)
         if self.loop is not None:
             slots.start()
@@ -301,23 +324,19 @@ class Daemon:
         self.ready, self.stopping = False, True
         server.stop(self.config.server.drain_s)
         self._stopping.set()
-        if self.process is not None:
-            self.process.kill()  # what it trains would not be served any more
-        if slots.is_alive():
-            slots.join(10.0)
+        if self.loop is not None:
+            self.loop.learner.end()
+            if slots.is_alive():
+                slots.join(LAST_S)
+            self.loop.learner.wait(LAST_S)
         self.stop()
         tell("info", "stopped")
-
-    def _warm_up(self) -> None:
-        assert self.process is not None, "the caller looked"
-        try:
-            self.process.warm_up()
-        except OrricError as error:
-            tell("error", "retraining process", error=str(error))
 
     def stop(self) -> None:
         """End the threads and the retraining process."""
         self._stopping.set()
+        if self.loop is not None:
+            self.loop.learner.end()
         if self.process is not None:
             self.process.stop()
         if self.loop is not None:

@@ -80,7 +80,7 @@ class DecisionService:
                     raise _not_written(error) from None
                 raise
             self.slot, self.total = self.slot + 1, self.total + 1
-            whole = self._config.budget.macs_per_s * self._config.slot_s
+            whole = self._config.macs_per_s * self._config.slot_s
             streams = []
             for named, profile, allocation in zip(
                 self._config.stream, self._config.profiles, decision.streams, strict=True
@@ -107,7 +107,7 @@ class DecisionService:
         """Ask the probe; where it fails, the last budget holds."""
         with suppress(OrricError, OSError):
             self._free = self._probe()
-        return self._free * self._config.budget.macs_per_s * self._config.slot_s
+        return self._free * self._config.macs_per_s * self._config.slot_s
 
     def close(self) -> None:
         """Close the journal."""

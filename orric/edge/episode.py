@@ -142,7 +142,7 @@ def _as_landed(head: Record, config: EdgeConfig) -> bool:
         ours |= {"streams": streams}
     else:
         ours |= {"names": [one[0] for one in streams], "requests": [one[1] for one in streams]}
-        ours |= {"slot_s": config.slot_s, "macs_per_s": config.budget.macs_per_s}
+        ours |= {"slot_s": config.slot_s, "macs_per_s": config.macs_per_s}
     return all(head.get(name) == value for name, value in ours.items())
 
 
@@ -163,7 +163,7 @@ def task_of(config: EdgeConfig) -> Task:
         StreamTask.of(profile, *one.requests, name=one.name)
         for one, profile in zip(config.stream, config.profiles, strict=True)
     )
-    return Task(config.horizon_slots, streams, capacities_macs=(config.budget.macs_per_s * config.slot_s,))
+    return Task(config.horizon_slots, streams, capacities_macs=(config.macs_per_s * config.slot_s,))
 
 
 def replay_log(path: Path, profile: Profile) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import IO, Any
 import numpy as np
 
 Header = dict[str, Any]
+# What the process answers where it has no memory left.
+NO_MEMORY = "out of memory"
 
 
 def send(file: IO[bytes], header: Header, *parts: bytes | np.ndarray[Any, Any]) -> None:

@@ -41,6 +41,8 @@ GAUGES = {
     "retraining_part": "Part of the slot's budget that retraining was given.",
     "inference_part": "Part of the slot's budget that inference was given.",
     "waiting_images": "Images that wait.",
+    "retraining_backoff": "By how many configurations retraining steps back after it was ended by force.",
+    "slot_overrun_seconds": "By how much the last slot ended late.",
     "ratio_floor": "Lower bound on the episode's ratio to the offline optimum so far.",
 }
 # What becomes of uploaded images: all of those of a slot until it is chosen what is labelled, and then of these alone.
@@ -49,6 +51,8 @@ OUTCOMES = ("learnt", "held_out", "outlier", "class_quota", "duplicate", "quota"
 COUNTERS = {
     "swaps": "How often a version took over.",
     "rollbacks": "How often an older version took over.",
+    "slots_missed": "Slots by the clock that did not begin, since one before them was overrun.",
+    "slots_overrun_seconds": "By how much slots ended late, where that was told.",
 }
 
 

@@ -36,7 +36,14 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "rollbacks": daemon.versions.rollbacks,
         "failures": dict(loop.failures),
         "samples": daemon.samples(),
-        "anchor_accuracy": loop.anchor_accuracy,
+        "anchor_accuracy": loop.learner.anchor_accuracy,
+        "retraining": loop.learner.state(),
+        "clock": {
+            "number": daemon.slot_number,
+            "missed": loop.missed,
+            "overrun_s": loop.overrun_s,
+            "left_s": daemon.left_s,
+        },
         "beside": list(rows[-1].decision.beside) if rows else [],
         "slots": [_row(daemon, row) for row in rows],
     }
@@ -51,7 +58,9 @@ def _row(daemon: Daemon, row: SlotRow) -> dict[str, Any]:
         "retraining_part": retraining, "inference_part": inference, "reason": decision.reason,
         "overloaded": decision.overloaded, "version": row.outcome.version or row.version,
         "swapped": row.outcome.version is not None, "agreement": row.outcome.agreement,
-        "failed": row.outcome.failed is not None, "unlearnt": row.outcome.unlearnt, "ratio": row.ratio,
+        "failed": row.outcome.failed is not None, "unlearnt": row.outcome.unlearnt,
+        "executed": row.outcome.executed, "stepped_back": row.outcome.stepped_back, "late_s": row.late_s,
+        "ratio": row.ratio,
         "beside": {name: [one[0].retraining, one[0].inference] for name, one in decision.beside.items()},
     }  # fmt: skip
     if counts is not None:

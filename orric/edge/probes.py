@@ -3,17 +3,67 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
-from orric.edge.config import Budget
+from orric.edge.config import Budget, EdgeConfig
 from orric.exceptions import EdgeError, extra
 
 # Each call returns the part of the device that others left since the call before, in [0, 1].
 Probe = Callable[[], float]
+# Of a slot, that it waits for a probe at most.
+PATIENCE_PART = 0.25
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+class Patient:
+    """Asks a probe in a thread of its own, and waits for it no longer than a slot can spare.
+
+    What a probe says too late is what the next call returns; it is not asked a second time meanwhile.
+
+    Args:
+        probe: May take long, or hang.
+        patience_s: How long a call waits.
+    """
+
+    def __init__(self, probe: Probe, patience_s: float) -> None:
+        self._probe, self._patience_s = probe, patience_s
+        self._lock = threading.Lock()
+        self._asked: Future[float] | None = None
+
+    def __call__(self) -> float:
+        """Return what the probe says.
+
+        Raises:
+            EdgeError: It says nothing in time.
+        """
+        with self._lock:
+            if self._asked is None:
+                asked = self._asked = Future[float]()
+                threading.Thread(target=self._ask, args=(asked,), name="probe", daemon=True).start()
+            else:
+                asked = self._asked
+            try:
+                found = asked.result(self._patience_s)
+            except TimeoutError:
+                if asked.done():  # it raised this itself
+                    self._asked = None
+                raise EdgeError("budget probe", f"did not answer within {self._patience_s:.3g} s") from None
+            except BaseException:
+                self._asked = None
+                raise
+            self._asked = None
+            return found
+
+    def _ask(self, asked: Future[float]) -> None:
+        try:
+            asked.set_result(self._probe())
+        except BaseException as error:
+            asked.set_exception(error)
 
 
 def probe_of(budget: Budget) -> Probe:
@@ -27,6 +77,16 @@ def probe_of(budget: Budget) -> Probe:
     if budget.probe == "command":
         return lambda: _printed(budget)
     return processor() if budget.probe == "processor" else nvidia(budget.gpu)
+
+
+def patient(config: EdgeConfig) -> Probe:
+    """Return a configuration's probe such that a slot waits for it for a quarter of its length at most.
+
+    Raises:
+        EdgeError: There is nothing to probe on this machine.
+    """
+    budget, probe = config.budget, probe_of(config.budget)
+    return probe if budget.probe == "fixed" else Patient(probe, min(budget.timeout_s, PATIENCE_PART * config.slot_s))
 
 
 def own_cgroup(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> Path:

@@ -54,12 +54,26 @@ class _Decision(_Closed):
     overloaded: bool
     beside: dict[str, list[_Allocated]]
     observed: list[_Seen] = []
+    late_s: Amount = 0.0
+    missed: Whole = 0
+
+
+class _Backoff(_Closed):
+    """Of `orric.edge.backoff`."""
+
+    most: str
+    rest: Whole
+    next_rest: Index
+    through: Whole
+    why: str
 
 
 class _Observation(_Closed):
     kind: Literal["observation"]
     seen: _Seen
     forecast: Amount | None
+    executed: str | None = None
+    backoff: _Backoff | None = None
 
 
 class _Control(_Closed):

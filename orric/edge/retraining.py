@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from orric.edge.config import Evidence, Retraining
 from orric.edge.evidence import AnchorComparison, Comparison
-from orric.edge.frames import Header, receive, send
+from orric.edge.frames import NO_MEMORY, Header, receive, send
 from orric.edge.lifeline import Lifeline
 from orric.edge.samples import Drawn
 from orric.edge.store import MODEL, WEIGHTS
@@ -24,6 +24,12 @@ from orric.selection.sampling import Whose
 from orric.vision.arrays import Labels
 
 START_S = 120.0
+# How long a process may take to be gone once its pipe is closed.
+GONE_S = 5.0
+
+
+class EndedError(EdgeError):
+    """The retraining process was ended by force, or had no memory left: less work may get through."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,8 @@ class Candidate:
 class RetrainingProcess:
     """A process of its own that holds the student in training and the teacher.
 
-    It is started when first asked, and again after it died. What it had trained is lost then: it goes on from the
-    weights that serve.
+    It is started by `first` or `warm_up`, never by a retraining, whose time would pass meanwhile. What it had trained
+    is lost when it dies: it goes on from the weights that serve.
 
     Args:
         profile: The profile's file.
@@ -114,8 +120,16 @@ class RetrainingProcess:
         self._profile, self._limits, self._stored = profile, limits, stored
         self._evidence, self._anchors, self._fewest_compared = evidence, anchors, fewest_compared
         self._process: subprocess.Popen[bytes] | None = None
-        self._looked = False
+        self._looked = self._over = False
         self._lock = threading.Lock()
+        # Of the process that there is, which is ended while another thread waits for its answer.
+        self._held = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a retraining can begin at once."""
+        process = self._process
+        return process is not None and self._looked and process.poll() is None
 
     def first(self) -> Candidate:
         """Return the profile's own student.
@@ -131,13 +145,14 @@ class RetrainingProcess:
         self._limits = limits
 
     def warm_up(self) -> None:
-        """Start, so that the first retraining after a restart does not wait for it.
+        """Start where it does not run, and return when a retraining can begin.
 
         Raises:
-            EdgeError: The process cannot load the models.
+            EdgeError: The process cannot load the models, or `stop` was called.
+            OSError: It cannot be started.
         """
         with self._lock:
-            if self._process is None:
+            if self._process is None or self._process.poll() is not None:
                 self._begin_again()
             self._look()
 
@@ -155,17 +170,10 @@ class RetrainingProcess:
             labels alone.
 
         Raises:
-            EdgeError: It failed, ran out of memory, was killed or took too long; the student is as it was.
+            EndedError: It ran out of memory, was killed or took too long; the student is as it was.
+            EdgeError: It failed; likewise.
         """
         with self._lock:
-            until_s = time.monotonic() + deadline_s
-            if self._process is None or not self._looked:
-                if self._process is None:
-                    self._begin_again()
-                self._look()  # which no deadline of a slot interrupts: it would begin again in every one
-                deadline_s = until_s - time.monotonic()
-                if deadline_s <= 0:
-                    raise EdgeError("retraining process", "took the slot to start", "the next slot retrains")
             asked = {"do": "retrain", "seed": seed, "held_out": self._limits.held_out, **asdict(wanted)}
             header, parts = self._ask(asked, deadline_s, drawn.images, drawn.truths)
             if not header["staged"]:
@@ -189,21 +197,28 @@ class RetrainingProcess:
                 self._ask({"do": "restore"}, START_S, weights)
 
     def kill(self) -> None:
-        """Let whatever is under way fail at once."""
-        process = self._process
-        if process is not None:
-            process.kill()
+        """Let whatever is under way fail at once, and nothing begin any more."""
+        with self._held:
+            self._over = True
+            if self._process is not None:
+                self._process.kill()
 
     def stop(self) -> None:
-        """End the process."""
-        process, self._process = self._process, None
+        """End the process for good."""
+        self.kill()
+        self._drop()
+
+    def _drop(self) -> None:
+        with self._held:
+            process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
             self._lifeline.let_go()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(OSError):  # what was not sent yet is for nobody any more
+                        pipe.close()
 
     def _begin_again(self) -> None:
         self._start()
@@ -218,14 +233,17 @@ class RetrainingProcess:
             self._looked = True
 
     def _start(self) -> Candidate:
-        self.stop()
+        self._drop()
         self._looked = False
-        lifeline = self._lifeline = Lifeline()
-        command = [sys.executable, "-m", "orric.edge.worker", str(self._profile), str(lifeline.descriptor)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lifeline.descriptor]
-        )  # fmt: skip
-        lifeline.started()
+        with self._held:
+            if self._over:
+                raise EdgeError("retraining process", "is not started again: the daemon stops")
+            lifeline = self._lifeline = Lifeline()
+            command = [sys.executable, "-m", "orric.edge.worker", str(self._profile), str(lifeline.descriptor)]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lifeline.descriptor]
+            )  # fmt: skip
+            lifeline.started()
         evidence = self._evidence
         numbers = {"fewest_compared": self._fewest_compared, "fewest_trained": evidence.fewest_trained}
         limits = {
@@ -238,7 +256,8 @@ class RetrainingProcess:
 
     def _ask(self, header: Header, deadline_s: float, *parts: Any) -> tuple[Header, list[Any]]:
         process = self._process
-        assert process is not None, "the caller started it"
+        if process is None:
+            raise EdgeError("retraining process", "does not run", "it is started beside the slots")
         assert process.stdin is not None, "it was started with pipes"
         assert process.stdout is not None, "it was started with pipes"
         late = threading.Event()
@@ -253,14 +272,18 @@ class RetrainingProcess:
             send(process.stdin, header, *parts)
             answer, found = receive(process.stdout)
         except (EOFError, OSError, ValueError):
-            status = process.wait()
-            self.stop()
+            try:
+                status = process.wait(GONE_S)
+            except subprocess.TimeoutExpired:
+                status = None  # it says nothing any more, and is there
+            self._drop()
             why = f"did not end within {deadline_s:.3g} s" if late.is_set() else f"ended with status {status}"
-            raise EdgeError("retraining process", why, "serving goes on with the student that serves") from None
+            raise EndedError("retraining process", why, "serving goes on with the student that serves") from None
         finally:
             timer.cancel()
         if "error" in answer:
-            raise EdgeError("retraining process", answer["error"], "serving goes on with the student that serves")
+            kind = EndedError if answer["error"] == NO_MEMORY else EdgeError
+            raise kind("retraining process", answer["error"], "serving goes on with the student that serves")
         return answer, found
 
 

@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from orric.edge.config import EdgeConfig
 from orric.edge.episode import Decider, Decision, head_of, ratio_floor, replayed, resumed, task_of
-from orric.edge.evidence import Comparison
 from orric.edge.heap import give_back
 from orric.edge.journal import Journal, Record
+from orric.edge.learner import Learner, Outcome, Tell
 from orric.edge.probes import Probe
-from orric.edge.retraining import Candidate, RetrainingProcess, Wanted
-from orric.edge.samples import Drawn
+from orric.edge.retraining import RetrainingProcess
 from orric.edge.serving import Batcher
 from orric.edge.uploads import Counts, Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
 from orric.objective import servable
 from orric.records import Observation
-from orric.selection.sampling import Sampling
 
 EWMA_WEIGHT = 0.3
 SHOWN_SLOTS = 240
 # How often the loop says that it is well, in seconds at most.
 BEAT_S = 5.0
-Tell = Callable[..., None]
-
-
-@dataclass
-class Outcome:
-    """What came of a slot's retraining."""
-
-    agreement: float | None = None
-    retrained: float = 0.0
-    version: int | None = None
-    # The version that served beside the last one that proved itself; None unknown.
-    compared: Comparison | None = None
-    failed: str | None = None
-    # Why nothing was learnt, where it was tried.
-    unlearnt: str | None = None
+# An overrun is told beyond this part of a slot.
+TOLD_PART = 0.05
 
 
 @dataclass
@@ -57,6 +39,7 @@ class SlotRow:
     outcome: Outcome = field(default_factory=Outcome)
     version: int = 0
     ratio: float | None = None
+    late_s: float = 0.0
 
 
 class SlotLoop:
@@ -86,9 +69,9 @@ class SlotLoop:
         probe: Probe,
         tell: Tell,
     ) -> None:
-        self.config, self.versions = config, versions
-        self._journal, self._uploads, self._batcher = journal, uploads, batcher
-        self._process, self._probe, self._tell = process, probe, tell
+        self.versions = versions
+        self._config, self._journal, self._uploads, self._batcher = config, journal, uploads, batcher
+        self._probe, self._tell = probe, tell
         self._profile = config.profiles[0]
         models = self._profile.models
         assert models is not None, "the configuration checks this"
@@ -97,23 +80,25 @@ class SlotLoop:
         self.slot = self.total = 0
         self.rows: deque[SlotRow] = deque(maxlen=SHOWN_SLOTS)
         self.failures = dict.fromkeys(("decision", "retraining", "validation", "probe", "journal"), 0)
-        # Samples since the start by what became of them, and the newest student's accuracy on the anchors.
-        self.outcomes: Counter[str] = Counter()
-        self.anchor_accuracy: float | None = None
+        self.learner = Learner(config, versions, uploads, process, self.failures, tell)
+        # Since the start: slots that were missed, seconds by which others were overrun, and the last of these.
+        self.missed, self.overrun_s, self.last_overrun_s = 0, 0.0, 0.0
         self._forecast: float | None = None
         self._free = config.budget.fraction
         self._taken: list[tuple[float, float, str, str]] = []
         self._finished: dict[int, float] = {}
-        self._job: threading.Thread | None = None
-        # How often the operator chose a version: one that was begun before does not take over.
-        self._ruled = 0
-        # Whether the next retraining must first go back to the version that serves.
-        self._stale = False
         self._limit: int | None = None
-        # Told while the loop waits for a retraining.
-        self.beat: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
         self.recovered = self._recover()
+
+    @property
+    def config(self) -> EdgeConfig:
+        """The daemon's configuration."""
+        return self._config
+
+    @config.setter
+    def config(self, config: EdgeConfig) -> None:
+        self._config = self.learner.config = config
 
     # --- recovery -----------------------------------------------------------------------------------------------
 
@@ -158,6 +143,8 @@ class SlotLoop:
             self.paused = record["paused"]
         if record["kind"] in ("episode", "observation"):
             self._forecast = record["forecast"]
+        if record["kind"] == "observation":
+            self.learner.backoff.resume(record.get("backoff"))
 
     def _new_episode(self) -> None:
         record = {
@@ -176,8 +163,21 @@ class SlotLoop:
 
     # --- a slot -------------------------------------------------------------------------------------------------
 
-    def begin(self) -> Decision | None:
+    def overrun(self, seconds: float, missed: int) -> None:
+        """Take note that the slot before was overrun: the next one begins late, or slots were missed."""
+        self.missed += missed
+        self.last_overrun_s = seconds
+        if not missed and seconds <= TOLD_PART * self.config.slot_s:
+            return
+        self.overrun_s += seconds
+        self._tell("warning", "slot overrun", after=self.total, overrun_s=round(seconds, 3), missed=missed)
+
+    def begin(self, late_s: float = 0.0, missed: int = 0) -> Decision | None:
         """Decide the next slot, write it down, and set it to work.
+
+        Args:
+            late_s: By how much it begins late.
+            missed: Slots before it by the clock that did not begin at all.
 
         Returns:
             The decision; None where it could not be made or written down: everything stays as it is then.
@@ -196,7 +196,8 @@ class SlotLoop:
             expected = min(max(self._forecast if self._forecast is not None else low, low), high)
             try:
                 decision = self._decider.decide(self.slot + 1, budget_macs, (float(expected),))
-                self._journal.append(decision.record())
+                clock = {"late_s": late_s} if late_s > TOLD_PART * self.config.slot_s else {}
+                self._journal.append(decision.record() | clock | ({"missed": missed} if missed else {}))
             except (OrricError, OSError) as error:
                 if isinstance(error, OSError):
                     self._not_written(error)
@@ -210,21 +211,25 @@ class SlotLoop:
             self.slot, self.total = self.slot + 1, self.total + 1
             self._take_note(decision.requests[0], budget_macs, asdict(decision.streams[0]))
             version = self.versions.current.serving
-            self.rows.append(SlotRow(self.total, decision, version=version))
+            self.rows.append(SlotRow(self.total, decision, version=version, late_s=late_s))
             self._apply(decision)
             return decision
 
-    def finish(self) -> Observation | None:
-        """End the slot: count, observe, write it down."""
-        self._join()
+    def finish(self, lasted: float = 1.0) -> Observation | None:
+        """End the slot: count, observe, write it down. A retraining that is still under way counts for nothing in it.
+
+        Args:
+            lasted: For how many slots' time it was counted, 1 at least.
+        """
         with self._lock:
             counts = self._uploads.close_slot()
+            self.learner.pass_slot()
             row = self.rows[-1] if self.rows else None
             if row is None or row.counts is not None:
                 return None  # the slot was not decided
             row.counts = counts
             # No more than are expected at most: one burst would keep learning from being afforded for many slots.
-            images = min(float(counts.arrived), self.config.stream[0].requests[1])
+            images = min(counts.arrived / lasted, self.config.stream[0].requests[1])
             if self.config.forecast == "last" or self._forecast is None:
                 self._forecast = images
             else:
@@ -235,10 +240,12 @@ class SlotLoop:
                 row.decision.slot, name, float(counts.arrived), float(counts.served), float(counts.late),
                 float(counts.shed), outcome.retrained, outcome.agreement,
             )  # fmt: skip
-            self._finished[row.decision.slot] = outcome.retrained
+            self._finished[row.decision.slot] = observation.retrained
             try:
                 record = {"kind": "observation", "seen": asdict(observation), "forecast": self._forecast}
-                self._journal.append(record)
+                executed = {} if outcome.executed is None else {"executed": outcome.executed}
+                backoff = self.learner.backoff.state()
+                self._journal.append(record | executed | ({} if backoff is None else {"backoff": backoff}))
                 self._decider.observe(observation)
             except OSError as error:
                 self._not_written(error)
@@ -246,16 +253,7 @@ class SlotLoop:
                 self.failures["decision"] += 1
                 self._tell("error", "observation failed", error=str(error))
             row.ratio = ratio_floor(self._profile, self._taken, self._finished)
-            told, before = None, self.versions.rollbacks
-            try:
-                told = self.versions.judge(self.total, row.version, outcome.compared)
-            except (OSError, EdgeError) as error:
-                self._tell("error", "versions", error=str(error))
-            rolled_back = self.versions.rollbacks > before
-            if told:
-                self._tell("warning" if rolled_back else "info", "versions", what=told)
-            if rolled_back:
-                self._restore_training()
+            self.learner.judge(self.total, row.version)
         give_back()  # what the slot's retraining and its model left, at one moment of a slot and in no request
         return observation
 
@@ -269,10 +267,10 @@ class SlotLoop:
     def _budget_macs(self) -> float:
         try:
             self._free = self._probe()
-        except (OrricError, OSError) as error:
+        except Exception as error:
             self.failures["probe"] += 1
             self._tell("error", "budget probe failed", error=str(error), kept=self._free)
-        return self._free * self.config.budget.macs_per_s * self.config.slot_s
+        return self._free * self.config.macs_per_s * self.config.slot_s
 
     def _apply(self, decision: Decision) -> None:
         """Set the resolution, and begin to retrain."""
@@ -285,105 +283,13 @@ class SlotLoop:
             cheapest = task_of(self.config).streams[0].inference[0].cost_macs
             limit = int(servable(max(decision.requests[0], 1.0), cheapest, decision.budget_macs))
         self._limit = self._batcher.limit = limit
-        sampling = Sampling.of(self._profile, stream.retraining)
-        if idle or not sampling.ratio or self._process is None or self.versions.current.pinned:
-            return
-        counts = [(0, 0)]
-
-        def looked(there: int) -> int:
-            counts[0] = sampling.counts(there)
-            return counts[0][0]
-
-        # With room for what is held out and set aside.
-        fewest = 2 * self.config.evidence.fewest_trained
-        drawn = self._uploads.drawn(looked, np.random.default_rng([self.config.seed, self.total]), fewest)
-        count = min(counts[0][1], len(drawn.images))
-        if not count:
-            return
-        work = drawn, Wanted(count, sampling.selector.name, sampling.labels), self.rows[-1]
-        self._job = threading.Thread(target=self._retrain, args=work, name="retraining", daemon=True)
-        self._job.start()
-
-    def _retrain(self, drawn: Drawn, wanted: Wanted, row: SlotRow) -> None:
-        """Retrain and, where the new student is fit, let it serve; whatever goes wrong is told."""
-        try:
-            self._try_to_retrain(drawn, wanted, row)
-        except Exception as error:
-            self.failures["retraining"] += 1
-            row.outcome.failed = f"{type(error).__name__}: {error}"
-            self._tell("error", "retraining failed", slot=row.decision.slot, error=row.outcome.failed)
-            self._stale = True  # whatever was trained is not what serves
-
-    def _try_to_retrain(self, drawn: Drawn, wanted: Wanted, row: SlotRow) -> None:
-        assert self._process is not None, "the caller looked"
-        if self._stale:
-            self._stale = False
-            self._restore_training()
-        ruled = self._ruled
-        outcome, deadline_s = row.outcome, self.config.retraining.deadline * self.config.slot_s
-        try:
-            found = self._process.retrain(drawn, wanted, row.total, deadline_s)
-        except OrricError as error:
-            self.failures["retraining"] += 1
-            outcome.failed = str(error)
-            self._tell("error", "retraining failed", slot=row.decision.slot, error=str(error))
-            return
-        outcome.agreement = found.agreement
-        self.outcomes.update(found.outcomes)
-        if len(found.standing):
-            outcome.compared = self.versions.compare(row.version, drawn.images[found.standing], found.labels)
-        if not isinstance(found, Candidate):
-            outcome.unlearnt = found.why
-            self._tell("info", "nothing learnt", slot=row.decision.slot, why=found.why)
-            return
-        if found.anchors is not None:
-            self.anchor_accuracy = found.anchors.accuracy
-        accepted = False
-        with self._lock:
-            overruled = self._ruled != ruled
-            try:
-                if overruled:
-                    raise EdgeError("new version", "the operator chose another one meanwhile")
-                version = self.versions.adopt(found, row.total)
-                accepted = True
-                outcome.retrained, outcome.version = 1.0, version.number
-                held_out = found.held_out
-                self._tell(
-                    "info", "swap", version=version.number, compared=held_out.count, lost=held_out.lost,
-                    gained=held_out.gained, anchors=self.anchor_accuracy,
-                )  # fmt: skip
-            except (OrricError, OSError) as error:
-                self.failures["validation"] += 1
-                outcome.failed = str(error)
-                self._tell("error", "new version refused", slot=row.decision.slot, error=str(error))
-        try:
-            self._process.settle(accepted)
-        except OrricError as error:
-            self._tell("error", "retraining process", error=str(error))
-        with self._lock:
-            overruled = overruled or self._ruled != ruled
-        if overruled:
-            self._restore_training()
-
-    def _join(self) -> None:
-        """Wait for the slot's retraining, which has a deadline of its own."""
-        while self._job is not None:
-            self._job.join(BEAT_S)
-            self.beat()
-            if not self._job.is_alive():
-                self._job = None
+        if not idle:
+            row = self.rows[-1]
+            self.learner.begin(stream.retraining, decision.slot, row.total, row.version, row.late_s, row.outcome)
 
     def _not_written(self, error: OSError) -> None:
         self.failures["journal"] += 1
         self._tell("error", "journal cannot be written", error=error.strerror)
-
-    def _restore_training(self) -> None:
-        weights = self.versions.weights()
-        if self._process is not None and weights is not None:
-            try:
-                self._process.restore(weights)
-            except OrricError as error:
-                self._tell("error", "retraining process", error=str(error))
 
     # --- the operator -------------------------------------------------------------------------------------------
 
@@ -396,28 +302,17 @@ class SlotLoop:
         Raises:
             EdgeError: It cannot be done.
         """
-        with self._lock:
-            if what in ("pause", "resume"):
-                paused = what == "pause"
+        if what in ("pause", "resume"):
+            with self._lock:
                 try:
-                    self._journal.append({"kind": "control", "what": what, "paused": paused})
+                    self._journal.append({"kind": "control", "what": what, "paused": what == "pause"})
                 except OSError as error:
                     self._not_written(error)
                     raise EdgeError(what, "the journal cannot be written", "make room on the disk") from None
-                self.paused = paused
-                self._ruled += paused  # what is under way changes nothing any more
-                done = "paused: decisions are written down and change nothing" if paused else "resumed"
-            elif what == "unpin":
-                self.versions.unpin()
-                done = "retraining may take over again"
-            else:
-                if what == "pin":
-                    number = version if version is not None else self.versions.current.serving
-                    self.versions.take(number, pinned=True)
-                    done = f"version {number} is pinned"
-                else:
-                    done = f"rolled back to version {self.versions.roll_back()}"
-                self._ruled += 1
-                self._stale = True
-            self._tell("warning", "operator", what=done)
-            return done
+                self.paused = what == "pause"
+            # What is under way may be writing a version: it is waited for here, and not within a slot.
+            done = self.learner.choose("pause") if self.paused else "resumed"
+        else:
+            done = self.learner.choose(what, version)
+        self._tell("warning", "operator", what=done)
+        return done

@@ -15,7 +15,8 @@ from typing import IO
 
 import numpy as np
 
-from orric.edge.frames import receive, send
+from orric.edge.faults import point
+from orric.edge.frames import NO_MEMORY, receive, send
 from orric.edge.heap import give_back
 from orric.edge.lifeline import hang_on
 from orric.exceptions import OrricError
@@ -52,6 +53,7 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
 
     try:
         limits, _ = receive(questions)
+        point("worker.load")
         probes = np.random.default_rng(0).integers(0, 256, (PROBES, FULL_PX, FULL_PX, 3), np.uint8)
         student = Student(Profile.load(profile_path), probes=probes)
         place = limits["anchors"]
@@ -92,11 +94,12 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
                 send(answers, {})
         except MemoryError:
             student.restore(before)
-            send(answers, {"error": "out of memory"})
+            send(answers, {"error": NO_MEMORY})
         except (OrricError, RuntimeError) as error:
-            # torch's own word for want of memory is a RuntimeError.
             student.restore(before)
-            send(answers, {"error": (str(error).strip() or type(error).__name__).splitlines()[0]})
+            told = (str(error).strip() or type(error).__name__).splitlines()[0]
+            # torch's own word for want of memory is a RuntimeError.
+            send(answers, {"error": NO_MEMORY if "allocate memory" in told else told})
         if header["do"] != "retrain":  # the end of one, and nobody waits now
             give_back()
 

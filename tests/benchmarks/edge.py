@@ -1,12 +1,14 @@
 """Report what the daemon serves, beside a bare loop, while it retrains, over a thousand swaps, and under drift.
 
-usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift]      (all: some ten minutes)
+usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift] [demo] [--slots 40]
+(all: some fifteen minutes)
 
 throughput: images per second over loopback, from a process of its own, as a part of what the same ONNX Runtime session
 gives in a bare loop; the two take turns. retraining: the 99th percentile of latencies beside retraining and swaps, and
 idle. swaps: a thousand of them under load; every answer is compared with what its version gives. soak: memory and file
 handles over 360 accelerated slots with a swap in each. drift: true accuracy with and without retraining, beside the
-simulator's own real loop.
+simulator's own real loop. demo: how long `make edge-demo` takes beside two processes that are always busy, as a
+multiple of its quiet time, and what it names as failed.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -36,7 +39,7 @@ sys.path.insert(0, str(ROOT / "simulations"))
 from edge_demo import BUDGET_MACS, PER_SLOT, SEVERITIES, Client, daemon, drive  # noqa: E402
 from inference_load import CPU, bare, binary, loaded, model_of  # noqa: E402
 
-PARTS = ("throughput", "retraining", "swaps", "soak", "drift")
+PARTS = ("throughput", "retraining", "swaps", "soak", "drift", "demo")
 ROUNDS, SECONDS = 5, 3.0
 # Images of a request, connections, and the target: a part of the bare loop, or requests per second.
 LOADS = ((64, 4, 0.8), (32, 4, 0.6), (1, 32, 2000.0))
@@ -214,13 +217,35 @@ def drift(slots: int = 25, slot_s: float = 2.0) -> None:
         print(f"  {name:15} daemon {found[name]:.2%}, simulator {told:.2%}, {apart:+.2f} points apart (target 2)")
 
 
+def demo(slots: int = 40) -> None:
+    """Time the demonstration quiet, and beside two processes that are always busy."""
+    command = [sys.executable, str(ROOT / "simulations/edge_demo.py"), "--slots", str(slots)]
+    took = {}
+    for name, busy in (("quiet", 0), ("beside two busy processes", 2)):
+        load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        try:
+            begun = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            took[name] = time.perf_counter() - begun
+        finally:
+            for one in load:
+                one.kill()
+                one.wait()
+        _, *told = done.stdout[done.stdout.index("right answers:") - 1 :].splitlines()
+        print(f"edge-demo of {slots} slots of 3 s, {name}: {took[name]:.1f} s")
+        print("\n".join(f"  {line}" for line in told), flush=True)
+    quiet, beside = took.values()
+    print(f"  {beside / quiet:.2f} times the quiet time (target 1.5)")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)} [all]")
+    parser.add_argument("--slots", type=int, default=40, help="of the demo [40]")
     asked = parser.parse_args()
     for part in asked.parts or PARTS:
-        globals()[part]()
+        globals()[part](*([asked.slots] if part == "demo" else []))
 
 
 if __name__ == "__main__":

@@ -209,7 +209,10 @@ def defended(case: Case) -> list[float]:
                         else:
                             daemon.uploads.arrive(some, sender)
                 daemon.uploads.close_slot()
+                daemon.loop.learner.prepare()
+                daemon.loop.learner.wait()
                 daemon.loop.begin()
+                daemon.loop.learner.wait()
                 daemon.loop.finish()
         finally:
             daemon.stop()

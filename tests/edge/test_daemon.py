@@ -200,9 +200,12 @@ def test_an_unusable_configuration_starts_nothing(write, orric_command, tmp_path
         assert "server.port: found 123456" in err
         assert err.count("\n") == 1
     assert not (tmp_path / "state").exists()
-    code, out, _ = orric_command("serve", write(), "--check")
-    assert code == 0
+    code, out, err = orric_command("serve", write(budget__macs_per_s=6e10), "--check")
+    assert (code, err) == (0, "")
     assert "edge.toml: fine" in out
+    code, out, err = orric_command("serve", write(), "--check")
+    assert "edge.toml: 1 warning, see below" in out
+    assert "orric: warning: budget.macs_per_s is 1e+09" in err
     assert not (tmp_path / "state").exists()
     code, _, err = orric_command("serve", write(server__host="0.0.0.0", profile=DIGITS), "--check")
     assert "inference is open to whoever reaches this address" in err

@@ -39,6 +39,8 @@ class MallocInformation(ctypes.Structure):
 class SameAgain:
     """Stands in for the retraining process: every retraining gives the student that serves already."""
 
+    ready = True
+
     def __init__(self, daemon: Any, images: np.ndarray) -> None:
         self._content = daemon.versions.store.load(1)[1][MODEL]
         model = daemon.versions.model
@@ -53,7 +55,7 @@ class SameAgain:
     def settle(self, accepted: bool) -> None:
         assert accepted
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         pass
 
 
@@ -83,7 +85,7 @@ def test_swaps_leave_nothing_behind(open_daemon, images: np.ndarray, monkeypatch
     asked: list[bool] = []
     monkeypatch.setattr("orric.edge.slots.give_back", lambda: asked.append(give_back()))
     daemon = open_daemon(horizon_slots=EPISODE, budget__macs_per_s=1e12)
-    daemon.loop._process = SameAgain(daemon, images)
+    daemon.loop.learner.process = SameAgain(daemon, images)
     held()  # which makes a few of its own, the first time
     for _ in range(2 * EPISODE):
         slot(daemon, images)

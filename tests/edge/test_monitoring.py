@@ -173,6 +173,7 @@ WELL = {
     f'orric_request_duration_seconds_bucket{MODEL},le="+Inf"}}': "0+600x{n}",
     f"orric_swaps_total{MODEL}}}": "0+1x{n}",
     f"orric_rollbacks_total{MODEL}}}": "0x{n}",
+    f"orric_slots_missed_total{MODEL}}}": "0x{n}",
     **{
         f'orric_failures_total{MODEL},of="{of}"}}': "0x{n}"
         for of in ("decision", "retraining", "validation", "probe", "journal")
@@ -219,6 +220,7 @@ CASES: dict[str, tuple[dict[str, str], int, list[str]]] = {
     "somebody tries tokens": ({series("orric_refusals_total", reason="token"): "0+60x60"}, 60, ["OrricRefuses"]),
     "a version is taken back": ({series("orric_rollbacks_total"): "0x50 1x10"}, 60, ["OrricRolledBack"]),
     "retraining fails": (failing("retraining"), 60, ["OrricRetrainingFails"]),
+    "slots are missed": ({series("orric_slots_missed_total"): "0x30 0+1x30"}, 60, ["OrricMissesSlots"]),
     "some candidates are refused": (failing("validation"), 60, []),
     "every candidate is refused": (
         {**failing("validation"), series("orric_swaps_total"): "5x60"}, 60, ["OrricRefusesEveryCandidate"],

@@ -31,7 +31,10 @@ def pass_slot(daemon: Any, *uploads: np.ndarray) -> Any:
     for images in uploads:
         daemon.uploads.arrive(images)
     daemon.uploads.close_slot()
+    daemon.loop.learner.prepare()
+    daemon.loop.learner.wait()
     daemon.loop.begin()
+    daemon.loop.learner.wait()
     daemon.loop.finish()
     return daemon.loop.rows[-1]
 

@@ -42,10 +42,13 @@ def send(daemon: Any, images: np.ndarray) -> np.ndarray:
 
 
 def slot(daemon: Any, images: np.ndarray | None = None) -> Any:
-    """Pass a slot; return its row."""
+    """Pass a slot that is as long as its retraining takes; return its row."""
+    daemon.loop.learner.prepare()
+    daemon.loop.learner.wait()
     daemon.loop.begin()
     if images is not None:
         send(daemon, images)
+    daemon.loop.learner.wait()
     daemon.loop.finish()
     return daemon.loop.rows[-1]
 
@@ -140,8 +143,13 @@ def test_faults_of_retraining_do_not_touch_serving(
     assert daemon.versions.current.serving == serving
     assert np.array_equal(send(daemon, images[:20]), answers)
     if "kill" in fault:
+        assert row.outcome.executed is None
         monkeypatch.delenv("ORRIC_FAULT")
-        assert slot(daemon, images).outcome.version == serving + 1, "the next one begins anew"
+        daemon.process._process.kill()  # one without the fault begins anew
+        daemon.process._process.wait()
+        row = slot(daemon, images)
+        assert (row.decision.streams[0].retraining, row.outcome.executed) == ("100%", "50%"), "less gets through"
+        assert row.outcome.version == serving + 1
 
 
 def test_a_probe_that_fails_leaves_the_last_budget(open_daemon, images: np.ndarray, tmp_path: Path) -> None:
@@ -392,6 +400,7 @@ def test_a_pause_holds_for_what_is_under_way(open_daemon, fog) -> None:
     slot(daemon, images)
     daemon.loop.begin()
     daemon.loop.control("pause")
+    daemon.loop.learner.wait()
     daemon.loop.finish()
     assert daemon.versions.swaps == 0
     assert "operator" in daemon.loop.rows[-1].outcome.failed
