@@ -342,7 +342,7 @@ class Result:
             dict(zip(keys, row, strict=True)) for row in zip(*(self.columns[k].tolist() for k in keys), strict=True)
         ]
 
-    @property
+    @cached_property
     def streams(self) -> list[str]:
         """Names of the streams, in the order of the rows of a slot."""
         return list(dict.fromkeys(self.columns["stream"].tolist()))
