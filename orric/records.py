@@ -365,6 +365,10 @@ class Result:
 
     def pooled(self) -> Result:
         """Return the result with one row per slot, all streams taken together; itself where there is one stream."""
+        return self._pooled
+
+    @cached_property
+    def _pooled(self) -> Result:
         count = len(self.streams)
         if count == 1:
             return self

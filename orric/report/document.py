@@ -31,7 +31,7 @@ def document(
         verdict: The conclusion in a sentence.
         warnings: What the reader must know of it.
         sentences: What else there is to say.
-        sections: Headings and their content, HTML already.
+        sections: Headings, "" for none, and their content, HTML already.
         provenance: Where it comes from, in the order to print.
         styles: Files of `assets` that are needed beside the style of all reports.
         scripts: The same of scripts; the last one says when the page is ready.
@@ -44,7 +44,8 @@ def document(
         failed="\n".join(f'<p class="failed">{html.escape(one)}</p>' for one in warnings),
         sentences="\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences),
         sections="\n".join(
-            f"<section>\n<h2>{html.escape(heading)}</h2>\n{content}\n</section>" for heading, content in sections
+            f"<section>\n{f'<h2>{html.escape(heading)}</h2>' * bool(heading)}\n{content}\n</section>"
+            for heading, content in sections
         ),
         provenance="\n".join(
             f"<dt>{html.escape(key)}</dt><dd>{html.escape(_plain(value))}</dd>" for key, value in provenance.items()

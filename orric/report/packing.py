@@ -19,11 +19,11 @@ class Blob:
     """Packed numbers, one behind the other; each pack says where it lies."""
 
     def __init__(self) -> None:
-        self._parts, self._size = list[bytes](), 0
+        self._parts, self._size, self._deflated = list[bytes](), 0, b""
 
     def _take(self, part: bytes) -> None:
         self._parts.append(part)
-        self._size += len(part)
+        self._size, self._deflated = self._size + len(part), b""
 
     def floats(self, values: Array) -> dict[str, Any]:
         """Take numbers as they are, in single precision, little endian."""
@@ -64,7 +64,9 @@ class Blob:
 
     def deflated(self) -> bytes:
         """Return all of it in zlib's format."""
-        return zlib.compress(b"".join(self._parts), 9)
+        if not self._deflated:
+            self._deflated = zlib.compress(b"".join(self._parts), 9)
+        return self._deflated
 
     def text(self) -> str:
         """Return it as a page holds it."""

@@ -333,7 +333,7 @@ def page(
     sections = [("Comparison", _searched(models, len(results), "\n".join(tables)))]
     if results:
         meta, packed = payload(results, deadlines_s or {}, capacities_macs or {}, slot_s)
-        sections.append(("Figures", _figures({**meta, "first": first_choice(results)}, packed)))
+        sections.append(("", _figures({**meta, "first": first_choice(results)}, packed)))
     if errors:
         sections.append(("Predicted on the same allocations", errors_table(errors)))
     if files:

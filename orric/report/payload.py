@@ -122,8 +122,10 @@ def severity_steps(result: Result) -> dict[str, Any]:
     states = severities.astype(np.int64) + 1
     for number, name in enumerate(names):
         states += 16 * number * (corruptions == name)
-    patterns, which = np.unique(states.T, axis=0, return_inverse=True)
-    which = which.ravel()
+    lines = [np.ascontiguousarray(line) for line in states.T]
+    numbers: dict[bytes, int] = {}
+    which = [numbers.setdefault(line.tobytes(), len(numbers)) for line in lines]
+    patterns = [lines[which.index(number)] for number in range(len(numbers))]
     allowed = max(_MOST_STEPS // len(patterns), 12)
     found, places = [], {}
     for n, pattern in enumerate(patterns):
@@ -136,7 +138,7 @@ def severity_steps(result: Result) -> dict[str, Any]:
         found.append(
             [[at + 1, state // 16, state % 16 - 1] for at, state in zip(begins.tolist(), parts.tolist(), strict=True)]
         )
-    each = [places[n] for n in which.tolist()]
+    each = [places[n] for n in which]
     return {
         "corruptions": names, "patterns": found, "streams": each, "alike": len(patterns) == 1,
     }  # fmt: skip

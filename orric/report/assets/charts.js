@@ -1,8 +1,8 @@
 // Figures over the slots: uPlot draws them; legends, readouts and keys are ours.
-const SHADES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "ink"];
+const SHADES = ["blue", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "ink"];
 const DASHES = [[], [7, 3], [2, 2], [9, 3, 2, 3]];
 const OWN = {
-  "orric": ["#0072B2", 0], "orric-guided": ["#009E73", 0], "orric-joint": ["#56B4E9", 0], "thief": ["#E69F00", 0],
+  "orric": ["blue", 0], "orric-guided": ["#009E73", 0], "orric-joint": ["#56B4E9", 0], "thief": ["#E69F00", 0],
   "inference-only": ["#D55E00", 0], "batch-norm-only": ["#E69F00", 1], "teacher-only": ["ink", 2],
 };
 
@@ -20,7 +20,8 @@ const LOOKS = (() => {
 })();
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const ink = colour => colour === "ink" ? css("--ink") : colour;
+// Ink and blue are lighter in the dark.
+const ink = colour => colour === "ink" ? css("--ink") : colour === "blue" ? css("--serving") : colour;
 const look = result => {
   const [colour, dash] = LOOKS[META.results[result].allocator];
   return {colour: ink(colour), dash: DASHES[dash]};
@@ -64,7 +65,8 @@ class Chart {
     });
     this.note = element("figcaption");
     this.figure = element("figure", {id, class: "chart"},
-      element("div", {class: "head"}, this.heading, this.tools), this.unit, this.holder, this.legend, this.place, this.note);
+      element("div", {class: "head"}, this.heading, this.tools), this.unit, this.holder,
+      element("div", {class: "foot"}, this.legend, this.place), this.note);
     this.items = [];
   }
 
@@ -124,14 +126,25 @@ class Chart {
 }
 
 const axisFont = () => "12px system-ui, 'DejaVu Sans', sans-serif";
-function axes(format, xFormat, label) {
+// The same for all figures over the slots, so that a slot stands at one place in all of them.
+const gutter = () => innerWidth < 600 ? 66 : 118;
+// Of a logarithmic axis only powers of ten; where there are fewer than three of them 2 and 5 times these, too.
+const sparse = splits => {
+  const digit = value => value > 0 ? Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9) * 1e6) / 1e6 : 0;
+  const few = splits.filter(value => digit(value) === 1).length < 3;
+  return splits.map(value => digit(value) === 1 || (few && [2, 5].includes(digit(value))) ? value : null);
+};
+
+function axes(format, xFormat, {label, size, x = {}, y = {}} = {}) {
   const common = {stroke: css("--soft"), font: axisFont(), grid: {stroke: css("--line"), width: 1}, ticks: {stroke: css("--line"), width: 1, size: 4}};
   return [
-    {...common, space: 60, size: 38, label, labelFont: axisFont(), labelSize: 18, labelGap: 0, grid: {show: false},
-      values: (u, splits) => splits.map(xFormat), incrs: undefined},
-    {...common, space: 28, size: 58, values: (u, splits) => splits.map(one => one === null ? "" : format(one))},
+    {...common, space: 64, size: 26, ...(label ? {label, labelFont: axisFont(), labelSize: 20, labelGap: 2} : {}), grid: {show: false},
+      values: (u, splits) => splits.map(xFormat), ...x},
+    {...common, space: 28, size: size || gutter(), values: (u, splits) => splits.map(one => one === null ? "" : format(one)), ...y},
   ];
 }
+const LOGARITHMIC = {filter: (u, splits) => sparse(splits), grid: {filter: (u, splits) => sparse(splits)}};
+const logarithmicAxis = () => ({...LOGARITHMIC, grid: {...LOGARITHMIC.grid, stroke: css("--line"), width: 1}, ticks: {...LOGARITHMIC.grid, stroke: css("--line"), width: 1, size: 4}});
 
 // Steps of severity behind a figure: the darker, the more severe.
 function severityBands(u, state) {
@@ -186,7 +199,7 @@ function bounds(columns, least = 0, room = 0.06) {
     if (value < low) low = value;
     if (value > high) high = value;
   }
-  if (low > high) return [0, 1];
+  if (low > high || (low === 0 && high === 0)) return [0, 1];
   const reach = (high - low || Math.abs(high) || 1) * room;
   return [least === null ? low - reach : least, high + reach];
 }

@@ -68,22 +68,22 @@ function linesOf(state) {
 
 const whole = value => Math.round(value).toLocaleString("en");
 
-function short(value, unit = "") {
+function short(value, unit = "", digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   const text = size >= 1e6 || (size > 0 && size < 1e-3) ? value.toExponential(1).replace("e+", "e")
     : size >= 1000 ? whole(value)
-    : size >= 100 ? value.toFixed(Number.isInteger(value) ? 0 : 1) : String(+value.toPrecision(3));
+    : size >= 100 && digits < 4 ? value.toFixed(Number.isInteger(value) ? 0 : 1) : String(+value.toPrecision(digits));
   return unit ? `${text} ${unit}` : text;
 }
 
 const percent = (value, digits = 1) => value === null || !Number.isFinite(value) ? "–" : `${(100 * value).toFixed(digits)} %`;
 
 // 1.2e9 as "1.2 G": for axes and readouts of MACs.
-function prefixed(value, unit) {
+function prefixed(value, unit, digits = 4) {
   const steps = ["", "k", "M", "G", "T", "P"];
   const power = value > 0 ? Math.min(Math.max(Math.floor(Math.log10(value) / 3), 0), steps.length - 1) : 0;
-  return `${short(value / 1000 ** power)} ${steps[power]}${unit}`;
+  return `${short(value / 1000 ** power, "", digits)} ${steps[power]}${unit}`;
 }
 
 function moment(slot) {

@@ -18,7 +18,7 @@ function slotOptions(state, chart, where) {
   };
 }
 
-const slotAxis = value => Number.isInteger(value) ? whole(value) : "";
+const slotAxis = (value, n) => Number.isInteger(value) ? (n ? whole(value) : `slot ${whole(value)}`) : "";
 const whichStream = state => state.stream < 0 ? (META.streams.length > 1 ? `all ${META.streams.length} streams` : META.streams[0]) : META.streams[state.stream];
 
 function pointNote(lines) {
@@ -63,7 +63,7 @@ function drawArrivals(chart, state) {
   const row = {label: "arrived", colour: arrivals, values: lines.of(result, "requests"), band: banded(lines, result, "requests", arrivals), format: short};
   rows.push(row);
   const columns = rows.flatMap(one => [one.values, ...(one.band ? one.band.columns : [])]);
-  drawLines(chart, state, lines, rows, {scales: {y: {range: bounds(columns)}}, axes: axes(short, slotAxis, "slot")});
+  drawLines(chart, state, lines, rows, {scales: {y: {range: bounds(columns, 0, stepsShown(state) ? 0.2 : 0.06)}}, axes: axes(short, slotAxis)});
   chart.unit.textContent = `Requests per slot of ${whichStream(state)}, under ${nameOf(result)}`;
   chart.note.textContent = [pointNote(lines), severityNote(state)].join(" ");
 }
@@ -72,7 +72,7 @@ function drawQueue(chart, state) {
   const lines = linesOf(state), result = state.result, colour = look(result).colour;
   const row = {label: "waiting at the slot's end", colour, values: lines.of(result, "waiting"), band: banded(lines, result, "waiting", colour), format: short};
   const columns = [row.values, ...(row.band ? row.band.columns : [])];
-  drawLines(chart, state, lines, [row], {scales: {y: {range: bounds(columns)}}, axes: axes(short, slotAxis, "slot")});
+  drawLines(chart, state, lines, [row], {scales: {y: {range: bounds(columns, 0, stepsShown(state) ? 0.25 : 0.06)}}, axes: axes(short, slotAxis)});
   chart.unit.textContent = `Requests of ${whichStream(state)} that wait, or are in service, under ${nameOf(result)}`;
   chart.note.textContent = pointNote(lines);
 }
@@ -125,7 +125,7 @@ function drawLatency(chart, state) {
   const deadlines = deadlinesOf(state);
   const range = logBounds([p50, p99, ...(band ? band.columns : []), deadlines]);
   drawLines(chart, state, lines, known ? rows : [], {
-    scales: {y: {distr: 3, range}}, axes: axes(short, slotAxis, "slot"), hooks: {draw: [u => deadlineMarks(u, state, "y")]},
+    scales: {y: {distr: 3, range}}, axes: axes(short, slotAxis, {y: logarithmicAxis()}), hooks: {draw: [u => deadlineMarks(u, state, "y")]},
   });
   const all = state.stream < 0 && META.streams.length > 1;
   chart.unit.textContent = `Seconds from arrival to answer, of ${whichStream(state)}, under ${nameOf(result)}` + (known ? "" : ": nobody was answered");
@@ -134,9 +134,9 @@ function drawLatency(chart, state) {
 
 const MEASURES = {"in_time": "in-time accuracy", "accuracy": "mean accuracy", "answered": "accuracy of the answered"};
 const OF_WHAT = {
-  in_time: "right and in time, of the requests that ended in the slot (answered, shed, abandoned or lost)",
-  accuracy: "right, of the requests that ended in the slot (answered, shed, abandoned or lost)",
-  answered: "right, of the requests that were answered in the slot",
+  in_time: "Of the requests that ended in the slot (answered, shed, abandoned or lost) the part that was right and in time",
+  accuracy: "Of the requests that ended in the slot (answered, shed, abandoned or lost) the part that was right",
+  answered: "Of the requests that were answered in the slot the part that was right",
 };
 
 function drawAccuracy(chart, state) {
@@ -148,13 +148,13 @@ function drawAccuracy(chart, state) {
   });
   rows.sort((a, b) => a.chosen - b.chosen);
   const columns = rows.flatMap(one => [one.values, ...(one.band ? one.band.columns : [])]);
-  const [low, high] = bounds(columns, null, 0.08);
+  const [low, high] = bounds(columns, null, 0.1);
   drawLines(chart, state, lines, rows, {
-    scales: {y: {range: [Math.max(low, 0), Math.min(high, 1.02)]}}, axes: axes(value => `${+(100 * value).toFixed(1)} %`, slotAxis, "slot"), selected: nameOf(state.result),
+    scales: {y: {range: [Math.max(low, 0), Math.min(high, stepsShown(state) ? 1.08 : 1.02)]}}, axes: axes(value => value > 1 ? "" : `${+(100 * value).toFixed(1)} %`, slotAxis), selected: nameOf(state.result),
   });
   // The one that is selected comes first where it is read.
-  chart.legend.prepend(chart.legend.lastChild);
-  chart.unit.textContent = `Part of ${whichStream(state)}'s requests that were ${OF_WHAT[channel]}; bold: ${nameOf(state.result)}`;
+  chart.legend.prepend(chart.legend.querySelector(".selected"));
+  chart.unit.textContent = `${OF_WHAT[channel]}; ${whichStream(state)}; bold: ${nameOf(state.result)}`;
   chart.note.textContent = [pointNote(lines), severityNote(state)].join(" ");
 }
 
@@ -174,7 +174,9 @@ function drawDistribution(chart, state) {
   const format = tail ? value => short(value) : value => percent(value, 2);
   const deadlines = deadlinesOf(state), least = Math.min(grid[0], ...deadlines), most = Math.max(grid[grid.length - 1], ...deadlines.map(one => 1.1 * one));
   const y = tail ? {distr: 3, range: [Math.max(Math.min(...rows.flatMap(row => row.values.filter(value => value))), 1e-6), 1.1]} : {range: [0, 1.02]};
-  const ticks = axes(tail ? short : value => percent(value, 0), value => value === null ? "" : short(value), "seconds from arrival to answer");
+  const ticks = axes(tail ? short : value => percent(value, 0), value => value === null ? "" : short(value), {
+    label: "seconds from arrival to answer", size: 58, x: logarithmicAxis(), y: tail ? logarithmicAxis() : {},
+  });
   chart.draw({
     series, axes: ticks, scales: {x: {time: false, distr: 3, range: state.latencies || [least, most]}, y},
     cursor: {drag: {x: true, y: false, dist: 4, setScale: false}},
@@ -186,7 +188,8 @@ function drawDistribution(chart, state) {
       }],
     },
   }, [grid, ...rows.map(row => row.values)]);
-  chart.explain(rows.map(row => ({label: row.label, ...look(row.n), pick: () => show({result: row.n}), value: index => format(row.values[index])})).reverse(), nameOf(state.result));
+  chart.explain(rows.map(row => ({label: row.label, ...look(row.n), pick: () => show({result: row.n}), value: index => format(row.values[index])})), nameOf(state.result));
+  chart.legend.prepend(...[chart.legend.querySelector(".selected")].filter(Boolean));
   chart.unit.textContent = `${tail ? "Part of the answered requests that took longer" : "Part of the answered requests that took no longer"}, of ${whichStream(state)}; bold: ${nameOf(state.result)}`;
   const row = all ? 0 : 1 + state.stream, phase = name => short(total(state.result, row, name), "s");
   chart.note.textContent = `Under ${nameOf(state.result)} half were answered within ${phase("p50_s")}, 99 % within ${phase("p99_s")}` + (
@@ -203,13 +206,13 @@ function drawPrediction(chart, state) {
   });
   const [low, high] = bounds(rows.map(row => row.values), null, 0.08);
   drawLines(chart, state, lines, rows, {
-    scales: {y: {range: [Math.max(low, 0), Math.min(high, 1.02)]}}, axes: axes(value => `${+(100 * value).toFixed(1)} %`, slotAxis, "slot"),
+    scales: {y: {range: [Math.max(low, 0), Math.min(high, stepsShown(state) ? 1.08 : 1.02)]}}, axes: axes(value => value > 1 ? "" : `${+(100 * value).toFixed(1)} %`, slotAxis),
   });
   const real = rows[same.findIndex(n => META.results[n].model === "onnx")];
   const told = rows.filter(row => row !== real && real).map(row => {
     const off = row.values.map((value, n) => value === null || real.values[n] === null ? null : Math.abs(value - real.values[n])).filter(one => one !== null);
     return `${row.label} is off by ${short(100 * off.reduce((a, b) => a + b, 0) / off.length)} points (mean over the points shown)`;
   });
-  chart.unit.textContent = `Part of ${whichStream(state)}'s answered requests that were right, under ${nameOf(state.result)}`;
+  chart.unit.textContent = `Of the requests that were answered in the slot the part that was right; ${whichStream(state)}, under ${nameOf(state.result)}`;
   chart.note.textContent = [told.length ? `${told.join("; ")}.` : "It ran under one accuracy model only.", pointNote(lines)].join(" ");
 }

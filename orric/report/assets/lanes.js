@@ -6,9 +6,9 @@ const NAMES_OF_USES = {down: "stands still"};
 // The lanes to draw: a stream's own and its GPU's, or every GPU and the streams that use it most.
 function lanesOf(state) {
   const {placed, gpus} = META.results[state.result], lanes = [], left = [];
-  const gpuLane = n => ({label: gpus[n], kind: "gpus", line: n, height: state.stream >= 0 ? 76 : 46});
+  const gpuLane = n => ({label: gpus[n], kind: "gpus", line: n, height: state.stream >= 0 || META.streams.length === 1 ? 84 : 46});
   if (state.stream >= 0) {
-    lanes.push(gpuLane(placed[state.stream]), {label: META.streams[state.stream], kind: "streams", line: state.stream, height: 76});
+    lanes.push(gpuLane(placed[state.stream]), {label: META.streams[state.stream], kind: "streams", line: state.stream, height: 84});
     return {lanes, left: 0};
   }
   const most = Math.max(Math.floor(MOST_LANES / gpus.length), 2);
@@ -44,17 +44,17 @@ function drawTimeline(chart, state) {
     top += lane.height + (lane.kind === "gpus" ? 5 : 2);
     lane.scale = lane.kind === "gpus" ? Math.max(1, lane.most) : most;
   }
-  chart.height = top + 58;
-  const narrow = chart.holder.clientWidth < 600, room = narrow ? 84 : 130;
-  const [xAxis, yAxis] = axes(String, slotAxis, "slot");
-  const name = text => text.length > room / 7 ? `${text.slice(0, Math.floor(room / 7) - 1)}…` : text;
+  chart.height = top + 36;
+  const narrow = innerWidth < 600, room = gutter();
+  const [xAxis, yAxis] = axes(String, slotAxis);
+  const name = text => text.length > room / 7.2 ? `${text.slice(0, Math.floor(room / 7.2) - 1)}…` : text;
   const grid = lanes[0].lines.x, base = slotOptions(state, chart, index => index);
   const shown = USES.filter((use, n) => lanes.some(lane => lane.uses[n] && lane.uses[n].some(value => value > 0)));
   chart.draw({
     ...base, series: [{}, {stroke: "transparent", points: {show: false}}],
-    scales: {...base.scales, y: {range: [top, 0], dir: 1}},
+    scales: {...base.scales, y: {range: [0, top], dir: -1}},
     axes: [xAxis, {...yAxis, size: room, grid: {show: false}, ticks: {show: false}, splits: () => lanes.map(lane => lane.top + lane.height / 2),
-      values: () => lanes.map(lane => name(lane.kind === "gpus" || narrow ? lane.label : `  ${lane.label}`)), incrs: [1], space: 1}],
+      values: () => lanes.map(lane => name(lane.kind === "gpus" || narrow ? lane.label : `  ${lane.label}`)), space: 1}],
     hooks: {
       ...base.hooks, drawClear: [],
       draw: [u => lanes.forEach(lane => paint(u, lane, state)), u => paintEvents(u, lanes, state)],
@@ -123,7 +123,7 @@ function paintEvents(u, lanes, state) {
     if (!lane || slot < state.from || slot > state.to) continue;
     const x = u.valToPos(slot, "x", true), y = bbox.top + lane.top * ratio;
     ctx.beginPath();
-    ctx.moveTo(x - 4 * ratio, y); ctx.lineTo(x + 4 * ratio, y); ctx.lineTo(x, y + 7 * ratio);
+    ctx.moveTo(x - 3 * ratio, y); ctx.lineTo(x + 3 * ratio, y); ctx.lineTo(x, y + 5 * ratio);
     ctx.fill();
   }
   ctx.restore();

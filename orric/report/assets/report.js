@@ -80,7 +80,8 @@ const streamTable = (() => {
   const search = element("input", {type: "search", placeholder: "name has …", "aria-label": "filter streams by name", oninput: () => filterRows(table, search.value, told)});
   const told = element("output");
   const table = element("table", {id: "streams"});
-  return {table, told, search, whole: element("div", {}, element("p", {class: "filters"}, search, told),
+  const note = element("p", {class: "note"});
+  return {table, told, search, note, whole: element("div", {}, note, element("p", {class: "filters"}, search, told),
     element("div", {class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Streams"}, table))};
 })();
 
@@ -88,8 +89,9 @@ function fillStreams() {
   if (!streamTable) return;
   const rows = rivals(state.result), lead = n => rows.map(r => total(r, 1 + n, "leading"));
   const own = [["requests", short], ["late", percent], ["unanswered", percent], ["p50_s", value => short(value)], ["p99_s", value => short(value)]];
-  const heads = ["stream", `${nameOf(state.result)}: ${META.measure}`, "its requests", "late", "unanswered", "p50 latency (s)", "p99 latency (s)",
-    ...rows.filter(r => r !== state.result).map(r => `${nameOf(r)}: ${META.measure}`)];
+  const heads = ["stream", META.measure, "requests", "late", "unanswered", "p50 latency (s)", "p99 latency (s)",
+    ...rows.filter(r => r !== state.result).map(nameOf)];
+  streamTable.note.textContent = `A row selects the stream that the figures show. Of ${nameOf(state.result)}` + (rows.length > 1 ? `; the columns named after other allocators hold their ${META.measure}.` : ".");
   const sorted = [...streamTable.table.querySelectorAll("th")].findIndex(one => one.hasAttribute("aria-sort"));
   const rising = sorted >= 0 && streamTable.table.querySelectorAll("thead th")[sorted].getAttribute("aria-sort") === "ascending";
   const cell = (value, text, bar) => element("td", {"data-value": value === null ? "" : value, ...(bar === undefined ? {} : {class: "bar", style: `--part: ${bar === null ? 0 : (100 * bar).toFixed(1)}%`})}, text);
@@ -129,13 +131,11 @@ function render() {
     row.classList.toggle("selected", chosen);
     row.querySelector("th button").setAttribute("aria-pressed", String(chosen));
   }
-  let drawn = 0;
-  for (const key of Object.keys(META.costs)) {
-    const holder = document.getElementById(`tradeoff-${key}`);
-    holder.parentElement.hidden = !drawScatter(holder, key, state);
-    drawn += !holder.parentElement.hidden;
-  }
-  document.getElementById("tradeoffs").hidden = !drawn;
+  const holders = Object.keys(META.costs).map(key => [key, document.getElementById(`tradeoff-${key}`)]);
+  for (const [key, holder] of holders) holder.parentElement.hidden = !placed(key, state).length;
+  const known = holders.filter(([, holder]) => !holder.parentElement.hidden);
+  document.getElementById("tradeoffs").hidden = !known.length;
+  for (const [key, holder] of known) drawScatter(holder, key, state);
   for (const [chart, draw] of Object.values(charts)) { chart.tell(null); draw(chart, state); }
   fillEvents();
   fillStreams();

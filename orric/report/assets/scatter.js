@@ -8,10 +8,12 @@ function mark(tag, attributes, text) {
 }
 
 const COST_HEADS = {macs_per_request: "Accuracy and compute", latency_p99_s: "Accuracy and latency", energy_j: "Accuracy and energy"};
+// How a cost is written, and the unit in which its ticks are round.
 const COST_FORMATS = {
-  macs_per_request: value => prefixed(value, "MACs"), latency_p99_s: value => short(value, "s"),
-  energy_j: value => value >= 3600 ? prefixed(value / 3600, "Wh") : prefixed(value, "J"),
+  macs_per_request: (value, digits) => prefixed(value, "MACs", digits), latency_p99_s: (value, digits) => short(value, "s", digits),
+  energy_j: (value, digits) => prefixed(value / 3600, "Wh", digits),
 };
+const COST_UNITS = {macs_per_request: 1, latency_p99_s: 1, energy_j: 3600};
 const COST_NAMES = {
   macs_per_request: "compute per request, inference and retraining", latency_p99_s: "p99 latency of the answered",
   energy_j: "energy of all GPUs",
@@ -25,12 +27,13 @@ function niceTicks(low, high, count) {
   return ticks;
 }
 
+const placed = (key, state) => rivals(state.result).filter(n => META.results[n].place.accuracy && META.results[n].place[key]);
+
 function drawScatter(holder, key, state) {
-  const shown = rivals(state.result).filter(n => META.results[n].place.accuracy && META.results[n].place[key]);
+  const shown = placed(key, state);
   holder.replaceChildren();
-  if (!shown.length) return false;
   const place = n => ({y: META.results[n].place.accuracy, x: META.results[n].place[key]});
-  const width = Math.max(holder.clientWidth, 260), height = 300, edge = {left: 50, right: 14, top: 12, bottom: 44};
+  const width = Math.max(holder.clientWidth, 260), height = shown.length > 8 ? 380 : 300, edge = {left: 50, right: 14, top: 12, bottom: 44};
   const xs = shown.flatMap(n => place(n).x), ys = shown.flatMap(n => place(n).y);
   let [left, right] = bounds([xs], null, 0.12), [bottom, top] = bounds([ys], null, 0.12);
   const logarithmic = Math.min(...xs) > 0 && Math.max(...xs) / Math.min(...xs) > 30;
@@ -48,10 +51,10 @@ function drawScatter(holder, key, state) {
     svg.append(mark("text", {...text, x: edge.left - 6, y: py(tick) + 4, "text-anchor": "end"}, `${+(100 * tick).toFixed(1)} %`));
   }
   const ticks = logarithmic
-    ? niceTicks(Math.ceil(a), Math.floor(b), 4).filter(Number.isInteger).map(one => 10 ** one) : niceTicks(a, b, width < 340 ? 3 : 4);
+    ? niceTicks(Math.ceil(a), Math.floor(b), 4).filter(Number.isInteger).map(one => 10 ** one) : niceTicks(a / COST_UNITS[key], b / COST_UNITS[key], width < 340 ? 3 : 4).map(one => one * COST_UNITS[key]);
   for (const tick of ticks) {
     svg.append(mark("line", {x1: px(tick), x2: px(tick), y1: height - edge.bottom, y2: height - edge.bottom + 4, stroke: css("--soft")}));
-    svg.append(mark("text", {...text, x: px(tick), y: height - edge.bottom + 17, "text-anchor": "middle"}, COST_FORMATS[key](tick)));
+    svg.append(mark("text", {...text, x: px(tick), y: height - edge.bottom + 17, "text-anchor": px(tick) > width - 40 ? "end" : "middle"}, COST_FORMATS[key](tick, 6)));
   }
   svg.append(mark("text", {...text, x: edge.left, y: height - 8}, COST_NAMES[key]));
   const model = META.results[state.result].model, front = META.fronts[model][key].filter(n => shown.includes(n));
@@ -87,7 +90,6 @@ function drawScatter(holder, key, state) {
   }
   name(svg, points, {left: edge.left + 2, right: width - 4, top: 2, bottom: height - edge.bottom}, state);
   holder.append(svg);
-  return true;
 }
 
 // Names beside their points: at the nearest place where nothing else stands, with a leader where that is far.
