@@ -140,11 +140,11 @@ def _pack(
         many = block.kind == "streams" and count > MANY_STREAMS
         if many:
             lines = {name: values for name, values in lines.items() if not name.endswith(("_low", "_high"))}
-        place["packs"].append(blob.steps(lines, COARSE if many else FINE, ("p50_s", "p99_s", "p99_s_low", "p99_s_high")))
+        place["packs"].append(
+            blob.steps(lines, COARSE if many else FINE, ("p50_s", "p99_s", "p99_s_low", "p99_s_high"))
+        )
 
 
 def names_of_choices(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the configurations that any result ever chose, by what they are for, in alphabetical order."""
-    return {
-        name: sorted({one for result in results for one in set(result.columns[name].tolist())}) for name in CHOICES
-    }
+    return {name: sorted({one for result in results for one in set(result.columns[name].tolist())}) for name in CHOICES}

@@ -47,10 +47,11 @@ class Blob:
             wanted = np.asarray(values, float).T
             with np.errstate(invalid="ignore", divide="ignore"):
                 wanted = np.log(np.maximum(wanted, 1e-9)) if name in logarithmic else wanted
-                low, high = np.fmin.reduce(wanted, axis=1), np.fmax.reduce(wanted, axis=1)
+                wanted = np.where(np.isfinite(wanted), wanted, np.nan)
+                low, high = (least.reduce(wanted, axis=1, initial=np.nan) for least in (np.fmin, np.fmax))
                 low, high = np.nan_to_num(low).astype("<f4").astype(float), np.nan_to_num(high)
                 # Whole numbers that are few enough stay what they are.
-                whole = (high - low <= steps) & (np.where(np.isfinite(wanted), wanted % 1, 0).max(axis=1) == 0)
+                whole = (high - low <= steps) & (np.nan_to_num(wanted % 1).max(axis=1, initial=0) == 0)
                 high = np.where(whole, low + steps, high).astype("<f4").astype(float)
                 scaled = np.rint((wanted - low[:, None]) / np.where(high > low, high - low, 1.0)[:, None] * steps)
             codes.append(np.where(np.isfinite(scaled), np.clip(scaled, 0, steps), steps + 1).astype(np.uint16))

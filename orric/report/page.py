@@ -328,7 +328,9 @@ def page(
     models.sort(key=lambda model: model != "onnx")
     decisions = description.get("decisions_per_s")
     numbers = {(result.accuracy_model, result.allocator): n for n, result in enumerate(results)}
-    tables = [html_table([r for r in pooled if r.accuracy_model == model], model, decisions, numbers) for model in models]
+    tables = [
+        html_table([r for r in pooled if r.accuracy_model == model], model, decisions, numbers) for model in models
+    ]
     provenance = {key: value for key, value in description.items() if key != "decisions_per_s"}
     sections = [("Comparison", _searched(models, len(results), "\n".join(tables)))]
     if results:

@@ -56,9 +56,7 @@ def payload(
     def begun() -> Blob:
         blob = Blob()
         head["totals"] = [blob.floats(one) for one in totals]
-        head["cdf"] = [
-            {kind: blob.steps({"nines": lines}, FINE) for kind, lines in kinds.items()} for kinds in nines
-        ]
+        head["cdf"] = [{kind: blob.steps({"nines": lines}, FINE) for kind, lines in kinds.items()} for kinds in nines]
         return blob
 
     worst = _worst_slot(shown)
@@ -245,6 +243,4 @@ def _fronts(results: Sequence[Result], places: Sequence[Mapping[str, Any]]) -> d
 
 
 def _rounded(place: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if values is None else [float(f"{one:.6g}") for one in values] for key, values in place.items()
-    }
+    return {key: None if values is None else [float(f"{one:.6g}") for one in values] for key, values in place.items()}

@@ -207,7 +207,9 @@ def errors_table(errors: Sequence[PredictionError]) -> str:
         numbers = [100 * value for value in (one.real, one.predicted, one.error, one.worst_error)]
         texts = [f"{value:{'+' * (n > 1)}.2f}" for n, value in enumerate(numbers)]
         cells = "".join(f'<td data-value="{n!r}">{text}</td>' for n, text in zip(numbers, texts, strict=True))
-        name, model, where = (html.escape(text) for text in (one.allocator, MODELS[one.accuracy_model], one.worst_where))
+        name, model, where = (
+            html.escape(text) for text in (one.allocator, MODELS[one.accuracy_model], one.worst_where)
+        )
         words = f'<th scope="row" data-value="{name}">{name}</th><td data-value="{model}">{model}</td>'
         body.append(f'<tr>{words}{cells}<td data-value="{where}">{where}</td></tr>')
     frame = '<div class="scroll" tabindex="0" role="region" aria-label="Errors of prediction">'

@@ -2,13 +2,19 @@
 const SHADES = ["blue", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "ink"];
 const DASHES = [[], [7, 3], [2, 2], [9, 3, 2, 3]];
 const OWN = {
-  "orric": ["blue", 0], "orric-guided": ["#009E73", 0], "orric-joint": ["#56B4E9", 0], "thief": ["#E69F00", 0],
-  "inference-only": ["#D55E00", 0], "batch-norm-only": ["#E69F00", 1], "teacher-only": ["ink", 2],
+  orric: ["blue", 0],
+  "orric-guided": ["#009E73", 0],
+  "orric-joint": ["#56B4E9", 0],
+  thief: ["#E69F00", 0],
+  "inference-only": ["#D55E00", 0],
+  "batch-norm-only": ["#E69F00", 1],
+  "teacher-only": ["ink", 2],
 };
 
 // Every allocator keeps its look in all figures and under all accuracy models.
 const LOOKS = (() => {
-  const looks = {}, free = [];
+  const looks = {},
+    free = [];
   for (const dash of [0, 1, 2, 3]) for (const shade of SHADES) free.push([shade, dash]);
   const names = [...new Set(META.results.map(one => one.allocator))];
   const taken = new Set(names.filter(name => OWN[name]).map(name => String(OWN[name])));
@@ -21,7 +27,7 @@ const LOOKS = (() => {
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 // Ink and blue are lighter in the dark.
-const ink = colour => colour === "ink" ? css("--ink") : colour === "blue" ? css("--serving") : colour;
+const ink = colour => (colour === "ink" ? css("--ink") : colour === "blue" ? css("--serving") : colour);
 const look = result => {
   const [colour, dash] = LOOKS[META.results[result].allocator];
   return {colour: ink(colour), dash: DASHES[dash]};
@@ -30,14 +36,16 @@ const look = result => {
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value); else made.setAttribute(name, value);
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value);
   }
   made.append(...children);
   return made;
 }
 
 function swatch(colour, dash, area) {
-  const mark = area ? `<rect width="14" height="10" y="1" fill="${colour}"/>`
+  const mark = area
+    ? `<rect width="14" height="10" y="1" fill="${colour}"/>`
     : `<line x1="0" x2="24" y1="6" y2="6" stroke="${colour}" stroke-width="2.5" stroke-dasharray="${dash.join(" ")}"/>`;
   const holder = element("span", {class: "swatch", "aria-hidden": "true"});
   holder.innerHTML = `<svg width="${area ? 14 : 24}" height="12">${mark}</svg>`;
@@ -56,7 +64,10 @@ class Chart {
     this.legend = element("ul", {class: "legend"});
     this.place = element("output", {class: "readout", "aria-live": "off"});
     this.holder = element("div", {
-      class: "plot", tabindex: "0", role: "application", "aria-labelledby": `${id}-heading`,
+      class: "plot",
+      tabindex: "0",
+      role: "application",
+      "aria-labelledby": `${id}-heading`,
       "aria-description": "Arrow keys move the cursor, plus and minus zoom, 0 shows the whole run.",
       onkeydown: event => this.key(event),
       // Cursors move in all figures at once; only the one at hand is read out.
@@ -64,14 +75,21 @@ class Chart {
       onblur: () => this.place.setAttribute("aria-live", "off"),
     });
     this.note = element("figcaption");
-    this.figure = element("figure", {id, class: "chart"},
-      element("div", {class: "head"}, this.heading, this.tools), this.unit, this.holder,
-      element("div", {class: "foot"}, this.legend, this.place), this.note);
+    this.figure = element(
+      "figure",
+      {id, class: "chart"},
+      element("div", {class: "head"}, this.heading, this.tools),
+      this.unit,
+      this.holder,
+      element("div", {class: "foot"}, this.legend, this.place),
+      this.note,
+    );
     this.items = [];
   }
 
   key(event) {
-    const u = this.plot, n = u ? u.data[0].length : 0;
+    const u = this.plot,
+      n = u ? u.data[0].length : 0;
     if (!n || event.ctrlKey || event.metaKey || event.altKey) return;
     const step = {ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10}[event.key];
     if (step) {
@@ -98,17 +116,30 @@ class Chart {
   // items: {label, colour, dash, area, value(index), pick}
   explain(items, selected) {
     this.items = items;
-    this.legend.replaceChildren(...items.map(item => {
-      item.output = element("b");
-      const name = item.pick
-        ? element("button", {type: "button", onclick: item.pick, "aria-pressed": String(item.label === selected)}, item.label)
-        : item.label;
-      return element("li", item.label === selected ? {class: "selected"} : {}, swatch(item.colour, item.dash || [], item.area), name, item.output);
-    }));
+    this.legend.replaceChildren(
+      ...items.map(item => {
+        item.output = element("b");
+        const name = item.pick
+          ? element(
+              "button",
+              {type: "button", onclick: item.pick, "aria-pressed": String(item.label === selected)},
+              item.label,
+            )
+          : item.label;
+        return element(
+          "li",
+          item.label === selected ? {class: "selected"} : {},
+          swatch(item.colour, item.dash || [], item.area),
+          name,
+          item.output,
+        );
+      }),
+    );
   }
 
   tell(index, where) {
-    for (const item of this.items) item.output.textContent = index === null || !item.value ? "" : ` ${item.value(index)}`;
+    for (const item of this.items)
+      item.output.textContent = index === null || !item.value ? "" : ` ${item.value(index)}`;
     this.place.textContent = index === null ? "" : where(index);
   }
 
@@ -116,9 +147,15 @@ class Chart {
     if (this.plot) this.plot.destroy();
     const width = Math.max(this.holder.clientWidth, 240);
     const base = {
-      width, height: this.height, legend: {show: false}, padding: [10, 12, 0, 0],
+      width,
+      height: this.height,
+      legend: {show: false},
+      padding: [10, 12, 0, 0],
       cursor: {y: false, drag: {x: true, y: false, dist: 4}, points: {size: 7}, sync: options.sync},
-      hooks: {}, scales: {}, series: [], bands: [],
+      hooks: {},
+      scales: {},
+      series: [],
+      bands: [],
     };
     const found = {...base, ...options, cursor: {...base.cursor, ...options.cursor}};
     this.plot = new uPlot(found, data, this.holder);
@@ -127,30 +164,54 @@ class Chart {
 
 const axisFont = () => "12px system-ui, 'DejaVu Sans', sans-serif";
 // The same for all figures over the slots, so that a slot stands at one place in all of them.
-const gutter = () => innerWidth < 600 ? 66 : 118;
+const gutter = () => (innerWidth < 600 ? 66 : 118);
 // Of a logarithmic axis only powers of ten; where there are fewer than three of them 2 and 5 times these, too.
 const sparse = splits => {
-  const digit = value => value > 0 ? Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9) * 1e6) / 1e6 : 0;
+  const digit = value =>
+    value > 0 ? Math.round((value / 10 ** Math.floor(Math.log10(value) + 1e-9)) * 1e6) / 1e6 : 0;
   const few = splits.filter(value => digit(value) === 1).length < 3;
-  return splits.map(value => digit(value) === 1 || (few && [2, 5].includes(digit(value))) ? value : null);
+  return splits.map(value => (digit(value) === 1 || (few && [2, 5].includes(digit(value))) ? value : null));
 };
 
 function axes(format, xFormat, {label, size, x = {}, y = {}} = {}) {
-  const common = {stroke: css("--soft"), font: axisFont(), grid: {stroke: css("--line"), width: 1}, ticks: {stroke: css("--line"), width: 1, size: 4}};
+  const common = {
+    stroke: css("--soft"),
+    font: axisFont(),
+    grid: {stroke: css("--line"), width: 1},
+    ticks: {stroke: css("--line"), width: 1, size: 4},
+  };
   return [
-    {...common, space: 64, size: 26, ...(label ? {label, labelFont: axisFont(), labelSize: 20, labelGap: 2} : {}), grid: {show: false},
-      values: (u, splits) => splits.map(xFormat), ...x},
-    {...common, space: 28, size: size || gutter(), values: (u, splits) => splits.map(one => one === null ? "" : format(one)), ...y},
+    {
+      ...common,
+      space: 64,
+      size: 26,
+      ...(label ? {label, labelFont: axisFont(), labelSize: 20, labelGap: 2} : {}),
+      grid: {show: false},
+      values: (u, splits) => splits.map(xFormat),
+      ...x,
+    },
+    {
+      ...common,
+      space: 28,
+      size: size || gutter(),
+      values: (u, splits) => splits.map(one => (one === null ? "" : format(one))),
+      ...y,
+    },
   ];
 }
 const LOGARITHMIC = {filter: (u, splits) => sparse(splits), grid: {filter: (u, splits) => sparse(splits)}};
-const logarithmicAxis = () => ({...LOGARITHMIC, grid: {...LOGARITHMIC.grid, stroke: css("--line"), width: 1}, ticks: {...LOGARITHMIC.grid, stroke: css("--line"), width: 1, size: 4}});
+const logarithmicAxis = () => ({
+  ...LOGARITHMIC,
+  grid: {...LOGARITHMIC.grid, stroke: css("--line"), width: 1},
+  ticks: {...LOGARITHMIC.grid, stroke: css("--line"), width: 1, size: 4},
+});
 
 // Steps of severity behind a figure: the darker, the more severe.
 function severityBands(u, state) {
   const steps = stepsShown(state);
   if (!steps) return;
-  const {ctx, bbox} = u, ratio = devicePixelRatio;
+  const {ctx, bbox} = u,
+    ratio = devicePixelRatio;
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
@@ -166,7 +227,9 @@ function severityBands(u, state) {
     ctx.globalAlpha = 0.028 * severity;
     ctx.fillRect(left, bbox.top, right - left, bbox.height);
     const name = META.severities.corruptions[corruption];
-    const texts = [`${name.replaceAll("_", " ")} ${severity}`, String(severity)].filter(text => ctx.measureText(text).width + 8 * ratio < right - left);
+    const texts = [`${name.replaceAll("_", " ")} ${severity}`, String(severity)].filter(
+      text => ctx.measureText(text).width + 8 * ratio < right - left,
+    );
     ctx.globalAlpha = 1;
     ctx.fillStyle = css("--soft");
     if (texts.length) ctx.fillText(texts[0], left + 4 * ratio, bbox.top + 2 * ratio);
@@ -193,19 +256,25 @@ function severityNote(state) {
 
 // The bounds of the values between the ends that are shown, with a little room.
 function bounds(columns, least = 0, room = 0.06) {
-  let low = Infinity, high = -Infinity;
-  for (const column of columns) for (const value of column || []) {
-    if (value === null || value === undefined) continue;
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
+  let low = Infinity,
+    high = -Infinity;
+  for (const column of columns)
+    for (const value of column || []) {
+      if (value === null || value === undefined) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
   if (low > high || (low === 0 && high === 0)) return [0, 1];
   const reach = (high - low || Math.abs(high) || 1) * room;
   return [least === null ? low - reach : least, high + reach];
 }
 
 function logBounds(columns) {
-  let [low, high] = bounds(columns.map(one => (one || []).filter(value => value > 0)), null, 0);
+  let [low, high] = bounds(
+    columns.map(one => (one || []).filter(value => value > 0)),
+    null,
+    0,
+  );
   if (!(low > 0)) [low, high] = [0.1, 1];
   return [low / 1.3, high * 1.3];
 }

@@ -13,13 +13,17 @@ async function inflate() {
 function unpack(pack, channel, line, points) {
   const place = pack.channels.indexOf(channel);
   if (place < 0) return null;
-  const row = place * pack.lines + line, rows = pack.channels.length * pack.lines;
-  const low = BYTES.getFloat32(pack.at + 8 * row, true), high = BYTES.getFloat32(pack.at + 8 * row + 4, true);
-  const codes = pack.at + 8 * rows + row * points, upper = codes + rows * points;
-  const values = new Array(points), logarithmic = /^p\d+_s/.test(channel);
+  const row = place * pack.lines + line,
+    rows = pack.channels.length * pack.lines;
+  const low = BYTES.getFloat32(pack.at + 8 * row, true),
+    high = BYTES.getFloat32(pack.at + 8 * row + 4, true);
+  const codes = pack.at + 8 * rows + row * points,
+    upper = codes + rows * points;
+  const values = new Array(points),
+    logarithmic = /^p\d+_s/.test(channel);
   for (let i = 0; i < points; i++) {
     const code = BYTES.getUint8(codes + i) + (pack.steps > 254 ? 256 * BYTES.getUint8(upper + i) : 0);
-    const value = low + code / pack.steps * (high - low);
+    const value = low + (code / pack.steps) * (high - low);
     values[i] = code > pack.steps ? null : logarithmic ? Math.exp(value) : value;
   }
   return values;
@@ -33,23 +37,28 @@ function total(result, row, name) {
 
 // The finest block that holds all of the slots shown: "all", or one stream of "streams".
 function blockFor(kind, from, to) {
-  const fitting = META.blocks.filter(one => one.kind === kind
-    && one.first + 1 <= from && to <= Math.min(one.first + one.size * one.bins, META.slots));
-  return fitting.reduce((best, one) => one.size < best.size ? one : best);
+  const fitting = META.blocks.filter(
+    one => one.kind === kind && one.first + 1 <= from && to <= Math.min(one.first + one.size * one.bins, META.slots),
+  );
+  return fitting.reduce((best, one) => (one.size < best.size ? one : best));
 }
 
 // Lines of a result over the slots shown, with a bin to spare on either side.
 class Lines {
   constructor(kind, line, from, to) {
-    const block = this.block = blockFor(kind, from, to);
+    const block = (this.block = blockFor(kind, from, to));
     this.line = line;
     this.begin = Math.max(Math.floor((from - 1 - block.first) / block.size) - 1, 0);
     this.end = Math.min(Math.ceil((to - block.first) / block.size) + 1, block.bins);
     this.x = [];
     for (let i = this.begin; i < this.end; i++) this.x.push((this.first(i) + this.last(i)) / 2);
   }
-  first(bin) { return this.block.first + bin * this.block.size + 1; }
-  last(bin) { return Math.min(this.block.first + (bin + 1) * this.block.size, META.slots); }
+  first(bin) {
+    return this.block.first + bin * this.block.size + 1;
+  }
+  last(bin) {
+    return Math.min(this.block.first + (bin + 1) * this.block.size, META.slots);
+  }
   of(result, channel) {
     const values = unpack(this.block.packs[result], channel, this.line, this.block.bins);
     return values === null ? null : values.slice(this.begin, this.end);
@@ -71,13 +80,19 @@ const whole = value => Math.round(value).toLocaleString("en");
 function short(value, unit = "", digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  const text = size >= 1e6 || (size > 0 && size < 1e-3) ? value.toExponential(1).replace("e+", "e")
-    : size >= 1000 ? whole(value)
-    : size >= 100 && digits < 4 ? value.toFixed(Number.isInteger(value) ? 0 : 1) : String(+value.toPrecision(digits));
+  const text =
+    size >= 1e6 || (size > 0 && size < 1e-3)
+      ? value.toExponential(1).replace("e+", "e")
+      : size >= 1000
+        ? whole(value)
+        : size >= 100 && digits < 4
+          ? value.toFixed(Number.isInteger(value) ? 0 : 1)
+          : String(+value.toPrecision(digits));
   return unit ? `${text} ${unit}` : text;
 }
 
-const percent = (value, digits = 1) => value === null || !Number.isFinite(value) ? "–" : `${(100 * value).toFixed(digits)} %`;
+const percent = (value, digits = 1) =>
+  value === null || !Number.isFinite(value) ? "–" : `${(100 * value).toFixed(digits)} %`;
 
 // 1.2e9 as "1.2 G": for axes and readouts of MACs.
 function prefixed(value, unit, digits = 4) {
@@ -88,12 +103,20 @@ function prefixed(value, unit, digits = 4) {
 
 function moment(slot) {
   if (!META.slot_s) return "";
-  const seconds = (slot - 1) * META.slot_s, parts = [];
-  for (const [name, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+  const seconds = (slot - 1) * META.slot_s,
+    parts = [];
+  for (const [name, size] of [
+    ["d", 86400],
+    ["h", 3600],
+    ["min", 60],
+  ]) {
     const count = Math.floor((seconds - parts.reduce((sum, [, n, size]) => sum + n * size, 0)) / size);
     if (count || parts.length) parts.push([name, count, size]);
   }
   const rest = seconds - parts.reduce((sum, [, n, size]) => sum + n * size, 0);
-  const said = parts.filter(([, n]) => n).slice(0, 2).map(([name, n]) => `${n} ${name}`);
+  const said = parts
+    .filter(([, n]) => n)
+    .slice(0, 2)
+    .map(([name, n]) => `${n} ${name}`);
   return ` (begins at ${said.length ? said.join(" ") : `${short(rest)} s`})`;
 }
