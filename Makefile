@@ -47,6 +47,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/joint.py
 	$(BIN)/python tests/benchmarks/sweeps.py
 	$(BIN)/python tests/benchmarks/behaviour.py
+	$(BIN)/python tests/benchmarks/reports.py
 	$(BIN)/python tests/benchmarks/headroom.py
 	$(BIN)/python tests/benchmarks/edge.py
 	$(BIN)/python tests/benchmarks/serving.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,11 @@ class SlotRecord:
         retrained: Part of the allocated retraining work that finished, in [0, 1].
         agreement: Student against teacher on the labelled samples, NaN without labels.
         reason: The allocator's own words.
+        serving: Part of the whole GPU and the whole slot that serving it took, NaN where unknown.
+        sampling: The same of drawing samples.
+        labelling: The same of the teacher.
+        training: The same of training.
+        swapping: The same of checking and loading new weights.
     """
 
     slot: int
@@ -118,6 +124,11 @@ class SlotRecord:
     retrained: float
     agreement: float
     reason: str
+    serving: float = float("nan")
+    sampling: float = float("nan")
+    labelling: float = float("nan")
+    training: float = float("nan")
+    swapping: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,8 @@ class RequestTimes:
 # Of a `Table`, before they become columns.
 ROWS_AT_ONCE = 2**12
 COLUMNS = tuple(entry.name for entry in fields(SlotRecord))
+# What a GPU's time is spent on, stream by stream.
+STAGES = ("serving", "sampling", "labelling", "training", "swapping")
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +323,7 @@ class Result:
         """Energy drawn by all GPUs, NaN where the power of one is unknown."""
         return float(self.gpu_columns["energy_j"].sum()) if self.gpu_columns else float("nan")
 
-    @property
+    @cached_property
     def latency(self) -> LatencyHistogram:
         """The latencies of all served requests."""
         return LatencyHistogram.merged(part for parts in self.latencies.values() for part in parts)
@@ -329,7 +342,7 @@ class Result:
             dict(zip(keys, row, strict=True)) for row in zip(*(self.columns[k].tolist() for k in keys), strict=True)
         ]
 
-    @property
+    @cached_property
     def streams(self) -> list[str]:
         """Names of the streams, in the order of the rows of a slot."""
         return list(dict.fromkeys(self.columns["stream"].tolist()))
@@ -352,6 +365,10 @@ class Result:
 
     def pooled(self) -> Result:
         """Return the result with one row per slot, all streams taken together; itself where there is one stream."""
+        return self._pooled
+
+    @cached_property
+    def _pooled(self) -> Result:
         count = len(self.streams)
         if count == 1:
             return self
@@ -359,7 +376,7 @@ class Result:
         pooled = {name: values[:, 0] for name, values in rows.items()}
         for name in (
             "requests", "forecast", "retraining_macs", "inference_macs", "served", "shed", "abandoned", "lost",
-            "waiting", "late", "correct", "correct_in_time", "batches",
+            "waiting", "late", "correct", "correct_in_time", "batches", *STAGES,
         ):  # fmt: skip
             pooled[name] = rows[name].sum(axis=1)
         slots = len(pooled["slot"])
@@ -383,6 +400,11 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the comparison table, by name, with units in the names."""
+        # A table asks for them once a column, and they are sums over hundreds of thousands of rows.
+        return dict(self._summary)
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
         columns, requests = self.columns, float(self.columns["requests"].sum())
         budget = float(self.budgets_macs.sum())
         used = columns["retraining_macs"] + columns["inference_macs"]

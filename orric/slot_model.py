@@ -17,7 +17,7 @@ from orric.learning import LearningCurve, RunningExtent
 from orric.objective import feasible, long_term_accuracy, servable
 from orric.profile import Profile
 from orric.randomness import generator
-from orric.records import Observation, Result
+from orric.records import STAGES, Observation, Result
 from orric.trace import Trace
 
 Overload = Literal["error", "shed"]
@@ -116,6 +116,7 @@ def evaluate(
         "retrained": (retraining_cost > 0).astype(float),
         "agreement": unknown,
         "reason": np.array([allocation.reason for allocation in allocations]),
+        **dict.fromkeys(STAGES, unknown),
     }
     return Result(guard.name, "slot model", "curve", seed, columns, seconds_deciding=seconds)
 

@@ -94,6 +94,34 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self._send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
+    def _move(self, element: str, x: float, y: float, pressed: bool = False) -> tuple[float, float]:
+        """Move the mouse to a place in an element, in parts of its width and height."""
+        box = self.value(f"(box => [box.x, box.y, box.width, box.height])({element}.getBoundingClientRect())")
+        at = box[0] + x * box[2], box[1] + y * box[3]
+        held = {"button": "left", "buttons": 1} if pressed else {}
+        self._send("Input.dispatchMouseEvent", type="mouseMoved", x=at[0], y=at[1], **held)
+        return at
+
+    def hover(self, element: str, x: float = 0.5, y: float = 0.5) -> None:
+        """Hold the mouse over a place in an element, in parts of its width and height."""
+        self.value(f"{element}.scrollIntoView({{block: 'center'}})")
+        self._move(element, x, y)
+
+    def drag(self, element: str, begin: float, end: float) -> None:
+        """Drag the mouse across an element, from one part of its width to another."""
+        self.hover(element, begin)
+        for kind, x in (("mousePressed", begin), ("mouseReleased", end)):
+            at = self._move(element, x, 0.5, pressed=kind == "mouseReleased")
+            self._send("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+
+    def write(self, text: str) -> None:
+        """Type a text into what has the focus."""
+        self._send("Input.insertText", text=text)
+
+    def colours(self, scheme: str) -> None:
+        """Let the reader prefer "light" or "dark"."""
+        self._send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def press(self, *keys: str) -> None:
         """Press keys one after the other."""
         for key in keys:
@@ -106,7 +134,16 @@ class Page:
         path.write_bytes(base64.b64decode(found["data"]))
 
 
-CODES = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13}
+CODES = {
+    "+": 187,
+    "ArrowDown": 40,
+    "ArrowUp": 38,
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+    "End": 35,
+    "Enter": 13,
+    "Escape": 27,
+}
 
 
 @contextmanager

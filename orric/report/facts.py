@@ -107,3 +107,13 @@ def macs_unit(most: float) -> tuple[float, str]:
     prefixes = "", "k", "M", "G", "T", "P"
     power = min(max(int(math.log10(most) // 3), 0), len(prefixes) - 1) if most > 0 else 0
     return 1000.0**power, f"{prefixes[power]}MACs"
+
+
+def leading(result: Result) -> float:
+    """Return the measure that ranks a result: in-time accuracy where a stream has a deadline, else mean accuracy."""
+    return result.in_time_accuracy if result.has_deadlines else result.mean_accuracy
+
+
+def leading_name(results: Sequence[Result]) -> str:
+    """Name the measure that ranks results."""
+    return "in-time accuracy" if any(result.has_deadlines for result in results) else "mean accuracy"

@@ -99,7 +99,12 @@ def write_results(
         **{f"version of {name}": value for name, value in versions().items()},
         "decisions_per_s": {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results},
     }
-    report = page(scenario.name, pooled, drawn, description, failed, sentences, warnings)
+    report = page(
+        scenario.name, results, description, failed, sentences, warnings=warnings, errors=errors,
+        deadlines_s={one.name: one.deadline_s for one in scenario.stream if one.deadline_s is not None},
+        capacities_macs={one.name: one.macs_per_s * scenario.slot_s for one in scenario.gpu},
+        slot_s=scenario.slot_s, files=[f"{name}.png" for name in drawn],
+    )  # fmt: skip
     (folder / "report.html").write_text(report, encoding="utf-8")
     return summary
 

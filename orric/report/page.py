@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from orric.records import Array, Result
-from orric.report.document import document, figure_element
+from orric.report.document import document
 from orric.report.facts import (
     TIE,
     budget_parts,
@@ -23,47 +25,9 @@ from orric.report.facts import (
     tie_margin,
     winners,
 )
-from orric.report.table import MODELS, all_answered, html_table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_CAPTIONS = {
-    "accuracy_by_stream": (
-        "Part of each stream's requests that were answered correctly over the whole run; the worst of each row is "
-        "bold. In brackets the mean over all requests."
-    ),
-    "latency_by_phase": (
-        "Latencies of the answered requests whose service began before the slot's retraining, while it ran, and after "
-        "it was done. Quantiles are right to half a percent."
-    ),
-    "gpu_use": (
-        "What each GPU's time was spent on. What is left of 100 % idled, or belonged to the budget that others use."
-    ),
-    "accuracy_by_slot": (
-        "Part of each slot's served requests that were classified correctly. Bands mark the steps of severity. "
-        "Names at the right stand in the order of their accuracy over all requests, unanswered ones counted as wrong; "
-        "lines that coincide share a name."
-    ),
-    "budget_split": (
-        "What each allocator did with every slot's budget: serving, retraining, or nothing. What is unused idles, or, "
-        'under spare = "inference", lets the same serving finish sooner. Reference lines are left out, because they '
-        "do not allocate."
-    ),
-    "curve_against_real": (
-        "The dashed line follows from the profile's learning curve alone; the solid one was measured by running the "
-        "real models in the same slots. The shaded area between them is the error of the prediction."
-    ),
-    "prediction_error": (
-        "Predicted minus real accuracy over the whole stream, on the same allocations. Within the band the prediction "
-        "is off by at most 1.5 points."
-    ),
-    "accuracy_cost_latency": (
-        "Up is more accurate, left is cheaper, light is quicker; latencies are of the answered requests. Names that "
-        "coincide share a point. Where batch-norm-only is drawn, its compute is that of refreshing the statistics, one "
-        "pass of the student without labels, but its latency is ORRIC's, whose shares of the GPU it keeps."
-    ),
-}
+from orric.report.payload import first_choice, payload
+from orric.report.prediction import PredictionError
+from orric.report.table import MODELS, all_answered, errors_table, html_table
 
 _ENDS = {
     "late": "late", "shed": "shed", "abandoned": "abandoned", "lost": "lost in a crash",
@@ -329,44 +293,92 @@ def _span(slots: Array) -> str:
 def page(
     scenario_name: str,
     results: Sequence[Result],
-    figures: Mapping[str, Figure],
     description: Mapping[str, Any],
     failed: Mapping[str, str] | None = None,
     sentences: Sequence[str] | None = None,
+    *,
     warnings: Sequence[str] = (),
+    errors: Sequence[PredictionError] = (),
+    deadlines_s: Mapping[str, float] | None = None,
+    capacities_macs: Mapping[str, float] | None = None,
+    slot_s: float | None = None,
+    files: Sequence[str] = (),
 ) -> str:
     """Return the report as one HTML document that needs nothing else: no network, no other file.
 
+    Its figures are drawn when it is open, from numbers that it holds in bins where the run is long.
+
     Args:
         scenario_name: For the title.
-        results: Of one scenario and seed, under one accuracy model or both.
-        figures: From `plots.figures`, by stem.
+        results: Of one scenario and seed, one row per slot and stream, under one accuracy model or several.
         description: Where the results come from, in the order to print; "decisions_per_s", by accuracy model
             and allocator, becomes a column of the table instead.
         failed: What each allocator did that has no result, by name.
         sentences: What is said first; `conclusion` when left out.
-        warnings: What the scenario was warned of.
-
-    Raises:
-        MissingExtraError: There are figures, and matplotlib is not installed.
+        warnings: What the reader must know of the scenario.
+        errors: How far each prediction is off, where accuracy models had the same allocations.
+        deadlines_s: By stream, of those that have one.
+        capacities_macs: What each GPU can do in a slot, by name.
+        slot_s: Length of a slot.
+        files: Names of the figures for papers that lie beside the page.
     """
-    first, *others = sentences or conclusion(results)
+    pooled = [result.pooled() for result in results]
+    first, *others = sentences or conclusion(pooled)
     models = list(dict.fromkeys(result.accuracy_model for result in results))
     models.sort(key=lambda model: model != "onnx")
     decisions = description.get("decisions_per_s")
-    tables = [html_table([r for r in results if r.accuracy_model == model], model, decisions) for model in models]
+    numbers = {(result.accuracy_model, result.allocator): n for n, result in enumerate(results)}
+    tables = [
+        html_table([r for r in pooled if r.accuracy_model == model], model, decisions, numbers) for model in models
+    ]
     provenance = {key: value for key, value in description.items() if key != "decisions_per_s"}
-    shown = "\n".join(
-        figure_element(stem, figure, _CAPTIONS.get(stem, stem.replace("_", " "))) for stem, figure in figures.items()
-    )
+    sections = [("Comparison", _searched(models, len(results), "\n".join(tables)))]
+    if results:
+        meta, packed = payload(results, deadlines_s or {}, capacities_macs or {}, slot_s)
+        sections.append(("", _figures({**meta, "first": first_choice(results)}, packed)))
+    if errors:
+        sections.append(("Predicted on the same allocations", errors_table(errors)))
+    if files:
+        sections.append(("Figures for papers", _links(files)))
     return document(
         f"orric report: {scenario_name}",
         first,
-        [*(f"Warning: {one}." for one in warnings), *map(_left_out, (failed or {}).values())],
+        [*(f"Warning: {one}." for one in warnings), *(_left_out(one) for one in (failed or {}).values())],
         others,
-        [("Comparison", "\n".join(tables)), ("Figures", shown)],
+        sections,
         provenance,
+        ["uPlot.min.css", "report.css"] if results else [],
+        _SCRIPTS if results else ["ready.js"],
     )
+
+
+_SCRIPTS = ("uPlot.iife.min.js", "data.js", "charts.js", "figures.js", "lanes.js", "scatter.js", "report.js")
+
+
+def _searched(models: Sequence[str], rows: int, tables: str) -> str:
+    """Put a search box above tables of many rows, and say what their rows do."""
+    said = "A row selects the allocator that all figures show; a heading sorts."
+    if rows < 4:
+        return f'<p class="note">{said}</p>\n{tables}'
+    which = " ".join(f"comparison-{model}" for model in models)
+    search = f'<input type="search" data-filters="{which}" placeholder="name has …" aria-label="filter by name">'
+    return f'<p class="note">{said}</p>\n<p class="filters">{search} <output></output></p>\n{tables}'
+
+
+def _figures(meta: Mapping[str, Any], packed: str) -> str:
+    """Return where the figures come to stand, and what they are drawn from."""
+    # No "<" may end the element early.
+    told = json.dumps(meta, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return (
+        '<div id="interactive"><noscript><p>These figures are drawn by a script, which this browser does not run.</p>'
+        f'</noscript></div>\n<script type="application/json" id="meta">{told}</script>\n'
+        f'<script type="text/plain" id="numbers">{packed}</script>'
+    )
+
+
+def _links(files: Sequence[str]) -> str:
+    links = ", ".join(f'<a href="{html.escape(name)}">{html.escape(name)}</a>' for name in files)
+    return f"<p>They lie beside this page: {links}.</p>"
 
 
 def _left_out(message: str) -> str:

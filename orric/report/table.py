@@ -6,10 +6,14 @@ import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orric.allocators import REFERENCES
 from orric.records import Result
 from orric.report.facts import winners
+
+if TYPE_CHECKING:
+    from orric.report.prediction import PredictionError
 
 MODELS = {"onnx": "real models", "curve": "the learning curve", "table": "the measured table"}
 
@@ -155,13 +159,19 @@ def table_rows(
     return ["allocator", *(column.heading for column in columns)], rows
 
 
-def html_table(results: Sequence[Result], model: str, decisions_per_s: Mapping[tuple[str, str], float] | None) -> str:
-    """Write the comparison as an HTML table whose columns can be sorted.
+def html_table(
+    results: Sequence[Result],
+    model: str,
+    decisions_per_s: Mapping[tuple[str, str], float] | None,
+    numbers: Mapping[tuple[str, str], int],
+) -> str:
+    """Write the comparison as an HTML table whose columns can be sorted, and whose rows can be selected.
 
     Args:
         results: Those of one accuracy model.
         model: Its name.
         decisions_per_s: By accuracy model and allocator; adds a column.
+        numbers: By accuracy model and allocator, for the page's figures.
     """
     columns = columns_of(results, decisions_per_s)
     headings, rows = table_rows(results, decisions_per_s)
@@ -178,8 +188,29 @@ def html_table(results: Sequence[Result], model: str, decisions_per_s: Mapping[t
             for value, text in zip(values, texts, strict=True)
         )
         kind, name = ' class="best"' * (name in best), html.escape(name)
-        body.append(f'<tr{kind}><th scope="row" data-value="{name}">{name}{note}</th>{cells}</tr>')
+        row = f'<tr{kind} data-result="{numbers[model, result.allocator]}">'
+        button = f'<button type="button" aria-pressed="false">{name}</button>'
+        body.append(f'{row}<th scope="row" data-value="{name}">{button}{note}</th>{cells}</tr>')
     caption = f"Accuracies from {MODELS.get(model, model)}"
     head = f"<caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>"
     lines = "\n".join(body)
-    return f'<div class="scroll"><table>{head}\n<tbody>\n{lines}\n</tbody></table></div>'
+    frame = f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
+    return f'{frame}<table id="comparison-{html.escape(model)}">{head}\n<tbody>\n{lines}\n</tbody></table></div>'
+
+
+def errors_table(errors: Sequence[PredictionError]) -> str:
+    """Write how far predictions are off as an HTML table."""
+    headings = ("allocator", "predicted by", "real (%)", "predicted (%)", "error (points)", "worst (points)", "where")
+    head = "".join(f'<th scope="col"><button type="button">{one}</button></th>' for one in headings)
+    body = []
+    for one in errors:
+        numbers = [100 * value for value in (one.real, one.predicted, one.error, one.worst_error)]
+        texts = [f"{value:{'+' * (n > 1)}.2f}" for n, value in enumerate(numbers)]
+        cells = "".join(f'<td data-value="{n!r}">{text}</td>' for n, text in zip(numbers, texts, strict=True))
+        name, model, where = (
+            html.escape(text) for text in (one.allocator, MODELS[one.accuracy_model], one.worst_where)
+        )
+        words = f'<th scope="row" data-value="{name}">{name}</th><td data-value="{model}">{model}</td>'
+        body.append(f'<tr>{words}{cells}<td data-value="{where}">{where}</td></tr>')
+    frame = '<div class="scroll" tabindex="0" role="region" aria-label="Errors of prediction">'
+    return f"{frame}<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"

@@ -328,6 +328,8 @@ class _Run:
         now, served = stream.now, stream.now.served
         retraining, inference = stream.choice.pair(slot, allocation)
         mean_s, p50_s, p99_s = self._tell_latencies(stream)
+        sampling_s, labelling_s, training_s, swapping_s = self.retrainings.used_s[stream.index].tolist()
+        slot_s = self.scenario.slot_s
         return SlotRecord(
             slot=slot,
             stream=stream.name,
@@ -349,7 +351,7 @@ class _Run:
             correct=now.correct,
             accuracy=now.correct / served if served else float("nan"),
             batches=float(now.batches),
-            busy=now.busy_s / (self.scenario.slot_s * stream.spec.workers),
+            busy=now.busy_s / (slot_s * stream.spec.workers),
             latency_mean_s=mean_s,
             latency_p50_s=p50_s,
             latency_p99_s=p99_s,
@@ -359,6 +361,11 @@ class _Run:
             abandoned=float(now.abandoned),
             lost=float(now.lost),
             correct_in_time=now.correct_in_time,
+            serving=now.used_s / slot_s,
+            sampling=sampling_s / slot_s,
+            labelling=labelling_s / slot_s,
+            training=training_s / slot_s,
+            swapping=swapping_s / slot_s,
         )
 
     def _fail(self, fault: Fault, slot: int) -> Generator[simpy.Event, Any, None]:

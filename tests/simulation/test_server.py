@@ -13,6 +13,7 @@ pytest.importorskip("simpy", reason="needs orric[sim]")
 import orric
 from orric.allocators.split import SplitBudget
 from orric.latency import RELATIVE_ERROR
+from orric.records import STAGES
 from orric.scenario import Fault, Gpu, Stream
 
 from ..builders import build_profile, write_profile
@@ -58,6 +59,12 @@ def check(result: orric.Result) -> None:
         assert (one["correct"] <= one["served"] * (1 + 1e-12)).all()
     spent = sum(result.gpu_columns[key] for key in ("serving", "sampling", "labelling", "training", "swapping"))
     assert (spent <= 1 - result.gpu_columns["down"] + 1e-9).all()
+    # What the streams on a GPU spent is what the GPU spent.
+    for name in STAGES:
+        for gpu in dict.fromkeys(result.gpu_columns["gpu"].tolist()):
+            there = np.where(result.columns["gpu"] == gpu, result.columns[name], 0.0)
+            whole = result.gpu_columns[name][result.gpu_columns["gpu"] == gpu]
+            np.testing.assert_allclose(there.reshape(len(whole), -1).sum(axis=1), whole, atol=1e-12)
 
 
 @pytest.mark.parametrize("model", ["fluid", "weighted", "priority"])
