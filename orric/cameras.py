@@ -149,7 +149,9 @@ class Camera:
             if MOST_REPEATS * period < gap.end - gap.start:
                 found = f"only {length(period / SECOND)} stand before this gap of {length(gap.length_s)}"
                 raise TraceError(f"{self.file}:{gap.line}", found, "there is too little to repeat: give --gaps zero")
-            inside = (self.instants >= gap.start - period) & (self.instants < gap.start)
+            # A gap begins after a request, and with the end of an interval.
+            later = self.columns[1] is None
+            inside = (self.instants >= gap.start - period + later) & (self.instants < gap.start + later)
             for shift in range(period, gap.end - gap.start + period, period):
                 starts = self.instants[inside] + shift
                 kept = starts < gap.end
@@ -385,7 +387,9 @@ def _laid_out(camera: Camera, reading: Reading) -> Camera:
         if reading.interval_s is None and not steps.size:
             remedy = "say how long it is for by --interval-s"
             raise TraceError(f"{camera.file}:{camera.lines[0]}", "is the only count", remedy)
-        interval_s = float(np.median(steps)) / SECOND if reading.interval_s is None else reading.interval_s
+        interval_s = (
+            float(np.sort(steps)[len(steps) // 2]) / SECOND if reading.interval_s is None else reading.interval_s
+        )
         interval = round(interval_s * SECOND)
         gap_s = 1.5 * interval_s if reading.gap_s is None else reading.gap_s
         # Clocks that are a little off do not make gaps or have intervals overlap.

@@ -144,8 +144,10 @@ def installing(name: str) -> str:
     """Say what to type for an extra: orric is on no package index, so by its name alone pip would not find it."""
     checkout = Path(__file__).resolve().parents[1]
     if (checkout / "pyproject.toml").is_file():
-        return f"it comes with orric[{name}]: pip install --editable {shlex.quote(f'{checkout}[{name}]')}"
-    return f"it comes with orric[{name}]: pip install 'FILE.whl[{name}]' with orric's wheel, or '.[{name}]' in a checkout"
+        what = f"--editable {shlex.quote(f'{checkout}[{name}]')}"
+    else:
+        what = f"'FILE.whl[{name}]' with orric's wheel, or '.[{name}]' in a checkout"
+    return f"it comes with orric[{name}]: pip install {what}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -106,9 +106,8 @@ def read_times(
 
 
 def newest_first(times: Instants) -> bool:
-    """Say whether times fall more often than they rise from row to row."""
-    steps = np.sign(np.diff(times))
-    return bool(steps.sum() < 0)
+    """Say whether times fall from the first to the last, and more often than they rise from row to row."""
+    return bool(times[-1] < times[0] and np.sign(np.diff(times)).sum() < 0)
 
 
 def jumps_between(first: int, last: int, zone: tzinfo) -> list[Jump]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -36,22 +37,21 @@ def files(ending: str) -> Callable[[str], list[str]]:
     """Return what offers files of an ending, and folders; of a single folder what is in it."""
 
     def offered(typed: str) -> list[str]:
-        folder, name = os.path.split(typed)
-        found = []
+        # As it was typed: a path would lose a leading ./
+        folder = typed[: typed.rfind(os.sep) + 1]
+        name, found = typed[len(folder) :], []
         try:
-            with os.scandir(folder or ".") as entries:
-                for entry in entries:
-                    if not entry.name.startswith(name) or (entry.name.startswith(".") and not name):
-                        continue
-                    path = os.path.join(folder, entry.name)
-                    if entry.is_dir():
-                        found.append(path + os.sep)
-                    elif entry.name.lower().endswith(ending):
-                        found.append(path)
+            for path in sorted(Path(folder or ".").iterdir()):
+                if not path.name.startswith(name) or (path.name.startswith(".") and not name):
+                    continue
+                if path.is_dir():
+                    found.append(folder + path.name + os.sep)
+                elif path.suffix.lower() == ending:
+                    found.append(folder + path.name)
         except OSError:
             return []
         # Shells put a blank behind the only offer, which would end the path.
-        return offered(found[0]) if len(found) == 1 and found[0].endswith(os.sep) else sorted(found)
+        return offered(found[0]) if len(found) == 1 and found[0].endswith(os.sep) else found
 
     return offered
 

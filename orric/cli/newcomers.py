@@ -281,7 +281,7 @@ def allocators(as_json: Json = False) -> None:
         print(json.dumps({"allocators": [asdict(one) for one in found]}, allow_nan=False))
         return
     headings = {
-        "allocator": "Allocators. (1): decides for one stream; several get parts of the budget by demand.",
+        "allocator": "Allocators. (1): for one stream; several share the budget by demand.",
         "trigger": "Triggers, put before an allocator, as in adwin+orric.",
         "reference": "Reference lines, which decide nothing: references = [...] in a scenario.",
     }
