@@ -202,7 +202,8 @@ def _instants(walls: Instants, zone: tzinfo, lines: Sequence[int], where: str, c
             chosen[rows[_later(walls[rows], shift, twice, f"{where}:{lines[rows[0]]}: column {column!r}", zone) :]] = (
                 second[rows[0]]
             )
-    return walls - chosen
+    found: Instants = walls - chosen
+    return found
 
 
 def _later(walls: Instants, shift: int, twice: Twice, where: str, zone: tzinfo) -> int:

@@ -79,12 +79,12 @@ def main() -> None:
     # Ended from outside, it still removes what is half-written.
     signal.signal(signal.SIGTERM, lambda number, frame: _end(128 + number, "ended by SIGTERM"))
     try:
-        command = typer.main.get_command(app)
+        whole = typer.main.get_command(app)
         if COMPLETION in os.environ:
             from orric.cli.completion import complete_values
 
-            complete_values(command)
-        status = command(prog_name="orric", standalone_mode=False)
+            complete_values(whole)
+        status = whole(prog_name="orric", standalone_mode=False)
         # Versions of typer differ in what they make of Ctrl-C: this status, or Abort.
         if status == INTERRUPTED:
             raise typer.Abort

@@ -123,8 +123,10 @@ def import_cameras(
     One file for each, of any length, with one row per request or with counts. Cameras are aligned to one instant; what
     is odd about a file is told. Before its first row and after its last a camera has no requests.
     """
+    import numpy as np
+
     from orric.cameras import Reading, origin_of, read_cameras, slots_of
-    from orric.local_times import zone_of
+    from orric.local_times import iso, zone_of
     from orric.profile import Profile
     from orric.randomness import generator
     from orric.shipped import profile_file
@@ -161,17 +163,18 @@ def import_cameras(
         slot = slot_length(span_s) if slot_s is None else slot_s
         origin = origin_of(cameras, slot)
         slots = slots_of(cameras, origin, slot)
-        counts, plans = 0, []
+        counts = np.zeros(slots, np.int64)
+        plans = []
         (partial / "requests").mkdir()
         for number, camera in enumerate(cameras):
             rng = generator(seed, "arrivals", number) if spread is Spreading.poisson else None
             stamps = (camera.filled() if gaps is Gaps.repeat else camera).timestamps(origin, rng)
             file = f"requests/{_plain_name(camera.name, number, len(cameras))}.csv"
             stamps.save(partial / file)
-            counts = counts + stamps.counts(slot, slots)
+            counts += stamps.counts(slot, slots)
             notes = (f"{camera.file.name}: {stamps.requests:,} requests, {_span(camera, shown_zone)}",)
             plans.append(StreamPlan(camera.name, f"{{ timestamps = {quoted(file)} }}", "timestamps", notes))
-        size = size_for(models, counts.sum() / (slots * slot), counts.max() / slot, deadline_s, macs_per_s)
+        size = size_for(models, float(counts.mean()) / slot, float(counts.max()) / slot, deadline_s, macs_per_s)
         heading = (
             f"{len(cameras)} {'camera' if len(cameras) == 1 else 'cameras'}, "
             f"written by orric trace import-cameras (gaps: {gaps.value}).",
@@ -181,33 +184,31 @@ def import_cameras(
         name = _name_of(target)
         text = scenario_text(name, heading, plans, models, path, slots, slot, deadline_s, size)
         _write_scenario(partial, text)
-    answer: dict[str, Any] = {
-        "folder": str(target),
-        "scenario": str(target / "scenario.toml"),
-        "origin": _iso(origin),
-        "zone": zone,
-        "slots": slots,
-        "slot_s": slot,
-        "requests": int(counts.sum()),
-        "gaps": gaps.value,
-        "macs_per_s": size.macs_per_s,
-        "load": size.load,
-        "cameras": [_camera_answer(camera) for camera in cameras],
-    }
+    scenario = target / "scenario.toml"
     if as_json:
+        answer = {
+            "folder": str(target),
+            "scenario": str(scenario),
+            "origin": iso(origin),
+            "zone": zone,
+            "slots": slots,
+            "slot_s": slot,
+            "requests": int(counts.sum()),
+            "gaps": gaps.value,
+            "macs_per_s": size.macs_per_s,
+            "load": size.load,
+            "cameras": [_camera_answer(camera) for camera in cameras],
+        }
         print(json.dumps(answer, allow_nan=False))
         return
-    for camera in cameras:
-        _print_camera(camera, gaps, shown_zone)
-    console = console_of_output()
-    for fact in (
+    facts = [fact for camera in cameras for fact in _camera_facts(camera, gaps, shown_zone)]
+    facts += [
         f"slot 1 begins {_instant(origin, shown_zone)}; {slots:,} slots of {slot:g} s, {int(counts.sum()):,} requests",
         f"GPU: {size.words}",
         "drift: assumed, as no file tells it; see the scenario",
-        f"\nScenario: {target / 'scenario.toml'}",
-        f"Next: orric run {_as_typed(target / 'scenario.toml')}",
-    ):
-        console.print(fact, markup=False, highlight=False, soft_wrap=True)
+        "",
+    ]
+    _print_lines([*facts, *_next_step(scenario)])
 
 
 @app.command()
@@ -264,9 +265,7 @@ def new(
         answer = {"folder": str(name), "scenario": str(scenario), "streams": streams, "template": template.value}
         print(json.dumps({**answer, "macs_per_s": size.macs_per_s, "load": size.load}, allow_nan=False))
         return
-    console = console_of_output()
-    for fact in (f"GPU: {size.words}", f"Scenario: {scenario}", f"Next: orric run {_as_typed(scenario)}"):
-        console.print(fact, markup=False, highlight=False, soft_wrap=True)
+    _print_lines([f"GPU: {size.words}", *_next_step(scenario)])
 
 
 @app.command()
@@ -362,10 +361,16 @@ def _plain_name(name: str, number: int, cameras: int) -> str:
     return f"{number + 1:0{len(str(cameras))}}" + f"-{letters}" * bool(letters)
 
 
-def _as_typed(path: Path) -> str:
+def _next_step(scenario: Path) -> list[str]:
     import shlex
 
-    return shlex.quote(str(path))
+    return [f"Scenario: {scenario}", f"Next: orric run {shlex.quote(str(scenario))}"]
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    console = console_of_output()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _demand_positive(option: str, value: float | None) -> None:
@@ -373,18 +378,12 @@ def _demand_positive(option: str, value: float | None) -> None:
         raise ScenarioError(option, f"found {value:g}", "give a finite number > 0")
 
 
-def _iso(instant: int) -> str:
-    from orric.local_times import iso
-
-    return iso(instant)
-
-
 def _instant(instant: int, zone: tzinfo) -> str:
     """Return an instant in UTC, and in the zone if that is another."""
-    from orric.local_times import told
+    from orric.local_times import iso, told
 
     local = told(instant, zone)
-    return _iso(instant) + (f" ({local})" if not local.endswith("UTC") else "")
+    return iso(instant) + (f" ({local})" if not local.endswith("UTC") else "")
 
 
 def _span(camera: Camera, zone: tzinfo) -> str:
@@ -394,6 +393,8 @@ def _span(camera: Camera, zone: tzinfo) -> str:
 
 
 def _camera_answer(camera: Camera) -> dict[str, Any]:
+    from orric.local_times import iso
+
     return {
         "name": camera.name,
         "file": str(camera.file),
@@ -401,18 +402,18 @@ def _camera_answer(camera: Camera) -> dict[str, Any]:
         "count_column": camera.columns[1],
         "rows": len(camera.instants),
         "requests": camera.requests,
-        "first": _iso(camera.first),
-        "last": _iso(camera.last),
-        "gaps": [{"start": _iso(gap.start), "end": _iso(gap.end), "seconds": gap.length_s} for gap in camera.gaps],
-        "jumps": [{"at": _iso(jump.instant), "seconds": jump.shift_s} for jump in camera.jumps],
+        "first": iso(camera.first),
+        "last": iso(camera.last),
+        "gaps": [{"start": iso(gap.start), "end": iso(gap.end), "seconds": gap.length_s} for gap in camera.gaps],
+        "jumps": [{"at": iso(jump.instant), "seconds": jump.shift_s} for jump in camera.jumps],
         "duplicates": camera.duplicates,
         "disordered": camera.disordered,
         "unknown": camera.unknown,
     }
 
 
-def _print_camera(camera: Camera, gaps: Gaps, zone: tzinfo) -> None:
-    """Tell what a file holds and what is odd about it."""
+def _camera_facts(camera: Camera, gaps: Gaps, zone: tzinfo) -> list[str]:
+    """Say what a file holds and what is odd about it."""
     from orric.cameras import length
     from orric.local_times import told
 
@@ -432,8 +433,7 @@ def _print_camera(camera: Camera, gaps: Gaps, zone: tzinfo) -> None:
         facts.append(f"  {camera.disordered:,} rows stood below a later one: sorted")
     if camera.unknown:
         facts.append(f"  {camera.unknown:,} rows without a count: left out")
-    for fact in facts:
-        console_of_output().print(fact, markup=False, highlight=False, soft_wrap=True)
+    return facts
 
 
 def _more(told_of: Sequence[Any], what: str) -> list[str]:
