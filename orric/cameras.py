@@ -18,7 +18,7 @@ import numpy as np
 from orric.csv_rows import MOST_WHOLE, position, read_rows, shown, whole_number
 from orric.exceptions import TraceError, nearest
 from orric.interval_counts import MOST_TIMESTAMPS
-from orric.local_times import SECOND, Instants, Jump, Twice, jumps_between, newest_first, read_times, told
+from orric.local_times import SECOND, Instants, Jump, Twice, is_time, jumps_between, newest_first, read_times, told
 from orric.timestamps import MOST_SLOTS, Timestamps
 
 Gaps = Literal["refuse", "zero", "repeat"]
@@ -225,6 +225,8 @@ def read_camera(path: Path, name: str, reading: Reading) -> Camera:
     rows = read_rows(path)
     line, header = next(rows)
     here = f"{path}:{line}"
+    for cell in filter(is_time, header):
+        raise TraceError(here, f"the first row is no header, it holds the time {shown(cell)}", "name the columns above")
     time_at = _column(header, reading.column, TIMES, here, "--column")
     count_at = _count_column(header, reading, time_at, here)
     column, count_column = header[time_at], None if count_at is None else header[count_at]

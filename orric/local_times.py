@@ -105,6 +105,11 @@ def read_times(
     return _instants(values[::step], zone, lines[::step], where, column, twice)[::step], True
 
 
+def is_time(text: str) -> bool:
+    """Say whether a text can be read as a time."""
+    return _read(text.strip(), {}) is not None
+
+
 def newest_first(times: Instants) -> bool:
     """Say whether times fall from the first to the last, and more often than they rise from row to row."""
     return bool(times[-1] < times[0] and np.sign(np.diff(times)).sum() < 0)

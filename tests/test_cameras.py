@@ -161,6 +161,7 @@ def test_disorder_is_sorted_and_told(cameras):
     ("text", "expected"),
     [
         ("", "the file is empty"),
+        ("2026-10-25T01:00Z\n2026-10-25T01:01Z\n", "a.csv:1: the first row is no header"),
         ("time\n", "no rows follow the header"),
         ("time,id\n1792886400\n", "a.csv:2: 1 cells"),
         ("time;id\n1792886400;1\n", "separate columns with commas"),
