@@ -23,8 +23,10 @@ tells is in `args`, so errors survive pickling and SimPy's re-creation as `type(
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class OrricError(Exception):
@@ -135,9 +137,17 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "orric":
             raise
-        raise MissingExtraError(
-            f"package {error.name!r}", "is not installed", f"install it with: pip install 'orric[{name}]'"
-        ) from error
+        raise MissingExtraError(f"package {error.name!r}", "is not installed", installing(name)) from error
+
+
+def installing(name: str) -> str:
+    """Say what to type for an extra: orric is on no package index, so by its name alone pip would not find it."""
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "pyproject.toml").is_file():
+        what = f"--editable {shlex.quote(f'{checkout}[{name}]')}"
+    else:
+        what = f"'FILE.whl[{name}]' with orric's wheel, or '.[{name}]' in a checkout"
+    return f"it comes with orric[{name}]: pip install {what}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

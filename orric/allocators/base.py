@@ -131,6 +131,8 @@ class Allocator(ABC):
     """
 
     name: ClassVar[str]
+    # What must be there for it to differ from others, for people, e.g. "a [cloud]".
+    needs: ClassVar[str] = ""
 
     def reset(self, task: Task, rng: np.random.Generator) -> None:
         """Begin an episode.

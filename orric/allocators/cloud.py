@@ -22,6 +22,7 @@ class CloudRetraining(Allocator):
     """
 
     name: ClassVar[str] = "cloud-retraining"
+    needs: ClassVar[str] = "a [cloud]"
 
     def reset(self, task: Task, rng: np.random.Generator) -> None:
         super().reset(task, rng)

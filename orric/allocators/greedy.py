@@ -21,7 +21,10 @@ class _Greedy(SingleStreamAllocator):
 
 
 class InferenceGreedy(_Greedy):
-    """Best affordable inference, the rest to retraining (a heuristic of the ORRIC paper). O(M + N) per slot."""
+    """Best affordable inference, the rest to retraining (a heuristic of the ORRIC paper).
+
+    O(M + N) per slot.
+    """
 
     name: ClassVar[str] = "inference-greedy"
 

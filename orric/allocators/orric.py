@@ -196,7 +196,7 @@ class Weighted(SingleStreamAllocator):
 
 
 class Orric(Weighted):
-    """ORRIC (Cai, Zhou, Huang, INFOCOM 2024): knows no curve, yet is proved competitive.
+    """Weigh retraining by the least it adds to later slots; proved competitive (ORRIC, INFOCOM 2024).
 
     Per slot it maximises V_t A^T_i + W_t A^I_j under the budget, where V_t values what retraining now adds to
     all later slots at the least. O(M + N) per slot. With window or decay memory the weights are adapted, see

@@ -37,6 +37,7 @@ class PlacingOrric(JointOrric):
     """
 
     name: ClassVar[str] = "orric-placing"
+    needs: ClassVar[str] = "several GPUs"
 
     def __init__(self, gap: float = 1e-6, worth: float = 0.01) -> None:
         super().__init__(gap)

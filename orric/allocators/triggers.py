@@ -225,7 +225,7 @@ class DriftTriggered(Trigger):
 
 
 class GainTriggered(Trigger):
-    """Retrain as another allocator does while the gain that is to be had is worth its cost; see `Trigger`.
+    """Retrain while the gain that is to be had is worth its cost; see `Trigger`.
 
     With a stream's last agreement a, retraining by configuration i in slot t is estimated to gain
 

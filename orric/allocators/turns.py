@@ -59,7 +59,10 @@ class TakingTurns(MultiStreamAllocator):
 
 
 class RoundRobin(TakingTurns):
-    """In slot t the stream of number t, counted round the streams of each GPU, retrains; see `TakingTurns`."""
+    """One stream of each GPU retrains in a slot, in turns.
+
+    In slot t it is the stream of number t, counted round; see `TakingTurns`.
+    """
 
     name: ClassVar[str] = "round-robin"
 
@@ -68,7 +71,7 @@ class RoundRobin(TakingTurns):
 
 
 class WorstFirst(TakingTurns):
-    """The stream that agreed least with its teacher retrains; see `TakingTurns`.
+    """One stream of each GPU retrains in a slot: the one that agreed least with its teacher; see `TakingTurns`.
 
     Streams that were never labelled, or not for more than `stale_slots` slots, go first, as their figure says nothing:
     in turns. Then the lowest agreement; ties go to the stream named first. After as many slots as there are streams,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 # Some versions of typer hold a copy of click, others use click itself: this is its class of wrong options in both.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 INTERRUPTED = 128 + signal.SIGINT
+# Set by the shell when it asks how a command goes on.
+COMPLETION = "_ORRIC_COMPLETE"
 app = typer.Typer(
     name="orric",
     help="Simulate, evaluate and deploy the split of an edge server's compute between retraining and inference.",
     invoke_without_command=True,
-    add_completion=False,
+    # Groups and commands take it over.
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -77,7 +81,12 @@ def main() -> None:
     # Ended from outside, it still removes what is half-written.
     signal.signal(signal.SIGTERM, lambda number, frame: _end(128 + number, "ended by SIGTERM"))
     try:
-        status = app(prog_name="orric", standalone_mode=False)
+        whole = typer.main.get_command(app)
+        if COMPLETION in os.environ:
+            from orric.cli.completion import complete_values
+
+            complete_values(whole)
+        status = whole(prog_name="orric", standalone_mode=False)
         # Versions of typer differ in what they make of Ctrl-C: this status, or Abort.
         if status == INTERRUPTED:
             raise typer.Abort
