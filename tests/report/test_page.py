@@ -18,7 +18,8 @@ from matplotlib.text import Annotation, Text
 import orric
 from orric.comparison import lines, simulate_line
 from orric.records import Result
-from orric.report.page import conclusion, page
+from orric.report.conclusion import conclusion
+from orric.report.page import page
 from orric.report.plots import (
     accuracy_by_slot,
     as_svg,

@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib", reason="needs orric[sim]")
 
 import orric
 from orric.latency import LatencyHistogram
-from orric.report.page import conclusion
+from orric.report.conclusion import conclusion
 from orric.report.plots import accuracy_by_slot, accuracy_cost_latency
 from orric.report.server import accuracy_by_stream, gpu_use, latency_by_phase, server_figures
 from orric.report.table import table_rows
