@@ -13,6 +13,10 @@ from orric.report.facts import (
     TIE,
     budget_parts,
     contenders,
+    leading,
+    leading_by_stream,
+    leading_in,
+    leading_words,
     macs_unit,
     main_results,
     percent,
@@ -23,6 +27,8 @@ from orric.report.facts import (
 )
 from orric.report.table import MODELS, all_answered
 
+# Parts of the budget and of all requests that together are worth a warning.
+IDLE, LATE = 0.2, 0.05
 _ENDS = {
     "late": "late", "shed": "shed", "abandoned": "abandoned", "lost": "lost in a crash",
     "waiting": "waiting at the end",
@@ -32,19 +38,21 @@ _ENDS = {
 def conclusion(results: Sequence[Result]) -> list[str]:
     """Say in plain sentences which allocator did best, by how much, why, and what it costs.
 
-    Results of real models are taken where there are any, else those of the learning curve. Allocators that
-    differ by no more than `tie_margin` count as equal.
+    Results of real models are taken where there are any, else those of the learning curve. Where a stream has a
+    deadline, all goes by in-time accuracy, else by mean accuracy; allocators that differ by no more than
+    `tie_margin` count as equal.
 
     Args:
         results: Of one scenario and seed, under one accuracy model or both.
     """
     shown = main_results(results)
     tied = winners(shown)
-    if not tied:
-        return ["No request was answered, so there is nothing to compare."]
+    if not any(result.served.any() for result in shown):
+        fates = dict.fromkeys(_answers(result) for result in shown)
+        return ["No request was answered, so there is nothing to compare.", *(f"{one.capitalize()}." for one in fates)]
     named = {result.allocator: result for result in shown}
     best = tied[0]
-    sentences = [_verdict(shown, tied), _margins(best, named)]
+    sentences = [_verdict(shown, tied), *idle_while_late(shown), _over_all(shown, best), _margins(best, named)]
     orric = named.get("orric")
     if orric is not None and orric not in tied:
         sentences.append(_behind(orric, best, named))
@@ -52,7 +60,6 @@ def conclusion(results: Sequence[Result]) -> list[str]:
         _without_cloud(shown, best),
         *_reasons(best),
         _gap(best, named),
-        _in_time(shown, best),
         _latency(best, named),
         _overloaded(shown),
         _among_tied(tied),
@@ -64,21 +71,20 @@ def conclusion(results: Sequence[Result]) -> list[str]:
 def _verdict(shown: Sequence[Result], tied: Sequence[Result]) -> str:
     rivals, best = contenders(shown), tied[0]
     model = MODELS.get(best.accuracy_model, best.accuracy_model)
-    found = f"{percent(best.mean_accuracy)} of all requests answered correctly"
+    what = leading_words(shown)
+    found = f"{percent(leading(best))} {what}"
     opening = f"On {model}" if best.accuracy_model == "onnx" else f"By {model}"
     if len(rivals) == 1:
         return f"{opening}, {spoken(best.allocator)} had {found}; no other allocator ran, so nothing ranks it."
     if len(tied) > 1:
         names = _listed([spoken(result.allocator) for result in tied])
         some, every = f"{names} tie as the best of {len(rivals)} allocators", f"all {len(rivals)} allocators tie"
-        accuracies = sorted({percent(result.mean_accuracy)[:-2] for result in tied})
-        found = f"{' to '.join(accuracies[:: max(len(accuracies) - 1, 1)])} % of all requests answered correctly"
+        ordered = dict.fromkeys(percent(value)[:-2] for value in sorted(map(leading, tied)))
+        found = f"{' to '.join([*ordered][:: max(len(ordered) - 1, 1)])} % {what}"
         margin = "0.05 points" if tie_margin(best) == TIE else f"the {_points(tie_margin(best))} that may be chance"
         return f"{opening}, {every if len(tied) == len(rivals) else some} (to within {margin}), with {found}."
-    runner = max(
-        (r.mean_accuracy for r in rivals if r is not best and math.isfinite(r.mean_accuracy)), default=math.nan
-    )
-    lead = f", {_points(best.mean_accuracy - runner)} ahead of the next" if math.isfinite(runner) else ""
+    runner = max((leading(one) for one in rivals if one is not best), default=math.nan)
+    lead = f", {_points(leading(best) - runner)} ahead of the next" if math.isfinite(runner) else ""
     return f"{opening}, {spoken(best.allocator)} did best of {len(rivals)} allocators, with {found}{lead}."
 
 
@@ -90,12 +96,13 @@ def _margins(best: Result, named: Mapping[str, Result]) -> str:
         ("teacher-only", "which ignores the budget"),
     ):
         other = named.get(name)
-        if other is None or other is best or not math.isfinite(other.mean_accuracy):
+        if other is None or other is best:
             continue
-        margin = best.mean_accuracy - other.mean_accuracy
+        margin = leading(best) - leading(other)
         side = "level with" if abs(margin) <= TIE else f"{_points(abs(margin))} {'over' if margin > 0 else 'below'}"
-        phrases.append(f"{side} {name} ({percent(other.mean_accuracy)}), {remark}")
-    return f"That is {'; '.join(phrases)}." if phrases else ""
+        phrases.append(f"{side} {name} ({percent(leading(other))}), {remark}")
+    measure = "By in-time accuracy it is" if best.has_deadlines else "That is"
+    return f"{measure} {'; '.join(phrases)}." if phrases else ""
 
 
 def _without_cloud(shown: Sequence[Result], best: Result) -> str:
@@ -103,17 +110,17 @@ def _without_cloud(shown: Sequence[Result], best: Result) -> str:
     if not best.in_the_cloud:
         return ""
     said = f"{spoken(best.allocator)} retrains in the cloud, whose compute and energy are not counted here"
-    edge = [result for result in contenders(shown) if not result.in_the_cloud and math.isfinite(result.mean_accuracy)]
+    edge = [result for result in contenders(shown) if not result.in_the_cloud]
     if not edge:
         return f"{said}."
-    other = max(edge, key=lambda result: result.mean_accuracy)
-    return f"{said}; without it {spoken(other.allocator)} does best ({percent(other.mean_accuracy)})."
+    other = max(edge, key=leading)
+    return f"{said}; without it {spoken(other.allocator)} does best ({percent(leading(other))})."
 
 
 def _behind(orric: Result, best: Result, named: Mapping[str, Result]) -> str:
     _, own, _ = budget_parts(orric)
     _, other, _ = budget_parts(best)
-    loss = f"{percent(orric.mean_accuracy)} is {_points(best.mean_accuracy - orric.mean_accuracy)} less"
+    loss = f"{percent(leading(orric))} is {_points(leading(best) - leading(orric))} less"
     spent = f"{percent(own, 0)} of the budget on retraining, {spoken(best.allocator)} {percent(other, 0)}"
     if any(name.startswith("orric-") for name in named):
         return f"orric, which decides for each stream on its part of the budget, loses here: {loss}. It spent {spent}."
@@ -130,7 +137,7 @@ def _reasons(best: Result) -> list[str]:
         f"{spoken(best.allocator)} spent {percent(retraining, 0)} of the budget on retraining and "
         f"{percent(inference, 0)} on inference, and left {percent(unused, 0)} unused."
     )
-    streams = best.stream_accuracies
+    streams = leading_by_stream(best)
     if len(streams) > 1:
         low, high = (choose(streams, key=lambda name: streams[name]) for choose in (min, max))
         return [
@@ -154,7 +161,7 @@ def _gap(best: Result, named: Mapping[str, Result]) -> str:
         at = "in"
         half = np.arange(len(best.slot)) < len(best.slot) // 2
         groups = {"the first half": half, "the second half": ~half}
-    gaps = {name: _accuracy_in(best, slots) - _accuracy_in(other, slots) for name, slots in groups.items()}
+    gaps = {name: leading_in(best, slots) - leading_in(other, slots) for name, slots in groups.items()}
     gaps = {name: gap for name, gap in gaps.items() if math.isfinite(gap)}
     if len(gaps) < 2:
         return ""
@@ -168,16 +175,44 @@ def _gap(best: Result, named: Mapping[str, Result]) -> str:
     return f"Over inference-only {opens}: {', '.join(listed)}."
 
 
-def _in_time(shown: Sequence[Result], best: Result) -> str:
-    """Say who did best where what came too late counts as wrong; nothing where no stream has a deadline."""
+def idle_while_late(results: Sequence[Result]) -> list[str]:
+    """Warn, in a line, of budget that the best allocator leaves unused while its answers come late.
+
+    Args:
+        results: Of one scenario, seed and accuracy model, pooled.
+    """
+    wasting = [one for one in contenders(results) if budget_parts(one)[2] >= IDLE and _late(one) >= LATE]
+    best = next(iter(winners(results)), None)
+    if best is None or best not in wasting:
+        return []
+    others, too = [spoken(one.allocator) for one in wasting if one is not best], ""
+    if others:
+        too = f" (and likewise under {_listed(others) if len(others) <= 3 else f'{len(others)} others'})"
+    return [
+        f"Warning: under {spoken(best.allocator)} {percent(budget_parts(best)[2], 0)} of the budget is left unused "
+        f"while {percent(_late(best), 0)} of all requests come late{too}. Let what is left over serve "
+        '(spare = "inference", a work-conserving sharing), plan for more than the forecast (headroom), or give a '
+        "deadline that can be met."
+    ]
+
+
+def _late(result: Result) -> float:
+    whole = sum(result.fates.values())
+    return result.fates["late"] / whole if whole else 0.0
+
+
+def _over_all(shown: Sequence[Result], best: Result) -> str:
+    """Say what late answers change, and who did best where they count; nothing where no stream has a deadline."""
     if not best.has_deadlines:
         return ""
-    rivals = [one for one in contenders(shown) if math.isfinite(one.in_time_accuracy)]
-    first = max(rivals, key=lambda one: one.in_time_accuracy)
-    said = f"Right and in time were {percent(best.in_time_accuracy)} of all requests"
-    if first.in_time_accuracy - best.in_time_accuracy <= tie_margin(best):
-        return f"{said}: the most, by that measure, too." if len(rivals) > 1 else f"{said}."
-    return f"{said}; by that measure {spoken(first.allocator)} did best ({percent(first.in_time_accuracy)})."
+    said = f"With late answers counted, too, {percent(best.mean_accuracy)} were answered correctly"
+    rivals = contenders(shown)
+    if len(rivals) == 1:
+        return f"{said}."
+    first = max(rivals, key=lambda one: one.mean_accuracy)
+    if first.mean_accuracy - best.mean_accuracy <= tie_margin(best):
+        return f"{said}: the most, by that measure, too."
+    return f"{said}; by that measure {spoken(first.allocator)} did best ({percent(first.mean_accuracy)})."
 
 
 def _overloaded(shown: Sequence[Result]) -> str:
@@ -244,7 +279,7 @@ def _among_tied(tied: Sequence[Result]) -> str:
     if len(cheapest) == len(costs):
         return "Those that tie cost the same compute per request, too (to within 0.5 %)."
     cheap = f"{_listed([spoken(name) for name in cheapest])} {'is' if len(cheapest) == 1 else 'are'} the cheapest"
-    listed = _listed([f"{spoken(name)} {cost / factor:.1f}" for name, cost in costs.items()])
+    listed = _listed([f"{spoken(name)} {cost / factor:.3g}" for name, cost in costs.items()])
     return f"Of those that tie, {cheap}, in {unit} per request: {listed}."
 
 
@@ -258,15 +293,10 @@ def _by_curve(results: Sequence[Result], tied: Sequence[Result]) -> str:
         return ""
     names, real = [result.allocator for result in would], {result.allocator for result in tied}
     listed = _listed([spoken(name) for name in names])
-    said = f"The learning curve alone would name {listed} ({percent(would[0].mean_accuracy)})"
+    said = f"The learning curve alone would name {listed} ({percent(leading(would[0]))})"
     if set(names) == real:
         return f"{said}: the same answer."
     return f"{said}: {'partly the same answer' if real & set(names) else 'another answer than the real models give'}."
-
-
-def _accuracy_in(result: Result, slots: Array) -> float:
-    requests = float(result.requests[slots].sum())
-    return float(result.correct[slots].sum()) / requests if requests else math.nan
 
 
 def _points(difference: float) -> str:

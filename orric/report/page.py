@@ -6,49 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orric.records import Result
+from orric.report.canvas import caption_of
 from orric.report.conclusion import conclusion
 from orric.report.document import document, figure_element
 from orric.report.table import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_CAPTIONS = {
-    "accuracy_by_stream": (
-        "Part of each stream's requests that were answered correctly over the whole run; the worst of each row is "
-        "bold. In brackets the mean over all requests."
-    ),
-    "latency_by_phase": (
-        "Latencies of the answered requests whose service began before the slot's retraining, while it ran, and after "
-        "it was done. Quantiles are right to half a percent."
-    ),
-    "gpu_use": (
-        "What each GPU's time was spent on. What is left of 100 % idled, or belonged to the budget that others use."
-    ),
-    "accuracy_by_slot": (
-        "Part of each slot's served requests that were classified correctly. Bands mark the steps of severity. "
-        "Names at the right stand in the order of their accuracy over all requests, unanswered ones counted as wrong; "
-        "lines that coincide share a name."
-    ),
-    "budget_split": (
-        "What each allocator did with every slot's budget: serving, retraining, or nothing. What is unused idles, or, "
-        'under spare = "inference", lets the same serving finish sooner. Reference lines are left out, because they '
-        "do not allocate."
-    ),
-    "curve_against_real": (
-        "The dashed line follows from the profile's learning curve alone; the solid one was measured by running the "
-        "real models in the same slots. The shaded area between them is the error of the prediction."
-    ),
-    "prediction_error": (
-        "Predicted minus real accuracy over the whole stream, on the same allocations. Within the band the prediction "
-        "is off by at most 1.5 points."
-    ),
-    "accuracy_cost_latency": (
-        "Up is more accurate, left is cheaper, light is quicker; latencies are of the answered requests. Names that "
-        "coincide share a point. Where batch-norm-only is drawn, its compute is that of refreshing the statistics, one "
-        "pass of the student without labels, but its latency is ORRIC's, whose shares of the GPU it keeps."
-    ),
-}
 
 
 def page(
@@ -79,9 +43,7 @@ def page(
     decisions = description.get("decisions_per_s")
     tables = [html_table([r for r in results if r.accuracy_model == model], model, decisions) for model in models]
     provenance = {key: value for key, value in description.items() if key != "decisions_per_s"}
-    shown = "\n".join(
-        figure_element(stem, figure, _CAPTIONS.get(stem, stem.replace("_", " "))) for stem, figure in figures.items()
-    )
+    shown = "\n".join(figure_element(stem, figure, caption_of(figure)) for stem, figure in figures.items())
     return document(
         f"orric report: {scenario_name}",
         first,
