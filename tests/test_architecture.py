@@ -18,9 +18,9 @@ PACKAGE = ROOT / "orric"
 # Left to right; what stands in one place does not import one another.
 MAIN = [
     ["exceptions"],
-    ["section", "durable"],
-    ["csv_rows", "configuration", "randomness"],
-    ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
+    ["section", "durable", "workers"],
+    ["csv_rows", "configuration", "randomness", "folders"],
+    ["learning", "trace", "timestamps", "drift", "latency", "compiled", "statistics"],
     ["interval_counts", "workload", "description", "budgets", "processes", "overload"],
     ["importers"],
     ["profile"],

@@ -115,6 +115,7 @@ def _writer(folder: Path) -> Callable[[str, bytes], None]:
 
 def _figures(one: Folder, target: Path, formats: Sequence[str], widths_cm: list[float] | None, as_json: bool) -> None:
     """Draw all figures of a folder for papers."""
+    from orric.folders import result_folder
     from orric.report.paper import WIDTHS_CM, figure_files, run_figures
     from orric.report.sweep_page import sweep_figures
 
@@ -123,18 +124,19 @@ def _figures(one: Folder, target: Path, formats: Sequence[str], widths_cm: list[
     else:
         draw = run_figures(one.path, paired="prediction_errors" in one.summary)
         drawn = figure_files(draw, formats, widths_cm or WIDTHS_CM)
-    files = dict(drawn)  # all of them, before the first is written
+    names = []
     try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ScenarioError(f"--figures {target}", f"is no folder ({error.strerror})", "choose another") from None
-    write = _writer(target)
-    for name, content in files.items():
-        write(name, content)
+        with result_folder(target, "figures") as work:
+            for name, content in drawn:
+                (work.result / name).write_bytes(content)
+                names.append(name)
+    except ScenarioError as error:
+        where, found, remedy = error.args
+        raise ScenarioError(where, found, remedy.replace("--output", "--figures")) from None
     if as_json:
-        print(json.dumps({"folder": str(one.path), "figures": str(target), "files": sorted(files)}))
+        print(json.dumps({"folder": str(one.path), "figures": str(target), "files": sorted(names)}))
         return
-    _say(*sorted(files), f"\n{len(files)} files in {target}; captions.md says what each figure shows.")
+    _say(*sorted(names), f"\n{len(names)} files in {target}; captions.md says what each figure shows.")
 
 
 def _compare(folders: list[Folder], page: Path | None, as_json: bool) -> None:

@@ -168,11 +168,11 @@ def told_apart(one: Folder, other: Folder) -> list[str]:
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
             said.append(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}")
-    keys = [name for name in one.keys if name != "seed"]
+    keys = [name for name in one.keys if name != "seed"] if one.is_sweep else ["slot", "stream"]
     rows = [len(folder.rows[keys].drop_duplicates()) for folder in (one, other)]
     common = len(_texts(one, keys).merge(_texts(other, keys), on=keys))
     if {*rows} != {common}:
-        what = "runs" if one.is_sweep else "slots"
+        what = "points of allocators" if one.is_sweep else "slots of streams"
         said.insert(0, f"{what}: {rows[0]} and {rows[1]}; compared are the {common} that both have")
     more = [f"and {len(said) - SHOWN} more"] * (len(said) > SHOWN)
     only = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 STYLE = """
 .words { text-align: left; }
 tbody th:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
-td.words:last-child { white-space: normal; overflow-wrap: anywhere; min-width: 8em; }
+td.words:last-child { white-space: normal; overflow-wrap: anywhere; min-width: 16em; }
 tbody th, tbody td { vertical-align: top; }
 """
 
