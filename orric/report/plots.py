@@ -349,9 +349,7 @@ def accuracy_cost_latency(results: Sequence[Result]) -> Figure | None:
     notes = (
         clouds + ["diamond: reference line"] * bool(reference.any()) + ["white: latency unknown"] * (not known.all())
     )
-    axes.text(
-        0.99, 0.02, ", ".join(notes), transform=axes.transAxes, ha="right", fontsize=on.text_pt - 0.5, color=FAINT
-    )
+    axes.text(0.99, 0.02, ", ".join(notes), transform=axes.transAxes, ha="right", fontsize=on.text_pt, color=FAINT)
 
     def words(result: Result) -> str:
         return f"{percent(leading(result))} for {place(result)[0] / factor:.1f} {unit} per request"

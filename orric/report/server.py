@@ -57,6 +57,8 @@ def latency_by_phase(result: Result, without: Result | None = None) -> Figure | 
     axes.set_yticks(range(len(streams)), streams)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     marks = "\n" if on.is_narrow else " "
     axes.set_xlabel(f"Latency from arrival to completion (s):{marks}median (dot) to 99th percentile (diamond)")
     clean(axes)

@@ -13,9 +13,11 @@ from orric.report.changes import MEASURES, changes, in_words
 from orric.report.compare import Case, Folder, cases_of
 from orric.report.compare_page import compared
 
+from ..result_folders import write_run
+
 
 @pytest.fixture(scope="module")
-def folders(small, write_run, tmp_path_factory) -> dict[tuple[str, int], Folder]:
+def folders(small, tmp_path_factory) -> dict[tuple[str, int], Folder]:
     """Return runs with a spare that idles, and with one that serves, under three seeds each."""
     root = tmp_path_factory.mktemp("runs")
     return {
@@ -88,7 +90,7 @@ def test_any_number_is_compared_with_the_first(folders) -> None:
     assert {change.verdict for change in told[1].found} == {"same"}
 
 
-def test_of_other_slots_those_that_both_have_are_compared(folders, small, write_run, tmp_path: Path) -> None:
+def test_of_other_slots_those_that_both_have_are_compared(folders, small, tmp_path: Path) -> None:
     short = Folder.load(write_run(tmp_path / "short", small(spare="idle", slots=5), 1))
     (told,) = compared([folders["idle", 1], short])
     assert any("12 and 5; compared are the 5 that both have" in line for line in told.differs)
@@ -101,7 +103,7 @@ def test_of_other_slots_those_that_both_have_are_compared(folders, small, write_
     assert late.before == pytest.approx(mine["late"].sum() / mine["requests"].sum())
 
 
-def test_without_deadlines_the_mean_accuracy_leads(small, write_run, tmp_path: Path) -> None:
+def test_without_deadlines_the_mean_accuracy_leads(small, tmp_path: Path) -> None:
     free = small(deadline_s=None)
     pair = [Folder.load(write_run(tmp_path / name, free, seed)) for name, seed in (("a", 1), ("b", 1))]
     found = changes(*cases_of(pair))
@@ -109,7 +111,7 @@ def test_without_deadlines_the_mean_accuracy_leads(small, write_run, tmp_path: P
     assert not {"late", "in_time", "in_time_accuracy"} & {change.measure for change in found}
 
 
-def test_what_cannot_be_compared_is_refused(folders, small, write_run, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused(folders, small, tmp_path: Path) -> None:
     other = Folder.load(write_run(tmp_path / "named", small(), 1))
     rows = other.rows.assign(stream="door")
     strange = Folder(other.path, other.summary, rows, other.keys)
@@ -120,7 +122,7 @@ def test_what_cannot_be_compared_is_refused(folders, small, write_run, tmp_path:
         changes(Case((folders["idle", 1],)), Case((alone,)))
 
 
-def test_a_folder_of_an_earlier_version_is_compared_by_what_it_has(folders, small, write_run, tmp_path: Path) -> None:
+def test_a_folder_of_an_earlier_version_is_compared_by_what_it_has(folders, small, tmp_path: Path) -> None:
     path = write_run(tmp_path / "old", small(spare="idle"), 1)
     rows = pandas.read_parquet(path / "result.parquet")
     rows.drop(columns=["correct_in_time", "abandoned", "lost"]).to_parquet(path / "result.parquet", index=False)
