@@ -116,11 +116,17 @@ def _writer(folder: Path) -> Callable[[str, bytes], None]:
 def _figures(one: Folder, target: Path, formats: Sequence[str], widths_cm: list[float] | None, as_json: bool) -> None:
     """Draw all figures of a folder for papers."""
     from orric.folders import result_folder
+    from orric.report.canvas import explain
     from orric.report.paper import WIDTHS_CM, figure_files, run_figures
-    from orric.report.sweep_page import sweep_figures
+    from orric.report.sweep_page import CAPTIONS, sweep_figures
 
     if one.is_sweep:
-        drawn = figure_files(lambda: sweep_figures(one.summary), formats, widths_cm or WIDTHS_CM)
+
+        def of_sweep() -> dict[str, Any]:
+            drawn = sweep_figures(one.summary)
+            return {stem: explain(figure, CAPTIONS.get(stem, "")) for stem, figure in drawn.items()}
+
+        drawn = figure_files(of_sweep, formats, widths_cm or WIDTHS_CM)
     else:
         draw = run_figures(one.path, paired="prediction_errors" in one.summary)
         drawn = figure_files(draw, formats, widths_cm or WIDTHS_CM)

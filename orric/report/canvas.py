@@ -73,14 +73,14 @@ def drawn_on(chosen: Medium) -> Iterator[None]:
     """Have all figures drawn on something else than a screen."""
     with extra("sim"):
         import matplotlib
-    sizes = dict.fromkeys(
-        ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"),
-        chosen.text_pt,
-    )
-    strokes = {name: chosen.scale * width for name, width in (("axes.linewidth", 0.8), ("lines.linewidth", 1.5))}
+    letters = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+    chosen_here: Any = {
+        **dict.fromkeys(letters, chosen.text_pt), "axes.linewidth": 0.8 * chosen.scale,
+        "lines.linewidth": 1.5 * chosen.scale,
+    }  # fmt: skip
     before = _medium.set(chosen)
     try:
-        with matplotlib.rc_context({**sizes, **strokes}):
+        with matplotlib.rc_context(chosen_here):
             yield
     finally:
         _medium.reset(before)

@@ -54,7 +54,7 @@ MEASURES = {
     "in_time_accuracy": Measure("in-time accuracy", "%", 100.0, 2),
     "mean_accuracy": Measure("mean accuracy", "%", 100.0, 2),
     "worst_stream_accuracy": Measure("worst stream's accuracy", "%", 100.0, 2),
-    "last_severity_accuracy": Measure("accuracy, last severity", "%", 100.0, 2),
+    "last_severity_accuracy": Measure("accuracy at the last severity", "%", 100.0, 2),
     "latency_p50_s": Measure("p50 latency", "s", 1.0, 3),
     "latency_p99_s": Measure("p99 latency", "s", 1.0, 3),
     "answered": Measure("answered", "%", 100.0, 2),
@@ -189,13 +189,13 @@ def _change(
     before, after = rows[f"{name}_before"], rows[f"{name}_after"]
     rows = rows[before.notna() & after.notna()]
     if rows.empty:
-        means = [float(frame.loc[frame["line"] == line, name].mean()) for frame in (left, right)]
-        return Change(name, line, *means)
+        first, second = (float(frame.loc[frame["line"] == line, name].mean()) for frame in (left, right))
+        return Change(name, line, first, second)
     unit = rows.groupby("seed")[[f"{name}_before", f"{name}_after"]].mean()
     apart = (unit[f"{name}_after"] - unit[f"{name}_before"]).to_numpy()
     told = mean_interval(apart, pilot=pilot)
-    ends = [float(rows[f"{name}_{side}"].mean()) for side in ("before", "after")]
-    return Change(name, line, *ends, told.low, told.high, told.count, difference_p(apart, pilot))
+    first, second = (float(rows[f"{name}_{side}"].mean()) for side in ("before", "after"))
+    return Change(name, line, first, second, told.low, told.high, told.count, difference_p(apart, pilot))
 
 
 def _is_text(values: pandas.Series) -> bool:

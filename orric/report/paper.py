@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,12 +81,16 @@ def figure_files(
 
 
 def _fit(figure: Figure, on: Medium) -> None:
-    """Let no letter be larger than the others of the page."""
+    """Let no letter be larger than the others of the page, and no label be wider than it."""
     from matplotlib.text import Text
+
+    for axes in figure.axes:
+        if "\n" not in axes.get_xlabel():
+            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), on.characters(0.85)))
 
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        if text.get_fontsize() > on.text_pt:
+        if float(text.get_fontsize()) > on.text_pt:
             text.set_fontsize(on.text_pt)
 
 

@@ -31,7 +31,7 @@ def load_results(folder: Path) -> list[Result]:
             raise KeyError(f"no column {missing[0]!r}")
     except (OSError, ValueError, KeyError) as error:
         raise ScenarioError(str(path), f"cannot be read ({error})", "make the folder anew with orric run") from None
-    found = []
+    found: list[Result] = []
     for (model, name), mine in rows.groupby(["accuracy_model", "allocator"], sort=False):
         # Lines of several accuracy models follow upon one another, and so do the rows of their GPUs.
         place = sum(result.allocator == name for result in found)
@@ -39,7 +39,7 @@ def load_results(folder: Path) -> list[Result]:
         if gpus is not None and len(theirs := gpus[gpus["allocator"] == name]):
             length = len(theirs) // rows[rows["allocator"] == name]["accuracy_model"].nunique()
             part = theirs.iloc[place * length : (place + 1) * length]
-            of_gpus = {column: part[column].to_numpy() for column in part if column != "allocator"}
+            of_gpus = {str(column): part[column].to_numpy() for column in part if column != "allocator"}
         found.append(
             Result(
                 allocator=str(name),
