@@ -218,6 +218,7 @@ class Result:
         warmup_slots: The first slots, of which the flag of overload does not speak.
         overloads_before: Of a pooled result the growth of each stream's queue.
         accuracies_before: Of a pooled result the mean accuracy of each stream.
+        in_time_before: Of a pooled result the in-time accuracy of each stream.
         last_before: Of a pooled result the accuracy at each stream's last severity.
     """
 
@@ -235,6 +236,7 @@ class Result:
     warmup_slots: int = 0
     overloads_before: Mapping[str, Overload] = field(default_factory=dict)
     accuracies_before: Mapping[str, float] = field(default_factory=dict)
+    in_time_before: Mapping[str, float] = field(default_factory=dict)
     last_before: float | None = None
 
     def __getattr__(self, name: str) -> Array:
@@ -294,14 +296,17 @@ class Result:
     @property
     def stream_accuracies(self) -> Mapping[str, float]:
         """Long-term accuracy of every stream, by name; streams without requests are left out."""
-        if self.accuracies_before:
-            return self.accuracies_before
-        count, found = len(self.streams), {}
-        for k, name in enumerate(self.streams):
-            requests = float(self.columns["requests"][k::count].sum())
-            if requests:
-                found[name] = float(self.columns["correct"][k::count].sum()) / requests
-        return found
+        return self.accuracies_before or self._by_stream("correct")
+
+    @property
+    def stream_in_time_accuracies(self) -> Mapping[str, float]:
+        """In-time accuracy of every stream, by name; streams without requests are left out."""
+        return self.in_time_before or self._by_stream("correct_in_time")
+
+    def _by_stream(self, column: str) -> dict[str, float]:
+        streams = self.streams
+        requests, found = (self.columns[name].reshape(-1, len(streams)).sum(axis=0) for name in ("requests", column))
+        return {name: float(found[k] / requests[k]) for k, name in enumerate(streams) if requests[k]}
 
     @property
     def last_severity_accuracy(self) -> float:
@@ -395,6 +400,7 @@ class Result:
             pooled[name] = np.full(slots, np.nan)
         return replace(
             self, columns=pooled, accuracies_before=self.stream_accuracies,
+            in_time_before=self.stream_in_time_accuracies,
             overloads_before=self.overloads, last_before=self.last_severity_accuracy,
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 
 import orric
 from orric.overload import Array, overload_of
-from orric.report.page import conclusion
+from orric.report.conclusion import conclusion
 from orric.report.table import table_rows
 
 from .builders import ROOT

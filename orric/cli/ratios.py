@@ -250,10 +250,10 @@ def _ensemble(
     proved = orric.bounds(subject.profile, subject.trace)
     place: Any = nullcontext()
     if output is not None:
-        from orric.report.folder import result_folder
+        from orric.folders import result_folder
 
-        place = result_folder(output)
-    with interruptible("nothing was measured to the end"), progress_bars() as progress, place as folder:
+        place = result_folder(output, "ratio")
+    with interruptible("nothing was measured to the end"), progress_bars() as progress, place as work:
         bar = progress.add_task(f"{count} random traces", total=1.0)
         found = ensemble(
             subject.profile,
@@ -272,13 +272,13 @@ def _ensemble(
             "ratios": ends_of(found),
             "bounds": bounds_of(proved),
         }
-        if folder is not None:
+        if work is not None:
             from orric.report.ensemble import write_ensemble
 
             command = ["orric", "ratio", *subject.named, "--ensemble", str(count), "--seed", str(subject.seed)]
             command += [part for name in names for part in ("--allocator", name)]
             answer["conclusion"] = write_ensemble(
-                folder,
+                work.result,
                 found,
                 ranges,
                 proved,

@@ -1,120 +1,236 @@
-"""The command that reports on result folders: one, or two compared."""
+"""The command that reports on result folders: one, several compared, all below a folder, and figures for papers."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric.cli.frame import Json, app, console_of_output, print_table
+from orric.cli.frame import Json, app, console_of_output, demand_writable, print_table
+from orric.exceptions import ScenarioError
+
+if TYPE_CHECKING:
+    from orric.report.compare import Folder
+    from orric.report.compare_page import Comparison
+
+
+class FigureFormat(StrEnum):
+    """What figures for papers are written as."""
+
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Result folder of orric run or orric sweep.")],
-    other: Annotated[Path | None, typer.Argument(help="A second one, to compare the first with.")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Result folders of orric run or orric sweep; several are compared.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write the comparison of several folders as a page, too.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", help="Write index.html, a page of all results below this folder.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Draw the figures of one folder for papers, into this folder.")
+    ] = None,
+    formats: Annotated[
+        list[FigureFormat] | None, typer.Option("--format", help="Of --figures; may be repeated. [default: all]")
+    ] = None,
+    widths_cm: Annotated[
+        list[float] | None,
+        typer.Option("--width", help="Of --figures, in cm; may be repeated. [default: 8.5 and 17.8]"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what a result folder says, or what has changed between two of them and whether it may be chance.
+    """Tell what a result folder says, or what changes from the first of several to the others.
 
-    Of a sweep's folder the report is drawn anew.
+    Every measure is compared, seed by seed, with intervals over seeds and whether a change may be chance; runs of one
+    scenario that differ by their seed alone are pooled. Of a sweep's folder the report is drawn anew.
     """
     from orric.report.compare import Folder
 
-    one = Folder.load(folder)
-    if other is None:
-        _report(one, as_json)
+    paths = folders or []
+    _demand_sense(len(paths), page, index, figures, [*(formats or []), *(widths_cm or [])])
+    if index is not None:
+        _index(index, as_json)
+        return
+    loaded = [Folder.load(path) for path in paths]
+    if figures is not None:
+        _figures(loaded[0], figures, [one.value for one in formats or FigureFormat], widths_cm, as_json)
+    elif len(loaded) == 1:
+        _report(loaded[0], as_json)
     else:
-        _compare(one, Folder.load(other), as_json)
+        _compare(loaded, page, as_json)
 
 
-def _report(one: Any, as_json: bool) -> None:
-    from orric.exceptions import SimulationError
+def _demand_sense(number: int, page: Path | None, index: Path | None, figures: Path | None, of_figures: Any) -> None:
+    """Refuse folders and options that do not go together."""
+    if index is not None and (number or page or figures):
+        raise ScenarioError("option --index", "stands beside other folders or options", "give --index FOLDER alone")
+    if index is None and not number:
+        raise ScenarioError("orric report", "found no folder", "give a result folder, several of them, or --index")
+    if page is not None and number < 2:
+        raise ScenarioError("option --html", "there is nothing to compare", "give two folders or more")
+    if figures is not None and number > 1:
+        raise ScenarioError("option --figures", f"found {number} folders", "give one")
+    if figures is None and of_figures:
+        raise ScenarioError("options --format and --width", "there are no figures to draw", "give --figures, too")
+
+
+def _report(one: Folder, as_json: bool) -> None:
+    from orric.report.compare_page import lacking
     from orric.report.sweep_folder import write_sweep_report
 
     sentences = list(one.summary.get("conclusion", []))
     page = one.path / "report.html"
     if one.is_sweep:
-        from orric.folders import write_more
-
-        def write(name: str, content: bytes) -> None:
-            try:
-                write_more(one.path, "sweep", name, content)
-            except OSError as error:
-                where, found = f"result folder {one.path}", f"cannot be written: {error.strerror}"
-                raise SimulationError(where, found, "check its permissions, and the room on the disk") from None
-
-        sentences = write_sweep_report(one.summary, one.rows, write)
+        sentences = write_sweep_report(one.summary, one.rows, _writer(one.path))
     if as_json:
         told = {"folder": str(one.path), "conclusion": sentences, "report": str(page), "lacking": one.lacking}
         print(json.dumps(told))
         return
-    console = console_of_output()
-    _tell_lacking(console, one)
-    for sentence in sentences:
-        console.print(sentence, highlight=False, markup=False)
-    console.print(f"\nReport: {page}", highlight=False, markup=False, soft_wrap=True)
+    _say(*lacking([one]), *sentences, f"\nReport: {page}")
 
 
-def _compare(one: Any, other: Any, as_json: bool) -> None:
-    from orric.report.compare import changes, told_apart
+def _writer(folder: Path) -> Callable[[str, bytes], None]:
+    """Return a function that writes a file of a sweep's folder."""
+    from orric.exceptions import SimulationError
+    from orric.folders import write_more
 
-    found, asked = changes(one, other), told_apart(one, other)
-    both_know = all(folder.knows("in-time accuracy") for folder in (one, other))
-    in_time = changes(one, other, "in-time accuracy") if both_know else []
+    def write(name: str, content: bytes) -> None:
+        try:
+            write_more(folder, "sweep", name, content)
+        except OSError as error:
+            where, found = f"folder {folder}", f"cannot be written: {error.strerror}"
+            raise SimulationError(where, found, "check its permissions, and the room on the disk") from None
+
+    return write
+
+
+def _figures(one: Folder, target: Path, formats: Sequence[str], widths_cm: list[float] | None, as_json: bool) -> None:
+    """Draw all figures of a folder for papers."""
+    from orric.folders import result_folder
+    from orric.report.canvas import explain
+    from orric.report.paper import WIDTHS_CM, figure_files, run_figures
+    from orric.report.sweep_page import CAPTIONS, sweep_figures
+
+    if one.is_sweep:
+
+        def of_sweep() -> dict[str, Any]:
+            drawn = sweep_figures(one.summary)
+            return {stem: explain(figure, CAPTIONS.get(stem, "")) for stem, figure in drawn.items()}
+
+        drawn = figure_files(of_sweep, formats, widths_cm or WIDTHS_CM)
+    else:
+        draw = run_figures(one.path, paired="prediction_errors" in one.summary)
+        drawn = figure_files(draw, formats, widths_cm or WIDTHS_CM)
+    names = []
+    try:
+        with result_folder(target, "figures") as work:
+            for name, content in drawn:
+                (work.result / name).write_bytes(content)
+                names.append(name)
+    except ScenarioError as error:
+        where, found, remedy = error.args
+        raise ScenarioError(where, found, remedy.replace("--output", "--figures")) from None
     if as_json:
-        folders = [str(one.path), str(other.path)]
-        rows = {"changes": _plain(found), "in_time_changes": _plain(in_time)}
-        print(json.dumps({"folders": folders, "differs": asked, **rows}))
+        print(json.dumps({"folder": str(one.path), "figures": str(target), "files": sorted(names)}))
         return
-    console = console_of_output()
-    for folder in (one, other):
-        _tell_lacking(console, folder)
-    console.print("What was asked differs in:" if asked else "The same was asked.", highlight=False, markup=False)
-    for line in asked:
-        console.print(f"  {line}", highlight=False, markup=False)
-    _print_changes(console, "Mean accuracy", one, found)
-    ends = [[(change.before, change.after) for change in some] for some in (in_time, found)]
-    if in_time and ends[0] != ends[1]:
-        _print_changes(console, "In-time accuracy", one, in_time)
+    _say(*sorted(names), f"\n{len(names)} files in {target}; captions.md says what each figure shows.")
 
 
-def _plain(found: list[Any]) -> list[dict[str, Any]]:
-    return [
-        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in ({**asdict(change), "verdict": change.verdict} for change in found)
+def _compare(folders: list[Folder], page: Path | None, as_json: bool) -> None:
+    from orric.durable import write_whole
+    from orric.report.compare_page import compare_page, compared, lacking
+
+    if page is not None:
+        demand_writable(page, "--html")
+    told = compared(folders)
+    if page is not None:
+        write_whole(page, compare_page(folders, told).encode("utf-8", "replace"))
+    if as_json:
+        cases = [
+            {
+                "before": [str(folder.path) for folder in one.first.folders],
+                "after": [str(folder.path) for folder in one.other.folders],
+                "differs": one.differs,
+                "conclusion": one.sentences,
+                "changes": [change.plain for change in one.found],
+            }
+            for one in told
+        ]
+        print(json.dumps({"folders": [str(folder.path) for folder in folders], "comparisons": cases}))
+        return
+    _say(*lacking(folders))
+    for one in told:
+        _print_comparison(one, several=len(told) > 1)
+    if page is not None:
+        _say(f"\nPage: {page}")
+
+
+def _print_comparison(one: Comparison, several: bool) -> None:
+    from orric.report.changes import MEASURES
+    from orric.report.compare_page import row_of
+
+    if several:
+        _say(f"\nFrom {one.first.label} to {one.other.label}:")
+    _say("What was asked differs in:" if one.differs else "The same was asked.", *(f"  {line}" for line in one.differs))
+    _say(*one.sentences)
+    moved = [change for change in one.found if change.verdict != "same"]
+    rows = [
+        (f"{MEASURES[change.measure].title} ({MEASURES[change.measure].unit})", change.allocator, *row_of(change))
+        for change in moved
     ]
+    pairs = max((change.pairs for change in moved), default=0)
+    seeds = f"paired by {pairs} seeds" if pairs > 1 else "of one run each: seeds tell what is chance"
+    if rows:
+        headings = ("measure", "allocator", "before", "after", "change", "chance")
+        words = ("measure", "allocator", "chance")
+        print_table(console_of_output(), headings, rows, words, f"What has changed, {seeds}")
+    changed = {change.measure for change in moved}
+    same = dict.fromkeys(MEASURES[change.measure].title for change in one.found if change.measure not in changed)
+    if same:
+        _say(f"The same under all: {', '.join(same)}.")
 
 
-def _tell_lacking(console: Any, folder: Any) -> None:
-    if folder.lacking:
-        said = f"{folder.path} is of an earlier version of orric, which did not record: {', '.join(folder.lacking)}."
-        console.print(said, highlight=False, markup=False)
+def _index(folder: Path, as_json: bool) -> None:
+    """Write a page of all results below a folder."""
+    from orric.durable import read_bounded, write_whole
+    from orric.report.index_page import PAGE, SIGN, entries, index_page
 
-
-def _print_changes(console: Any, accuracy: str, one: Any, found: list[Any]) -> None:
-    cells = [
+    found, page = entries(folder), folder / PAGE
+    demand_writable(page, "--index")
+    if page.exists() and SIGN not in read_bounded(page, 2**26)[:4096]:
+        raise ScenarioError(str(page), "is none that orric report has written", "rename it")
+    write_whole(page, index_page(folder, found).encode("utf-8", "replace"))
+    if as_json:
+        print(json.dumps({"folder": str(folder), "page": str(page), "results": [entry.plain for entry in found]}))
+        return
+    rows = [
         (
-            change.allocator,
-            f"{100 * change.before:.2f}",
-            f"{100 * change.after:.2f}",
-            f"{100 * change.difference:+.2f}" + _reach(change),
-            change.verdict,
+            entry.folder,
+            entry.kind,
+            entry.seed,
+            entry.best,
+            "-" if entry.accuracy is None else f"{100 * entry.accuracy:.2f}",
+            "-" if entry.late is None else f"{100 * entry.late:.2f}",
         )
-        for change in found
+        for entry in found
     ]
-    title = f"{accuracy}, paired by {found[0].pairs} seeds"
-    if not one.is_sweep:
-        title = f"{accuracy} of one run each: a sweep over seeds tells what is chance"
-    headings = ("allocator", "before (%)", "after (%)", "change (points)", "verdict")
-    print_table(console, headings, cells, ("allocator", "verdict"), title)
+    if rows:
+        headings = ("folder", "kind", "seed", "best", "in time (%)", "late (%)")
+        print_table(console_of_output(), headings, rows, ("folder", "kind", "seed", "best"), "Right and in time")
+    _say(f"{len(rows)} result{'s' * (len(rows) != 1)}. Page: {page}")
 
 
-def _reach(change: Any) -> str:
-    if not math.isfinite(change.low):
-        return ""
-    return f" ({100 * change.low:+.2f} to {100 * change.high:+.2f})"
+def _say(*lines: str) -> None:
+    console = console_of_output()
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

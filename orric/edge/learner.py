@@ -295,7 +295,8 @@ class Learner:
             return
         try:
             evidence, self._evidence = self._evidence, []
-            for number, compared in evidence or [(version, None)]:
+            of_none: list[tuple[int, Comparison | None]] = [(version, None)]
+            for number, compared in evidence or of_none:
                 before = self._versions.rollbacks
                 try:
                     told = self._versions.judge(total, number, compared)

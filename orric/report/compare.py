@@ -1,19 +1,16 @@
-"""Compare two result folders: what differs in what was asked, and what it did to the results."""
+"""Result folders that are compared: what they hold, what was asked of them, and which of them belong together."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from orric.exceptions import ScenarioError, extra
 from orric.folders import settle
-from orric.statistics import difference_p, holm, mean_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -27,11 +24,8 @@ OF_SUMMARIES = {
     "asked", "baseline", "means", "differences", "multiplicity", "axes", "cases",
 }  # fmt: skip
 SHOWN = 8
-# Accuracies that may be compared: their column in a sweep's runs, and in a run's slots.
-ACCURACIES = {
-    "mean accuracy": ("mean_accuracy", "correct"),
-    "in-time accuracy": ("in_time_accuracy", "correct_in_time"),
-}
+# Keys of a scenario that are files.
+FILES = (".profile", ".csv", ".timestamps", ".utilisation")
 # What earlier versions of orric did not record of a sweep's runs, or of a run's slots.
 SINCE = (
     ("in_time_accuracy", "answered", "in_time", "abandoned", "lost", "waiting"),
@@ -65,9 +59,15 @@ class Folder:
         """Columns that it has not, being of an earlier version of orric."""
         return [name for name in SINCE[not self.is_sweep] if name not in self.rows]
 
-    def knows(self, accuracy: str) -> bool:
-        """Say whether it has one of `ACCURACIES`."""
-        return ACCURACIES[accuracy][not self.is_sweep] in self.rows
+    @property
+    def has_deadlines(self) -> bool:
+        """Whether a stream of it has a deadline."""
+        return any(key.endswith("deadline_s") and value is not None for key, value in asked(self).items())
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of a run; None of a sweep, which has several."""
+        return None if self.is_sweep else int(self.summary.get("seed", 0))
 
     @classmethod
     def load(cls, path: Path) -> Folder:
@@ -108,131 +108,74 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Change:
-    """How an allocator's accuracy differs between two folders.
+class Case:
+    """What is compared: a folder, or folders of one scenario that differ by their seed alone and are pooled.
 
     Attributes:
-        allocator: Its name, with the accuracy model where there are several.
-        before: In the first.
-        after: In the second.
-        low: Lower end of the 95 % interval of the difference, NaN where nothing can be paired.
-        high: Its upper end.
-        pairs: Independent pairs: seeds of a sweep. Slots of a run are not independent, so that two runs are one pair.
-        p_holm: Probability of such a difference by chance, corrected for the number of allocators (Holm), NaN unknown.
+        folders: The folders.
     """
 
-    allocator: str
-    before: float
-    after: float
-    low: float
-    high: float
-    pairs: int
-    p_holm: float = float("nan")
+    folders: tuple[Folder, ...]
 
     @property
-    def difference(self) -> float:
-        """After less before."""
-        return self.after - self.before
+    def first(self) -> Folder:
+        """The folder that stands for all."""
+        return self.folders[0]
 
     @property
-    def verdict(self) -> str:
-        """Say whether it may be chance."""
-        if self.difference == 0 and not self.high > self.low:
-            return "same"
-        if not np.isfinite(self.p_holm):
-            return "one pair only" if self.pairs else "nothing to pair"
-        return "beyond chance" if self.p_holm < 0.05 else "may be chance"
+    def label(self) -> str:
+        """Name it by its folders."""
+        more = f" and {len(self.folders) - 1} more" * (len(self.folders) > 1)
+        return f"{self.first.path}{more}"
 
 
-def changes(one: Folder, other: Folder, accuracy: str = "mean accuracy") -> list[Change]:
-    """Return every allocator's change, where both folders have it.
-
-    Runs of a sweep belong together by point, allocator and seed, and a seed's mean over points is one pair. Slots of a
-    run belong together by their number; they follow upon one another and are not independent, so that two runs say
-    nothing of chance.
+def cases_of(folders: Sequence[Folder]) -> list[Case]:
+    """Pool the runs that differ by their seed alone; where that left nothing to compare, every folder is a case.
 
     Args:
-        one: The first.
-        other: The second.
-        accuracy: One of `ACCURACIES` that both know.
+        folders: In the order given: the first case is what the others are compared with.
 
     Raises:
-        ScenarioError: One is of a run and the other of a sweep, or nothing belongs together.
+        ScenarioError: Some are of runs and others of sweeps, or sweeps are over other axes.
     """
-    if one.is_sweep != other.is_sweep:
-        kinds = ["a sweep" if folder.is_sweep else "a run" for folder in (one, other)]
-        raise ScenarioError("result folders", f"one is of {kinds[0]}, the other of {kinds[1]}", "give two of a kind")
-    if one.keys != other.keys:
-        axes = f"their axes are {', '.join(one.keys[:-2])} and {', '.join(other.keys[:-2])}"
-        raise ScenarioError("result folders", axes, "compare sweeps over the same axes")
-    named = list(one.keys)
-    left, right = (_accuracies(folder, accuracy) for folder in (one, other))
-    for name in named:
-        if _is_text(left[name]) != _is_text(right[name]):
-            mixed = f"the values of {name!r} are numbers in one and words in the other"
-            raise ScenarioError("result folders", mixed, "compare sweeps over the same values")
-    both = left.merge(right, on=named, suffixes=("_before", "_after"))
-    if both.empty:
-        raise ScenarioError("result folders", "no run is in both", "compare folders of the same points and seeds")
-    several = not one.is_sweep and both["accuracy_model"].nunique() > 1
-    both["line"] = both["allocator"] + (" (" + both["accuracy_model"] + ")" if several else "")
-    precisions = [folder.summary.get("precision") is not None for folder in (one, other)]
-    pilots = [_pilot(folder) for folder in (one, other)]
-    pilot = min((count for count in pilots if count), default=None) if any(precisions) else None
-    found = []
-    for label in both["line"].unique():
-        rows = both[both["line"] == label]
-        before, after = (
-            float(rows[f"correct_{side}"].sum() / max(rows[f"weight_{side}"].sum(), 1e-300))
-            for side in ("before", "after")
-        )
-        if not one.is_sweep:
-            found.append(Change(label, before, after, float("nan"), float("nan"), 1))
-            continue
-        unit = rows.groupby("seed")
-        apart = (unit["correct_after"].mean() - unit["correct_before"].mean()).to_numpy()
-        told = mean_interval(apart, pilot=pilot)
-        chance = difference_p(apart, pilot)
-        found.append(Change(label, before, after, told.low, told.high, told.count, chance))
-    adjusted = holm([change.p_holm for change in found])
-    return [replace(change, p_holm=chance) for change, chance in zip(found, adjusted, strict=True)]
-
-
-def _is_text(values: pandas.Series) -> bool:
-    return values.dtype.kind not in "iufb"
-
-
-def _pilot(folder: Folder) -> int | None:
-    """Return the seeds of the first stage of a sweep whose number of seeds was chosen by them."""
-    asked = folder.summary.get("asked", {}).get("sweep", {}).get("precision") or {}
-    pilot = asked.get("pilot")
-    return int(pilot) if pilot else None
-
-
-def _accuracies(folder: Folder, accuracy: str) -> pandas.DataFrame:
-    """Return of every row what counts as correct and how much it weighs: a run as one, a slot by its requests."""
-    rows = folder.rows[list(folder.keys)].copy()
-    found = folder.rows[ACCURACIES[accuracy][not folder.is_sweep]]
-    if folder.is_sweep:
-        rows["correct"], rows["weight"] = found, 1.0
-        return rows[found.notna()]
-    rows["correct"], rows["weight"] = found, folder.rows["requests"]
-    return rows[folder.rows["requests"] > 0]
+    kinds = {folder.is_sweep for folder in folders}
+    if len(kinds) > 1:
+        named = {("a sweep" if one.is_sweep else "a run"): one.path for one in folders}
+        found = ", ".join(f"{path} is of {kind}" for kind, path in named.items())
+        raise ScenarioError("result folders", found, "give folders of one kind")
+    for folder in folders[1:]:
+        if folder.keys != folders[0].keys:
+            axes = [", ".join(one.keys[: -len(OF_SWEEPS)]) for one in (folders[0], folder)]
+            raise ScenarioError("result folders", f"their axes are {axes[0]} and {axes[1]}", "give the same axes")
+    pooled: list[list[Folder]] = []
+    for folder in folders:
+        mine = {key: value for key, value in asked(folder).items() if key != "seed"}
+        for others in pooled:
+            seeds = {other.seed for other in others}
+            theirs = {key: value for key, value in asked(others[0]).items() if key != "seed"}
+            if folder.seed is not None and folder.seed not in seeds and mine == theirs:
+                others.append(folder)
+                break
+        else:
+            pooled.append([folder])
+    if len(pooled) < 2:
+        pooled = [[folder] for folder in folders]
+    return [Case(tuple(group)) for group in pooled]
 
 
 def told_apart(one: Folder, other: Folder) -> list[str]:
     """Say what differs in what was asked: keys of the scenarios, allocators, versions."""
     said = []
-    before, after = _asked(one), _asked(other)
+    before, after = asked(one), asked(other)
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
             said.append(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}")
-    keys = list(one.keys)
-    common = len(one.rows[keys].astype(str).merge(other.rows[keys].astype(str), on=keys))
-    rows = {len(one.rows), len(other.rows), common}
-    if len(rows) > 1:
-        what = "runs" if one.is_sweep else "slots"
-        said.insert(0, f"{what}: {len(one.rows)} and {len(other.rows)}; compared are the {common} that both have")
+    keys = [name for name in one.keys if name != "seed"] if one.is_sweep else ["slot", "stream"]
+    rows = [len(folder.rows[keys].drop_duplicates()) for folder in (one, other)]
+    common = len(_texts(one, keys).merge(_texts(other, keys), on=keys))
+    if {*rows} != {common}:
+        what = "points of allocators" if one.is_sweep else "slots of streams"
+        said.insert(0, f"{what}: {rows[0]} and {rows[1]}; compared are the {common} that both have")
     more = [f"and {len(said) - SHOWN} more"] * (len(said) > SHOWN)
     only = [
         f"only in {folder.path}: {', '.join(sorted(mine - others))}"
@@ -245,17 +188,26 @@ def told_apart(one: Folder, other: Folder) -> list[str]:
     return [*said[:SHOWN], *more, *only]
 
 
-def _asked(folder: Folder) -> dict[str, Any]:
-    """Return what a folder's results come from, as flat keys."""
+def _texts(folder: Folder, keys: Sequence[str]) -> pandas.DataFrame:
+    return folder.rows[list(keys)].astype(str).drop_duplicates()
+
+
+def asked(folder: Folder) -> dict[str, Any]:
+    """Return what a folder's results come from, as flat keys; files of runs by where they lie."""
     found = {f"version of {name}": value for name, value in folder.summary.get("versions", {}).items()}
     if folder.is_sweep:
         return {**found, "engine": folder.summary.get("engine"), **dict(_flat(folder.summary.get("asked", {})))}
     path = folder.path / "scenario.toml"
     if path.is_file():
         try:
-            found |= dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+            read = dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError) as error:
             raise ScenarioError(str(path), f"cannot be read ({error})", "make the folder anew") from None
+        # Paths are relative to their folder, so that those of two folders differ by more than the file.
+        found |= {
+            key: str((folder.path / value).resolve()) if key.endswith(FILES) and isinstance(value, str) else value
+            for key, value in read.items()
+        }
     return found
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orric.competitive.study import Horizon
+from orric.report.canvas import clean, figure_of, title
 from orric.report.facts import spoken
-from orric.report.plots import STYLES, clean, figure_of, title
+from orric.report.plots import STYLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

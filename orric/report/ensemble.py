@@ -17,10 +17,11 @@ from orric.competitive.bounds import Bounds
 from orric.competitive.ranges import TraceRange
 from orric.competitive.ratio import span_in_words
 from orric.competitive.study import Ensemble, drawn_trace
+from orric.report.canvas import clean, figure_of, title
 from orric.report.document import document, figure_element
 from orric.report.facts import spoken
 from orric.report.folder import versions
-from orric.report.plots import as_svg, clean, figure_of, title
+from orric.report.plots import as_svg
 from orric.report.sweep_plots import looks
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orric import statistics
@@ -43,25 +43,58 @@ def contenders(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result.allocator not in REFERENCES] or list(results)
 
 
+def leading(result: Result) -> float:
+    """Return the measure that all is ranked by: in-time accuracy where there is a deadline, else mean accuracy."""
+    return result.in_time_accuracy if result.has_deadlines else result.mean_accuracy
+
+
+def leading_name(results: Sequence[Result]) -> str:
+    """Name the measure that all is ranked by."""
+    return "in-time accuracy" if any(result.has_deadlines for result in results) else "mean accuracy"
+
+
+def leading_words(results: Sequence[Result]) -> str:
+    """Say what a part of all requests by that measure is a part of."""
+    deadline = any(result.has_deadlines for result in results)
+    return "of all requests right and in time" if deadline else "of all requests answered correctly"
+
+
+def leading_in(result: Result, slots: Array) -> float:
+    """Return the leading measure in some slots, NaN where no request came in them.
+
+    Args:
+        result: A result.
+        slots: A mask, one for every row.
+    """
+    requests = float(result.requests[slots].sum())
+    right = result.correct_in_time if result.has_deadlines else result.correct
+    return float(right[slots].sum()) / requests if requests else math.nan
+
+
+def leading_by_stream(result: Result) -> Mapping[str, float]:
+    """Return the leading measure of every stream that had requests, by name."""
+    return result.stream_in_time_accuracies if result.has_deadlines else result.stream_accuracies
+
+
 def winners(results: Sequence[Result]) -> list[Result]:
-    """Select the best allocators by mean accuracy: several where they tie (see `tie_margin`), ORRIC first."""
-    candidates = [result for result in contenders(results) if math.isfinite(result.mean_accuracy)]
+    """Select the best allocators by the leading measure: several where they tie (see `tie_margin`), ORRIC first."""
+    candidates = [result for result in contenders(results) if math.isfinite(leading(result))]
     if not candidates:
         return []
-    best = max(candidates, key=lambda result: result.mean_accuracy)
-    tied = [one for one in candidates if best.mean_accuracy - one.mean_accuracy <= tie_margin(best)]
+    best = max(candidates, key=leading)
+    tied = [one for one in candidates if leading(best) - leading(one) <= tie_margin(best)]
     return sorted(tied, key=lambda result: result.allocator != "orric")
 
 
 def tie_margin(best: Result) -> float:
-    """Return the difference in mean accuracy that is no difference.
+    """Return the difference in the leading measure that is no difference.
 
     On a curve 0.05 points; on real images at least two standard errors of a difference of two parts, which the
     choice of images may explain. (All lines see the same images, so the true error is smaller.)
     """
     if best.accuracy_model != "onnx":
         return TIE
-    accuracy, requests = best.mean_accuracy, float(best.requests.sum())
+    accuracy, requests = leading(best), float(best.requests.sum()) or 1.0
     return max(TIE, 2 * math.sqrt(2 * accuracy * (1 - accuracy) / requests))
 
 
@@ -107,13 +140,3 @@ def macs_unit(most: float) -> tuple[float, str]:
     prefixes = "", "k", "M", "G", "T", "P"
     power = min(max(int(math.log10(most) // 3), 0), len(prefixes) - 1) if most > 0 else 0
     return 1000.0**power, f"{prefixes[power]}MACs"
-
-
-def leading(result: Result) -> float:
-    """Return the measure that ranks a result: in-time accuracy where a stream has a deadline, else mean accuracy."""
-    return result.in_time_accuracy if result.has_deadlines else result.mean_accuracy
-
-
-def leading_name(results: Sequence[Result]) -> str:
-    """Name the measure that ranks results."""
-    return "in-time accuracy" if any(result.has_deadlines for result in results) else "mean accuracy"

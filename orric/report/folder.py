@@ -14,7 +14,8 @@ import tomli_w
 
 from orric.exceptions import extra
 from orric.records import Result
-from orric.report.page import conclusion, page
+from orric.report.conclusion import conclusion
+from orric.report.page import page
 from orric.report.plots import figures
 from orric.report.prediction import errors_in_words, prediction_error, prediction_errors
 from orric.report.server import server_figures

@@ -10,8 +10,8 @@ import numpy as np
 
 from orric.allocators import REFERENCES
 from orric.records import Result
+from orric.report.canvas import clean, explain, figure_of, medium, title
 from orric.report.facts import severity_groups, spoken
-from orric.report.plots import clean, figure_of, title
 from orric.report.table import MODELS
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def errors_in_words(errors: Sequence[PredictionError]) -> str:
 def prediction_error(errors: Sequence[PredictionError]) -> Figure:
     """Draw the error of each prediction, one row for each allocator."""
     names = list(dict.fromkeys(one.allocator for one in errors))
-    figure = figure_of(1.7 + 0.32 * len(names))
+    figure = figure_of(1.7 + 0.32 * len(names), rows=True)
     axes, handles = figure.add_subplot(), {}
     axes.axvspan(-100 * GOOD, 100 * GOOD, color="#eeeeee", linewidth=0)
     axes.axvline(0.0, color="#6b6b6b", linewidth=1.0)
@@ -105,8 +105,8 @@ def prediction_error(errors: Sequence[PredictionError]) -> Figure:
         mine = [one for one in errors if one.accuracy_model == model]
         places = [names.index(one.allocator) for one in mine]
         drawn = axes.plot(
-            [100 * one.error for one in mine], places, linestyle="none", marker=MARKERS[model], markersize=7,
-            color=COLOURS[model],
+            [100 * one.error for one in mine], places, linestyle="none", marker=MARKERS[model],
+            markersize=7 * medium().scale, color=COLOURS[model],
         )  # fmt: skip
         handles[MODELS[model]] = drawn[0]
     axes.set_yticks(range(len(names)), names)
@@ -121,4 +121,8 @@ def prediction_error(errors: Sequence[PredictionError]) -> Figure:
         means.append(f"{MODELS[model]} ({100 * mean:.1f} points)")
     missed = " and ".join(means)
     title(figure, f"On the same allocations the real accuracy is missed, on average, by {missed}", handles)
-    return figure
+    return explain(
+        figure,
+        "Predicted minus real accuracy over the whole stream, on the same allocations. Within the band the prediction "
+        "is off by at most 1.5 points.",
+    )

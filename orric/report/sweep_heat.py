@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orric.allocators import REFERENCES
+from orric.report.canvas import figure_of, title
 from orric.report.facts import spoken
-from orric.report.plots import figure_of, title
 from orric.report.sweep_plots import leading_name, looks
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orric.allocators import REFERENCES
+from orric.report.canvas import clean, figure_of, title
 from orric.report.facts import TIE, spoken
-from orric.report.plots import clean, figure_of, title
 
 if TYPE_CHECKING:
     import pandas

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orric.report.plots import clean, figure_of, title
+from orric.report.canvas import clean, figure_of, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ import numpy as np
 
 import orric
 from orric.comparison import simulate_line
-from orric.report.plots import clean, figure_of, title
+from orric.report.canvas import clean, figure_of, title
 from orric.workers import in_parallel
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,8 @@ import numpy as np
 
 import orric
 from orric.competitive.study import worst_ratio
-from orric.report.plots import STYLES, clean, figure_of, title
+from orric.report.canvas import clean, figure_of, title
+from orric.report.plots import STYLES
 from orric.workers import in_parallel
 
 ROOT = Path(__file__).resolve().parents[2]

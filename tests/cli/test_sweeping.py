@@ -143,7 +143,8 @@ def test_two_folders_are_compared(run, sweep: Path, tmp_path: Path) -> None:
     assert "The same was asked." in same.out
     assert "same" in same.out
     found = json.loads(run("report", tmp_path / "a", tmp_path / "b", "--json").out)
-    by_name = {one["allocator"]: one for one in found["changes"]}
+    (compared,) = found["comparisons"]
+    by_name = {one["allocator"]: one for one in compared["changes"] if one["measure"] == "mean_accuracy"}
     assert set(by_name) == set(Sweep.load(sweep).lines)
     assert by_name["orric"]["after"] > by_name["orric"]["before"]
     assert by_name["orric"]["verdict"] == "beyond chance"
@@ -163,12 +164,14 @@ def test_two_runs_are_compared_slot_by_slot(run, sweep: Path, tmp_path: Path) ->
     assert done.code == 0
     assert "gpu.1.macs_per_s: 2000000000.0 -> 1000000000.0" in done.out
     assert "of one run each" in done.out
+    assert "p99 latency" in done.out
     assert "one pair only" in done.out
     assert run("report", tmp_path / "a").code == 0
     assert run("sweep", sweep, "--output", tmp_path / "c", "--jobs", 1).code == 0
     mixed = run("report", tmp_path / "a", tmp_path / "c")
     assert mixed.code == 2
-    assert "one is of a run, the other of a sweep" in mixed.err
+    assert "a is of a run" in mixed.err
+    assert "c is of a sweep; give folders of one kind" in mixed.err
 
 
 def test_folders_of_earlier_versions_show_what_they_have(run, sweep: Path, tmp_path: Path) -> None:
@@ -190,15 +193,16 @@ def test_folders_of_earlier_versions_show_what_they_have(run, sweep: Path, tmp_p
     assert "earlier version of orric" in (tmp_path / "old/report.html").read_text()
     assert "earlier version of orric" not in (tmp_path / "new/report.html").read_text()
     both = json.loads(run("report", tmp_path / "new", tmp_path / "new", "--json").out)
-    assert [one["allocator"] for one in both["in_time_changes"]] == [one["allocator"] for one in both["changes"]]
+    assert {one["verdict"] for one in both["comparisons"][0]["changes"]} == {"same"}
     one, other = tmp_path / "one", tmp_path / "other"
     for folder in (one, other):
         assert run("run", tmp_path / "scenario.toml", "--output", folder).code == 0
     slots = pandas.read_parquet(other / "result.parquet")
     slots.drop(columns=["correct_in_time", "abandoned", "lost"]).to_parquet(other / "result.parquet", index=False)
     found = json.loads(run("report", one, other, "--json").out)
-    assert found["changes"]
-    assert found["in_time_changes"] == []
+    told = {one["measure"] for one in found["comparisons"][0]["changes"]}
+    assert "mean_accuracy" in told
+    assert "in_time_accuracy" not in told
     assert json.loads(run("report", other, "--json").out)["lacking"] == ["correct_in_time", "abandoned", "lost"]
 
 

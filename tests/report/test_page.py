@@ -16,7 +16,8 @@ from matplotlib.text import Annotation, Text
 import orric
 from orric.comparison import lines, simulate_line
 from orric.records import Result
-from orric.report.page import conclusion, page
+from orric.report.conclusion import conclusion
+from orric.report.page import page
 from orric.report.plots import (
     accuracy_by_slot,
     as_svg,
@@ -38,7 +39,8 @@ def changed(result: Result, **columns: Any) -> Result:
 
 def renamed(result: Result, allocator: str, factor: float = 1.0, model: str = "curve") -> Result:
     """Return the result under another name, with its accuracy multiplied."""
-    better = changed(result, correct=result.correct * factor, accuracy=result.accuracy * factor)
+    names = ("correct", "correct_in_time", "accuracy")
+    better = changed(result, **{name: result.columns[name] * factor for name in names})
     return replace(better, allocator=allocator, accuracy_model=model)
 
 
@@ -53,7 +55,13 @@ def both(results: list[Result]) -> list[Result]:
     """Return the same lines under both accuracy models: the real ones stand 10 points below the curve."""
     real = [
         replace(
-            changed(one, correct=one.correct - 0.1 * one.served, accuracy=one.accuracy - 0.1), accuracy_model="onnx"
+            changed(
+                one,
+                correct=one.correct - 0.1 * one.served,
+                correct_in_time=np.maximum(one.correct_in_time - 0.1 * one.served, 0.0),
+                accuracy=one.accuracy - 0.1,
+            ),
+            accuracy_model="onnx",
         )
         for one in results
     ]
@@ -227,10 +235,12 @@ def test_conclusion_names_the_winner_its_lead_and_its_price(orric_only):
         renamed(orric_only, "batch-norm-only", 0.9),
         renamed(orric_only, "teacher-only", 1.1),
     ]
-    first, margins, *_ = sentences = conclusion(shown)
-    best = 100 * orric_only.mean_accuracy
+    first, warning, over_all, margins, *_ = sentences = conclusion(shown)
+    assert f"{100 * orric_only.mean_accuracy:.1f} % were answered correctly: the most" in over_all
+    assert warning.startswith("Warning: under ORRIC 23 % of the budget is left unused while 10 % of all requests")
+    best = 100 * orric_only.in_time_accuracy
     assert "ORRIC did best of 2 allocators" in first
-    assert f"{best:.1f} %" in first
+    assert f"{best:.1f} % of all requests right and in time" in first
     assert f"{best / 2:.1f} points over inference-only" in margins
     assert f"{best / 10:.1f} points over batch-norm-only" in margins
     assert f"{best / 10:.1f} points below teacher-only" in margins
@@ -247,9 +257,9 @@ def test_conclusion_is_honest_about_ties_and_losses(orric_only):
     tie = conclusion([renamed(orric_only, "rival"), orric_only, renamed(orric_only, "weak", 0.5)])
     assert "ORRIC and rival tie as the best of 3" in tie[0]
     assert any("cost the same compute" in sentence for sentence in tie)
-    within = conclusion([orric_only, renamed(orric_only, "rival", 1 + 0.0004 / orric_only.mean_accuracy)])
+    within = conclusion([orric_only, renamed(orric_only, "rival", 1 + 0.0004 / orric_only.in_time_accuracy)])
     assert "all 2 allocators tie" in within[0]
-    beyond = conclusion([orric_only, renamed(orric_only, "rival", 1 + 0.0006 / orric_only.mean_accuracy)])
+    beyond = conclusion([orric_only, renamed(orric_only, "rival", 1 + 0.0006 / orric_only.in_time_accuracy)])
     assert "rival did best of 2 allocators" in beyond[0]
     assert any(sentence.startswith("ORRIC loses here") for sentence in beyond)
 

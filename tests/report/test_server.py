@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib", reason="needs orric[sim]")
 
 import orric
 from orric.latency import LatencyHistogram
-from orric.report.page import conclusion
+from orric.report.conclusion import conclusion
 from orric.report.plots import accuracy_by_slot, accuracy_cost_latency
 from orric.report.server import accuracy_by_stream, gpu_use, latency_by_phase, server_figures
 from orric.report.table import table_rows
@@ -56,14 +56,15 @@ def test_what_is_not_there_is_not_drawn(results):
 def test_streams_are_told_apart(results):
     """The title names the best and the worst of the worst-served streams, and cells hold every stream's accuracy."""
     figure = accuracy_by_stream(results)
-    worst = [min(one.stream_accuracies, key=one.stream_accuracies.get) for one in results]
-    parts = [one.stream_accuracies[name] for one, name in zip(results, worst, strict=True)]
+    found = [one.stream_in_time_accuracies for one in results]
+    worst = [min(one, key=one.get) for one in found]
+    parts = [one[name] for one, name in zip(found, worst, strict=True)]
     assert f"best under ORRIC: {worst[0]} has {100 * parts[0]:.0f} %" in " ".join(figure.get_suptitle().split())
     assert f"against {100 * parts[1]:.0f} % for {worst[1]} under inference-only" in " ".join(
         figure.get_suptitle().split()
     )
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells == [f"{100 * part:.0f}" for one in results for part in one.stream_accuracies.values()]
+    assert cells == [f"{100 * part:.0f}" for one in found for part in one.values()]
     bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
     assert bold == [f"{100 * part:.0f}" for part in parts]
     single = orric.simulate(orric.load_scenario(ROOT / "simulations/table3-fog.toml"), orric.Orric())
@@ -97,9 +98,9 @@ def test_pooled_is_the_sum_of_the_streams(results):
 def test_all_streams_count_for_the_title_however_many_are_drawn(results):
     """Twenty-four streams well served and the last one badly are worse than twenty-five served so-so."""
     names = [f"s{k}" for k in range(25)]
-    uneven = replace(results[0], accuracies_before={name: 0.1 if name == "s24" else 0.9 for name in names})
-    even = replace(results[1], accuracies_before=dict.fromkeys(names, 0.7))
-    teacher = replace(even, allocator="teacher-only", accuracies_before=dict.fromkeys(names, 0.99))
+    uneven = replace(results[0], in_time_before={name: 0.1 if name == "s24" else 0.9 for name in names})
+    even = replace(results[1], in_time_before=dict.fromkeys(names, 0.7))
+    teacher = replace(even, allocator="teacher-only", in_time_before=dict.fromkeys(names, 0.99))
     figure = accuracy_by_stream([uneven, even, teacher])
     title = " ".join(figure.get_suptitle().split())
     assert "fares best under inference-only: s0 has 70 %" in title
@@ -125,7 +126,7 @@ def test_conclusion_speaks_of_streams_and_of_the_cloud():
     assert "fares worst" in text
     assert "orric, which decides for each stream on its part of the budget, loses here" in text
     headline = accuracy_by_slot(shown).get_suptitle().replace("\u00a0", " ")
-    assert f"cloud-retraining keeps {100 * shown[0].mean_accuracy:.1f} % on average" in headline
+    assert f"cloud-retraining keeps {100 * shown[0].in_time_accuracy:.1f} % on average" in headline
     notes = [text.get_text() for text in accuracy_cost_latency(shown).axes[0].texts]
     assert "what the cloud computes is not counted" in notes
     slots = round(shown[0].retrained.mean() * 60)

@@ -1,0 +1,89 @@
+"""What a report says first: by which measure, and what it warns of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import orric
+from orric.records import Result
+from orric.report.conclusion import conclusion, idle_while_late
+from orric.report.facts import leading, leading_name, winners
+from orric.report.plots import accuracy_by_slot, accuracy_cost_latency
+from orric.report.table import html_table
+
+
+@pytest.fixture(scope="module")
+def pair(small) -> list[Result]:
+    """Return an allocator that is late, and one that is less right but in time."""
+    result = orric.simulate(small(), orric.Orric(), seed=1)
+    requests = result.requests
+    return [
+        altered(result, "late-one", served=requests, late=0.4 * requests, correct=0.9 * requests,
+                correct_in_time=0.5 * requests),
+        altered(result, "prompt", served=requests, late=0.0 * requests, correct=0.7 * requests,
+                correct_in_time=0.7 * requests),
+    ]  # fmt: skip
+
+
+def altered(result: Result, allocator: str, **columns: np.ndarray) -> Result:
+    """Return a result under another name, with other columns, of which nothing was turned away."""
+    none = dict.fromkeys(("shed", "waiting", "lost", "abandoned"), np.zeros(len(result.requests)))
+    return replace(result, allocator=allocator, columns={**result.columns, **none, **columns})
+
+
+def test_with_deadlines_all_goes_by_what_was_right_and_in_time(pair) -> None:
+    assert [leading(one) for one in pair] == pytest.approx([0.5, 0.7])
+    assert leading_name(pair) == "in-time accuracy"
+    assert [one.allocator for one in winners(pair)] == ["prompt"]
+    verdict, over_all, *_ = conclusion(pair)
+    assert "prompt did best of 2 allocators, with 70.0 % of all requests right and in time, 20.0 points" in verdict
+    assert "70.0 % were answered correctly; by that measure late-one did best (90.0 %)" in over_all
+    assert 'class="best"><th scope="row" data-value="prompt"' in html_table(pair, "curve", None)
+    for figure in (accuracy_by_slot(pair), accuracy_cost_latency(pair)):
+        assert figure.get_suptitle().startswith("prompt ")
+        assert "70.0" in figure.get_suptitle()
+    assert accuracy_cost_latency(pair).axes[0].get_ylabel() == "In-time accuracy over all requests (%)"
+
+
+def test_without_deadlines_all_goes_by_what_was_right(pair) -> None:
+    free = [
+        replace(altered(one, one.allocator, late=0 * one.late, correct_in_time=one.correct), has_deadlines=False)
+        for one in pair
+    ]
+    assert leading_name(free) == "mean accuracy"
+    verdict, *others = conclusion(free)
+    assert "late-one did best of 2 allocators, with 90.0 % of all requests answered correctly" in verdict
+    assert not any("deadline" in sentence or "late answers" in sentence for sentence in others)
+
+
+def test_budget_left_while_answers_come_late_is_warned_of(pair) -> None:
+    budget = pair[0].budget_macs
+    late, prompt = (
+        altered(one, one.allocator, **{**one.columns, "inference_macs": 0.5 * budget, "retraining_macs": 0 * budget})
+        for one in pair
+    )
+    (warning,) = idle_while_late([late])
+    assert warning.startswith("Warning: under late-one 50 % of the budget is left unused while 40 % of all requests")
+    assert "spare" in warning
+    assert "headroom" in warning
+    assert conclusion([late])[1] == warning
+    # The best allocator is prompt, and only of the best is spoken.
+    assert idle_while_late([late, prompt]) == []
+    other = replace(late, allocator="other")
+    assert "likewise under other" in idle_while_late([late, other])[0]
+    busy = altered(late, "busy", **{**late.columns, "inference_macs": 0.9 * budget})
+    assert idle_while_late([busy]) == []
+
+
+def test_where_nobody_was_answered_it_says_so_and_why(pair) -> None:
+    nothing = np.zeros(len(pair[0].requests))
+    shed = altered(
+        pair[0], "orric", served=nothing, late=nothing, correct=nothing, correct_in_time=nothing,
+        accuracy=np.full(len(nothing), np.nan), shed=pair[0].requests,
+    )  # fmt: skip
+    first, second = conclusion([replace(shed, columns={**shed.columns, "shed": pair[0].requests})])
+    assert first == "No request was answered, so there is nothing to compare."
+    assert "(100.0 % shed)" in second
