@@ -20,6 +20,7 @@ MAIN = [
     ["exceptions"],
     ["section", "durable"],
     ["csv_rows", "configuration", "randomness"],
+    ["instants"],
     ["learning", "trace", "timestamps", "drift", "workers", "latency", "compiled", "statistics"],
     ["interval_counts", "workload", "description", "budgets", "processes", "overload"],
     ["importers"],
