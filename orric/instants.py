@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from orric.csv_rows import shown
+from orric.csv_rows import DATE, shown
 from orric.exceptions import TraceError
 
 Nanoseconds = np.ndarray[Any, np.dtype[np.int64]]
@@ -23,12 +23,6 @@ INSTANT = re.compile(
     re.ASCII,
 )
 ISO = "give ISO 8601 such as 2023-11-16 18:17:03.9799600, 1970 to 2199"
-# Dates that people write otherwise: 29.03.2025, 03/29/2025, 2025-3-29, 20250329T220000, 29 Mar 2025, 12:30.
-OTHER_FORM = re.compile(
-    r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[ T,].*)?|\d{8}T?\d{4,6}Z?|.*\d{1,2}:\d\d.*|"
-    r".*\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b.*\d.*",
-    re.ASCII | re.IGNORECASE | re.DOTALL,
-)
 DAYS_OF_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
@@ -90,7 +84,7 @@ def fault(cell: str, where: str) -> TraceError:
     """Return the error of a cell that is no time, or one whose time zone is not as that of others."""
     match = INSTANT.fullmatch(cell.strip())
     if match is None:
-        if OTHER_FORM.fullmatch(cell.strip()):
+        if DATE.fullmatch(cell.strip()):
             return TraceError(where, f"found {shown(cell)}, a date of another form", ISO)
         return TraceError(where, f"found {shown(cell)}", ISO)
     if not parsed([cell])[2][0]:

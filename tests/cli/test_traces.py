@@ -135,6 +135,7 @@ def test_import_tells_people_source_licence_and_speed_up(orric):
     assert (status, err) == (0, "")
     assert [" ".join(line.split()) for line in out.splitlines()] == [
         "requests: 2, 1 slot of 60 s, 2e+09 MACs each",
+        "first time: 2023-11-16T18:17:03.97996",
         "part: 1 of 2",
         "speed-up: 2",
         "source: Azure LLM inference trace 2023; Patel et al., Splitwise, ISCA 2024",
@@ -222,7 +223,7 @@ DRAWN = ("generate", "--kind", "uniform", "--slots", 3, "--budget-macs", "1:2", 
         (("import", *LLM_FILE, *TIMES, "--from-first", *OUT), "--from-first: format 'azure-llm-2023' does not"),
         (("import", *LLM_FILE, *TIMES, "--spread", "even", *OUT), "--spread: format 'azure-llm-2023' has single"),
         (("import", *TIMES_FILE[:3], *TIMES, *OUT), "--column: is missing; format 'timestamps' needs it"),
-        (("import", *COUNTS_FILE[:5], *TIMES, *OUT), "--interval-s: is missing; format 'counts' needs it"),
+        (("import", *COUNTS_FILE[:5], *TIMES, *OUT), "counts.csv:1: no column of times tells how long an interval is; give --interval-s"),
         (("import", *COUNTS_FILE[:6], -1, *TIMES, *OUT), "--interval-s: found -1"),
         (("import", *COUNTS_FILE, *SLOTS, "--slot-s", 20, *OUT), "20 s is no whole number of intervals of 30 s"),
         (("import", *FUNCTIONS_FILE, *TIMES, "--function", "f3", *OUT), "no function 'f3' among 2"),
@@ -273,11 +274,14 @@ def test_what_is_no_ordinary_file_is_not_replaced_by_one(orric):
 
 
 def test_a_failing_write_leaves_the_earlier_file(orric, monkeypatch):
-    def full(self, *arguments, **options):
+    def full(self, mode="r", *arguments, **options):
+        if "w" not in mode:
+            return opened(self, mode, *arguments, **options)
         self.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", full)
     before = contents()
     for form in (SLOTS, TIMES):
         status, out, err = orric("trace", "import", *LLM_FILE, *form, "--output", "trace.csv")
