@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from orric.csv_rows import (
+    LONGEST_LINE,
     leading_numbers,
     no_number,
     no_whole_number,
@@ -210,7 +211,7 @@ def _fast_chunks(
         return done, False
     with opened(path) as file:
         for _ in range(line):
-            if not _plain(file.readline(CHUNK_BYTES), header=True):
+            if not _plain(file.readline(LONGEST_LINE), header=True):
                 return done, False
         left = b""
         while True:

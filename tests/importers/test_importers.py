@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import orric
 from orric.importers import IMPORTERS, ORIGINS, azure_functions, azure_llm_2023, counts, timestamps
 
-from .builders import ROOT
+from ..builders import ROOT
 
 AZURE = ROOT.parent / "shared" / "data" / "azure_llm_2023"
 LLM = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
