@@ -301,3 +301,31 @@ def test_help_names_every_format_and_kind(orric):
     assert all(name in orric("trace", "import", "--help")[1] for name in IMPORTERS)
     assert {kind.value for kind in Kind} == set(KINDS)
     assert all(name in orric("trace", "--help")[1] for name in ("import", "generate", "describe"))
+
+
+GAP = "time,hits\n2025-03-29T22:00Z,3\n2025-03-29T22:01Z,0\n2025-03-29T22:04Z,2\n"
+
+
+def test_gaps_are_refused_or_filled_and_told(orric):
+    Path("gap.csv").write_text(GAP)
+    command = ("gap.csv", "--format", "counts", "--column", "hits", *SLOTS)
+    status, out, err = orric("trace", "import", *command, "--output", "out.csv")
+    assert (status, out) == (2, "")
+    assert "gap.csv:4: column 'time': no rows from 2025-03-29T22:02:00Z until 2025-03-29T22:04:00Z" in err
+    assert not Path("out.csv").exists()
+    answer = imported(orric, *command, "--gaps", "zero")
+    assert package.Trace.load("out.csv").requests.tolist() == [3, 0, 0, 0, 2]
+    assert (answer["filled"], answer["interval_s"], answer["first"]) == (2, 60.0, "2025-03-29T22:00:00Z")
+    assert answer["gaps"] == [{"from": "2025-03-29T22:02:00Z", "until": "2025-03-29T22:04:00Z", "intervals": 2}]
+    out = orric("trace", "import", *command, "--gaps", "zero", "--time-column", "time", "--output", "out.csv")[1]
+    assert "no rows for: 2 intervals, taken as no requests" in out
+
+
+def test_an_origin_is_shared_and_told(orric):
+    Path("gap.csv").write_text(GAP)
+    command = ("gap.csv", "--format", "timestamps", "--column", "time", *TIMES)
+    answer = imported(orric, *command, "--origin", "2025-03-29T22:59:00+01:00")
+    assert package.Timestamps.load("out.csv").arrival_s.tolist() == [60.0, 120.0, 300.0]
+    assert (answer["first"], answer["origin"]) == ("2025-03-29T22:00:00Z", "2025-03-29T21:59:00Z")
+    out = orric("trace", "import", *command, "--origin", "2025-03-29T21:59:00Z", "--output", "out.csv")[1]
+    assert "counted from: 2025-03-29T21:59:00Z" in " ".join(out.split())
