@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class IntervalCounts:
         requests: Whole numbers at least 0, shape (intervals,); some interval has requests.
         interval_s: Length of an interval in seconds.
         source: Where the counts came from, for error messages.
+        facts: What else is to be told of the file.
 
     Raises:
         TraceError: There is no interval or no request, or a number cannot be used.
@@ -38,6 +40,7 @@ class IntervalCounts:
     requests: Counts
     interval_s: float
     source: str = "counts"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         demand_positive(self.interval_s, f"{self.source}: interval_s")

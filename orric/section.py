@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -130,13 +130,20 @@ def read_text(path: str | Path, error: type[OrricError]) -> str:
         return Path(path).read_text(encoding="utf-8-sig")
 
 
-def write_text(path: str | Path, text: str, error: type[OrricError]) -> None:
-    """Write a text file that appears whole or not at all; one that cannot be written raises `error` in one line."""
+def write_text(path: str | Path, text: str | Iterable[str], error: type[OrricError]) -> None:
+    """Write a text file that appears whole or not at all; one that cannot be written raises `error` in one line.
+
+    Args:
+        path: The file.
+        text: What it holds, or its parts, which are not held together.
+        error: What to raise.
+    """
     # Renaming would put a file in the place of a link.
     target = Path(path).resolve()
     partial = target.with_name(f".{target.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.writelines([text] if isinstance(text, str) else text)
         partial.replace(target)
     except OSError as problem:
         raise error(str(path), f"cannot be written ({problem.strerror})", "choose another file") from None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from orric.csv_rows import numbers, read_column
+from orric.csv_chunks import CHUNK_ROWS, Numbers, read_chunks
+from orric.csv_rows import shown
 from orric.exceptions import TraceError
 from orric.section import write_text
 
@@ -43,20 +46,20 @@ class Timestamps:
 
     def __post_init__(self) -> None:
         try:
-            # Adding zero leaves no negative zero, which would be written as one.
-            array = np.array(self.arrival_s, dtype=np.float64) + 0.0
+            # Adding zero leaves no negative zero, which would be written as one, and makes the array its own.
+            times = np.asarray(self.arrival_s, dtype=np.float64) + 0.0
         except (TypeError, ValueError):
             raise TraceError(self.source, "arrival_s is not an array of numbers", "give one per request") from None
-        if array.ndim != 1 or not array.size:
+        if times.ndim != 1 or not times.size:
             raise TraceError(
-                self.source, f"arrival_s has shape {array.shape}", "give one time per request, one at least"
+                self.source, f"arrival_s has shape {times.shape}", "give one time per request, one at least"
             )
-        bad = _first_bad(array)
+        bad = _first_bad(times)
         if bad is not None:
             index, found, remedy = bad
             raise TraceError(f"{self.source}: request {index + 1}: arrival_s", found, remedy)
-        array.setflags(write=False)
-        object.__setattr__(self, "arrival_s", array)
+        times.setflags(write=False)
+        object.__setattr__(self, "arrival_s", times)
 
     @property
     def requests(self) -> int:
@@ -70,14 +73,13 @@ class Timestamps:
         Raises:
             TraceError: With file and line of the first thing that is wrong.
         """
-        lines, cells = read_column(path, COLUMN)
-        arrival_s = numbers(lines, cells, str(path), COLUMN)
-        demand_ascending(arrival_s, lines, str(path), COLUMN)
-        return cls(arrival_s, source=str(path))
+        return cls(gathered(ascending_seconds(path, COLUMN)), source=str(path))
 
     def save(self, path: str | Path) -> None:
         """Write the timestamps as CSV, numbers in full precision; the file appears whole or not at all."""
-        write_text(path, "\n".join([COLUMN, *map(repr, self.arrival_s.tolist()), ""]), TraceError)
+        parts = (self.arrival_s[start : start + CHUNK_ROWS] for start in range(0, self.requests, CHUNK_ROWS))
+        lines = ("".join(f"{value!r}\n" for value in part.tolist()) for part in parts)
+        write_text(path, chain([f"{COLUMN}\n"], lines), TraceError)
 
     def slots(self, slot_s: float) -> int:
         """Return how many slots of `slot_s` seconds are needed until the last request has arrived.
@@ -87,12 +89,7 @@ class Timestamps:
         """
         demand_positive(slot_s, f"{self.source}: slot_s")
         last = float(self.arrival_s[-1])
-        if last / slot_s >= MOST_SLOTS:
-            raise TraceError(
-                f"{self.source}: slot_s",
-                f"slots of {slot_s:g} s until the last request at {last:g} s are more than {MOST_SLOTS:,}",
-                "give longer slots, or count time from the first request",
-            )
+        demand_few_slots(last, slot_s, self.source)
         slots = int(last / slot_s) + 1
         # The quotient is rounded, the slots' edges are not allowed to be.
         while last >= slots * slot_s:
@@ -150,12 +147,41 @@ class Timestamps:
         return replace(self, arrival_s=self.arrival_s[part - 1 :: parts])
 
 
-def demand_ascending(arrival_s: Array, lines: Sequence[int], where: str, column: str) -> None:
-    """Refuse times that go backwards, are negative or not finite, with the line of the first."""
-    bad = _first_bad(arrival_s)
-    if bad is not None:
-        index, found, remedy = bad
-        raise TraceError(f"{where}:{lines[index]}: column {column!r}", found, remedy)
+def gathered(chunks: Iterable[Array]) -> Array:
+    """Return the times of all chunks in one array, 8 bytes each."""
+    together = array("d")
+    for chunk in chunks:
+        together.frombytes(np.ascontiguousarray(chunk, dtype=np.float64).tobytes())
+    return np.frombuffer(together, dtype=np.float64)
+
+
+def ascending_seconds(path: str | Path, column: str, start_s: float | None = 0.0, origin: str = "") -> Iterator[Array]:
+    """Yield a column of seconds, chunk by chunk.
+
+    Args:
+        path: File to read.
+        column: Its name in the header.
+        start_s: Second of the file from which time counts. [None: the first]
+        origin: What the start is called where times before it are refused.
+
+    Raises:
+        TraceError: With the line of the first time that is no number, negative or before the one ahead of it.
+    """
+    before = -np.inf
+    for chunk in read_chunks(path, {column: Numbers()}):
+        seconds = chunk.columns[column]
+        if start_s is None:
+            start_s = float(seconds[0])
+        arrival_s = seconds - start_s if start_s else seconds
+        bad = _first_bad(arrival_s, before)
+        if bad is not None:
+            index, found, remedy = bad
+            line, cell = chunk.place(index, column)
+            if origin and arrival_s[index] < 0:
+                found, remedy = f"{shown(cell)} is before {origin}", "give an earlier one"
+            raise TraceError(f"{path}:{line}: column {column!r}", found, remedy)
+        before = float(arrival_s[-1])
+        yield arrival_s
 
 
 def demand_positive(value: float, where: str) -> None:
@@ -170,22 +196,30 @@ def demand_slots(slots: int, where: str) -> None:
         raise TraceError(f"{where}: slots", f"found {slots:,}", f"give 1 to {MOST_SLOTS:,}")
 
 
+def demand_few_slots(last_s: float, slot_s: float, where: str) -> None:
+    """Refuse slots of which there would be too many until a request."""
+    if last_s / slot_s >= MOST_SLOTS:
+        found = f"slots of {slot_s:g} s until the last request at {last_s:g} s are more than {MOST_SLOTS:,}"
+        raise TraceError(f"{where}: slot_s", found, "give longer slots, or count time from the first request")
+
+
 def demand_part(part: int, parts: int, where: str) -> None:
     """Refuse a part that is none of so many."""
     if not 1 <= part <= parts:
         raise TraceError(f"{where}: part", f"found {part} of {parts}", "give a part from 1 to the number of parts")
 
 
-def _first_bad(arrival_s: Array) -> tuple[int, str, str] | None:
-    """Return index, what was found and the remedy of the first time that cannot be."""
+def _first_bad(arrival_s: Array, before: float = -np.inf) -> tuple[int, str, str] | None:
+    """Return index, what was found and the remedy of the first time that cannot be, `before` being ahead of all."""
     outside = np.flatnonzero(~(np.isfinite(arrival_s) & (arrival_s >= 0)))
-    with np.errstate(invalid="ignore"):
-        backwards = np.flatnonzero(np.diff(arrival_s) < 0) + 1
+    backwards = np.flatnonzero(arrival_s[1:] < arrival_s[:-1]) + 1
+    if arrival_s[0] < before:
+        backwards = np.zeros(1, dtype=np.int64)
     if outside.size and not (backwards.size and backwards[0] < outside[0]):
         index = int(outside[0])
         return index, f"found {float(arrival_s[index])!r}", "give a finite number of seconds >= 0"
     if backwards.size:
         index = int(backwards[0])
-        before, now = float(arrival_s[index - 1]), float(arrival_s[index])
-        return index, f"time goes backwards, from {before!r} to {now!r}", "sort the requests by time"
+        last, now = float(arrival_s[index - 1]) if index else before, float(arrival_s[index])
+        return index, f"time goes backwards, from {last!r} to {now!r}", "sort the requests by time"
     return None

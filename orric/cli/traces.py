@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -16,9 +17,9 @@ from orric.cli.frame import FixedSeed, Json, app, console_of_output, demand_writ
 from orric.exceptions import ScenarioError, nearest
 
 if TYPE_CHECKING:
+    from orric.arrivals import Arrivals
     from orric.description import Description, Spread
     from orric.interval_counts import IntervalCounts
-    from orric.timestamps import Timestamps
 
 # The group has the word trace for itself; its functions are named after what they do.
 traces = typer.Typer(help="Import, generate and describe traces.", no_args_is_help=False, rich_markup_mode=None)
@@ -39,6 +40,13 @@ class Spreading(StrEnum):
     poisson = "poisson"
 
 
+class Gaps(StrEnum):
+    """What becomes of intervals that have no row."""
+
+    refuse = "refuse"
+    zero = "zero"
+
+
 class Kind(StrEnum):
     """How requests vary from slot to slot."""
 
@@ -48,15 +56,29 @@ class Kind(StrEnum):
 
 
 Output = Annotated[Path, typer.Option("--output", help="File to write (CSV).")]
+# What an importer tells of a file beyond its numbers: key, title, and how it is put.
+TOLD: list[tuple[str, str, Callable[[Any], str]]] = [
+    ("time_column", "time column", str),
+    ("first", "first time", str),
+    ("origin", "counted from", str),
+    ("interval_s", "interval", lambda seconds: f"{seconds:g} s"),
+    ("filled", "no rows for", lambda many: f"{many:,} intervals, taken as no requests"),
+    ("left_out", "left out", lambda many: f"{many:,} requests that began before second 0"),
+]
 # Length of a slot where none is given, in seconds.
 SLOT_S = 60.0
 
 
 @traces.command("import")
 def import_trace(
-    file: Annotated[Path, typer.Argument(help="File to read (CSV).")],
+    file: Annotated[Path, typer.Argument(help="File to read (CSV, JSON lines; compressed if it ends in .gz).")],
     name: Annotated[
-        str, typer.Option("--format", help="Its format: azure-llm-2023, azure-functions, timestamps or counts.")
+        str,
+        typer.Option(
+            "--format",
+            help="Its format: azure-llm-2023, azure-llm-2024, azure-functions, azure-functions-2021, burstgpt, "
+            "mooncake, timestamps or counts.",
+        ),
     ],
     form: Annotated[Form, typer.Option("--as", help="Write single arrival times, or requests and budgets by slots.")],
     output: Output,
@@ -64,14 +86,27 @@ def import_trace(
         str | None, typer.Option("--column", help="timestamps, counts: name of the column to read.")
     ] = None,
     interval_s: Annotated[
-        float | None, typer.Option("--interval-s", help="counts: seconds that each count stands for.")
+        float | None,
+        typer.Option("--interval-s", help="counts: seconds that each count stands for. [default: as times are apart]"),
+    ] = None,
+    time_column: Annotated[
+        str | None,
+        typer.Option("--time-column", help="counts: column of the times. [default: the only one of ISO 8601]"),
+    ] = None,
+    gaps: Annotated[
+        Gaps | None,
+        typer.Option("--gaps", help="counts: refuse missing rows, or take zero requests. [default: refuse]"),
     ] = None,
     function: Annotated[
         str | None, typer.Option("--function", help="azure-functions: take this HashFunction only. [default: all]")
     ] = None,
     from_first: Annotated[
-        bool, typer.Option("--from-first", help="timestamps: count seconds from the first request, as for ISO 8601.")
+        bool, typer.Option("--from-first", help="timestamps, burstgpt: count seconds from the first request.")
     ] = False,
+    origin: Annotated[
+        str | None,
+        typer.Option("--origin", help="timestamps: count seconds from this time, so that files share it."),
+    ] = None,
     speedup: Annotated[float, typer.Option("--speedup", help="Let the requests come so many times as fast.")] = 1.0,
     part: Annotated[
         str, typer.Option("--part", help="K/N: take every N-th request from request K on, for one of N streams.")
@@ -96,6 +131,7 @@ def import_trace(
     import numpy as np
 
     import orric
+    from orric.arrivals import Arrivals
     from orric.importers import ORIGINS
     from orric.randomness import generator
 
@@ -110,21 +146,37 @@ def import_trace(
     _demand_positive("--slot-s", slot_s)
     number, parts = _part_of(part)
     demand_writable(output, "--output", [file])
-    options = {"column": column, "interval_s": interval_s, "function": function, "from_first": from_first or None}
+    options = {
+        "column": column,
+        "interval_s": interval_s,
+        "time_column": time_column,
+        "gaps": None if gaps is None else gaps.value,
+        "function": function,
+        "from_first": from_first or None,
+        "origin": origin,
+    }
     given = _imported(file, name, {key: value for key, value in options.items() if value is not None})
-    given = given.share(number, parts).compressed(speedup)
-    if not isinstance(given, orric.Timestamps):
-        if form is Form.timestamps or spread is not None:
-            given = given.timestamps(generator(seed, "arrivals") if spread is Spreading.poisson else None)
-    elif spread is not None:
-        raise ScenarioError("--spread", f"format {name!r} has single times", "leave it out")
+    length = SLOT_S if slot_s is None else slot_s
     answer: dict[str, Any] = {"output": str(output), "as": form.value, "format": name}
-    if isinstance(given, orric.Timestamps) and form is Form.timestamps:
-        given.save(output)
-        answer |= {"requests": given.requests, "first_s": given.arrival_s[0], "last_s": given.arrival_s[-1]}
+    stamps: orric.Timestamps | None = None
+    if isinstance(given, Arrivals):
+        if spread is not None:
+            raise ScenarioError("--spread", f"format {name!r} has single times", "leave it out")
+        if form is Form.timestamps:
+            stamps = given.timestamps(number, parts, speedup)
+        else:
+            requests = given.counts(length, number, parts, speedup)
     else:
-        length = SLOT_S if slot_s is None else slot_s
-        requests = given.counts(length)
+        counted = given.share(number, parts).compressed(speedup)
+        if form is Form.timestamps or spread is not None:
+            stamps = counted.timestamps(generator(seed, "arrivals") if spread is Spreading.poisson else None)
+        if form is Form.slots:
+            requests = (counted if stamps is None else stamps).counts(length)
+    if form is Form.timestamps:
+        assert stamps is not None
+        stamps.save(output)
+        answer |= {"requests": stamps.requests, "first_s": stamps.arrival_s[0], "last_s": stamps.arrival_s[-1]}
+    else:
         trace = orric.Trace(
             requests=requests.astype(np.float64),
             budget_macs=np.full(len(requests), budget_macs),
@@ -135,7 +187,7 @@ def import_trace(
         answer |= {"requests": int(requests.sum()), "slots": trace.slots, "slot_s": length, "budget_macs": budget_macs}
     source, licence = ORIGINS.get(name, (None, None))
     answer |= {"part": number, "parts": parts, "speedup": speedup, "file": str(file)}
-    answer |= {"source": source, "licence": licence}
+    answer |= {"source": source, "licence": licence, **given.facts}
     _print_import(answer, as_json)
 
 
@@ -200,18 +252,20 @@ def describe_trace(
     _print_facts(_facts(found))
 
 
-def _imported(file: Path, name: str, options: dict[str, Any]) -> Timestamps | IntervalCounts:
-    """Read a file in a format, with the options that the format takes."""
+def _imported(file: Path, name: str, options: dict[str, Any]) -> Arrivals | IntervalCounts:
+    """Open or read a file in a format, with the options that the format takes."""
     import inspect
 
-    from orric.importers import IMPORTERS
+    from orric.importers import FORMATS
+    from orric.timestamps import Timestamps
 
-    if name not in IMPORTERS:
-        raise ScenarioError("--format", f"{name!r} is unknown", nearest(name, IMPORTERS))
-    importer = IMPORTERS[name]
+    formats = {one.name: one for one in FORMATS}
+    if name not in formats:
+        raise ScenarioError("--format", f"{name!r} is unknown", nearest(name, formats))
+    chosen = formats[name]
     taken = {
         key: parameter
-        for key, parameter in inspect.signature(importer).parameters.items()
+        for key, parameter in inspect.signature(chosen.read).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     for key in options:
@@ -221,7 +275,11 @@ def _imported(file: Path, name: str, options: dict[str, Any]) -> Timestamps | In
         if parameter.default is inspect.Parameter.empty and key not in options:
             raise ScenarioError(_option(key), "is missing", f"format {name!r} needs it")
     _demand_positive("--interval-s", options.get("interval_s"))
-    return importer(file, **options)
+    if chosen.stream is not None:
+        return chosen.stream(file, **options)
+    counted = chosen.read(file, **options)
+    assert not isinstance(counted, Timestamps)
+    return counted
 
 
 def _option(key: str) -> str:
@@ -253,6 +311,7 @@ def _print_import(answer: dict[str, Any], as_json: bool) -> None:
         amount = f"from {answer['first_s']:.6g} s to {answer['last_s']:.6g} s"
         written = "Timestamps"
     facts = [("requests", f"{answer['requests']:,}, {amount}")]
+    facts += [(title, tell(answer[key])) for key, title, tell in TOLD if key in answer]
     if answer["parts"] > 1:
         facts.append(("part", f"{answer['part']} of {answer['parts']}"))
     facts.append(("speed-up", f"{answer['speedup']:g}"))

@@ -135,6 +135,7 @@ def test_import_tells_people_source_licence_and_speed_up(orric):
     assert (status, err) == (0, "")
     assert [" ".join(line.split()) for line in out.splitlines()] == [
         "requests: 2, 1 slot of 60 s, 2e+09 MACs each",
+        "first time: 2023-11-16T18:17:03.97996",
         "part: 1 of 2",
         "speed-up: 2",
         "source: Azure LLM inference trace 2023; Patel et al., Splitwise, ISCA 2024",
@@ -222,7 +223,10 @@ DRAWN = ("generate", "--kind", "uniform", "--slots", 3, "--budget-macs", "1:2", 
         (("import", *LLM_FILE, *TIMES, "--from-first", *OUT), "--from-first: format 'azure-llm-2023' does not"),
         (("import", *LLM_FILE, *TIMES, "--spread", "even", *OUT), "--spread: format 'azure-llm-2023' has single"),
         (("import", *TIMES_FILE[:3], *TIMES, *OUT), "--column: is missing; format 'timestamps' needs it"),
-        (("import", *COUNTS_FILE[:5], *TIMES, *OUT), "--interval-s: is missing; format 'counts' needs it"),
+        (
+            ("import", *COUNTS_FILE[:5], *TIMES, *OUT),
+            "counts.csv:1: no column of times tells how long an interval is; give --interval-s",
+        ),
         (("import", *COUNTS_FILE[:6], -1, *TIMES, *OUT), "--interval-s: found -1"),
         (("import", *COUNTS_FILE, *SLOTS, "--slot-s", 20, *OUT), "20 s is no whole number of intervals of 30 s"),
         (("import", *FUNCTIONS_FILE, *TIMES, "--function", "f3", *OUT), "no function 'f3' among 2"),
@@ -273,11 +277,14 @@ def test_what_is_no_ordinary_file_is_not_replaced_by_one(orric):
 
 
 def test_a_failing_write_leaves_the_earlier_file(orric, monkeypatch):
-    def full(self, *arguments, **options):
+    def full(self, mode="r", *arguments, **options):
+        if "w" not in mode:
+            return opened(self, mode, *arguments, **options)
         self.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", full)
     before = contents()
     for form in (SLOTS, TIMES):
         status, out, err = orric("trace", "import", *LLM_FILE, *form, "--output", "trace.csv")
@@ -294,3 +301,31 @@ def test_help_names_every_format_and_kind(orric):
     assert all(name in orric("trace", "import", "--help")[1] for name in IMPORTERS)
     assert {kind.value for kind in Kind} == set(KINDS)
     assert all(name in orric("trace", "--help")[1] for name in ("import", "generate", "describe"))
+
+
+GAP = "time,hits\n2025-03-29T22:00Z,3\n2025-03-29T22:01Z,0\n2025-03-29T22:04Z,2\n"
+
+
+def test_gaps_are_refused_or_filled_and_told(orric):
+    Path("gap.csv").write_text(GAP)
+    command = ("gap.csv", "--format", "counts", "--column", "hits", *SLOTS)
+    status, out, err = orric("trace", "import", *command, "--output", "out.csv")
+    assert (status, out) == (2, "")
+    assert "gap.csv:4: column 'time': no rows from 2025-03-29T22:02:00Z until 2025-03-29T22:04:00Z" in err
+    assert not Path("out.csv").exists()
+    answer = imported(orric, *command, "--gaps", "zero")
+    assert package.Trace.load("out.csv").requests.tolist() == [3, 0, 0, 0, 2]
+    assert (answer["filled"], answer["interval_s"], answer["first"]) == (2, 60.0, "2025-03-29T22:00:00Z")
+    assert answer["gaps"] == [{"from": "2025-03-29T22:02:00Z", "until": "2025-03-29T22:04:00Z", "intervals": 2}]
+    out = orric("trace", "import", *command, "--gaps", "zero", "--time-column", "time", "--output", "out.csv")[1]
+    assert "no rows for: 2 intervals, taken as no requests" in out
+
+
+def test_an_origin_is_shared_and_told(orric):
+    Path("gap.csv").write_text(GAP)
+    command = ("gap.csv", "--format", "timestamps", "--column", "time", *TIMES)
+    answer = imported(orric, *command, "--origin", "2025-03-29T22:59:00+01:00")
+    assert package.Timestamps.load("out.csv").arrival_s.tolist() == [60.0, 120.0, 300.0]
+    assert (answer["first"], answer["origin"]) == ("2025-03-29T22:00:00Z", "2025-03-29T21:59:00Z")
+    out = orric("trace", "import", *command, "--origin", "2025-03-29T21:59:00Z", "--output", "out.csv")[1]
+    assert "counted from: 2025-03-29T21:59:00Z" in " ".join(out.split())
