@@ -27,7 +27,7 @@ def test_a_folder_with_values_summary_and_curve(orric, tmp_path):
     assert facts.pop("folder") == str(target)
     assert facts == json.loads((target / "summary.json").read_text())
     assert sorted(path.name for path in target.iterdir()) == [
-        "point_removal.png", "point_removal.svg", "summary.json", "values.csv", "values_by_epoch.npz",
+        ".orric.json", "point_removal.png", "point_removal.svg", "summary.json", "values.csv", "values_by_epoch.npz",
     ]  # fmt: skip
     assert (facts["images"], facts["flipped"], facts["corrupted"]) == (120, 36, 24)
     assert [row["method"] for row in facts["detection"]] == ["gradient-shapley", "loss", "random"]
@@ -69,11 +69,12 @@ def test_interrupted_it_leaves_nothing_or_the_earlier_result(orric, tmp_path, mo
     assert orric(*QUICK, "--output", target) == (130, "", "orric: interrupted; nothing was written\n")
     assert list(tmp_path.iterdir()) == []
     target.mkdir()
-    (target / "summary.json").write_text("earlier")
+    earlier = json.dumps(dict.fromkeys(("dataset", "images", "model", "detection")))
+    (target / "summary.json").write_text(earlier)
     told = f"orric: interrupted; nothing was written, and the earlier {target} is kept\n"
     assert orric(*QUICK, "--output", target) == (130, "", told)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert (target / "summary.json").read_text() == "earlier"
+    assert (target / "summary.json").read_text() == earlier
 
 
 @pytest.mark.parametrize(
