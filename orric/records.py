@@ -304,9 +304,12 @@ class Result:
         return self.in_time_before or self._by_stream("correct_in_time")
 
     def _by_stream(self, column: str) -> dict[str, float]:
-        streams = self.streams
-        requests, found = (self.columns[name].reshape(-1, len(streams)).sum(axis=0) for name in ("requests", column))
-        return {name: float(found[k] / requests[k]) for k, name in enumerate(streams) if requests[k]}
+        count, found = len(self.streams), {}
+        for k, name in enumerate(self.streams):
+            requests = float(self.columns["requests"][k::count].sum())
+            if requests:
+                found[name] = float(self.columns[column][k::count].sum()) / requests
+        return found
 
     @property
     def last_severity_accuracy(self) -> float:
