@@ -125,8 +125,7 @@ def severity_steps(result: Result) -> dict[str, Any]:
     which = [numbers.setdefault(line.tobytes(), len(numbers)) for line in lines]
     patterns = [lines[which.index(number)] for number in range(len(numbers))]
     allowed = max(_MOST_STEPS // len(patterns), 12)
-    found: list[Any] = []
-    places: dict[int, int] = {}
+    found, places = list[list[list[int]]](), dict[int, int]()
     for n, pattern in enumerate(patterns):
         begins = np.concatenate([[0], np.flatnonzero(np.diff(pattern)) + 1])
         if len(begins) > min(allowed, 400):

@@ -289,7 +289,8 @@ function drawDistribution(chart, state) {
   const all = state.stream < 0 || META.streams.length === 1,
     kind = all ? "all" : "streams",
     grid = META.grids[kind];
-  chart.figure.hidden = grid.length === 0;
+  // Its heading goes with it.
+  chart.figure.hidden = chart.figure.parentElement.hidden = grid.length === 0;
   if (chart.figure.hidden) return;
   const tail = state.tail,
     line = all ? 0 : state.stream,
