@@ -257,7 +257,7 @@ def test_a_run_goes_on_without_allocators_that_misbehave(orric, tmp_path, faulty
         assert f'<p class="failed">Left out of the comparison: {html.escape(message)}.</p>' in page
     status, printed, err = orric(*arguments)
     assert (status, err.splitlines()) == (1, lines)
-    assert "ORRIC did best of 2 allocators" in printed
+    assert "inference-only did best of 2 allocators" in printed
 
 
 def test_a_run_in_which_every_allocator_misbehaves_is_refused(orric, tmp_path, faulty):
