@@ -295,7 +295,8 @@ class Learner:
             return
         try:
             evidence, self._evidence = self._evidence, []
-            for number, compared in evidence or [(version, None)]:
+            unseen: list[tuple[int, Comparison | None]] = [*evidence] or [(version, None)]
+            for number, compared in unseen:
                 before = self._versions.rollbacks
                 try:
                     told = self._versions.judge(total, number, compared)
