@@ -295,8 +295,8 @@ class Learner:
             return
         try:
             evidence, self._evidence = self._evidence, []
-            of_none: list[tuple[int, Comparison | None]] = [(version, None)]
-            for number, compared in evidence or of_none:
+            unseen: list[tuple[int, Comparison | None]] = [*evidence] or [(version, None)]
+            for number, compared in unseen:
                 before = self._versions.rollbacks
                 try:
                     told = self._versions.judge(total, number, compared)

@@ -155,7 +155,8 @@ def test_kills_of_the_whole_daemon(start, write, images: np.ndarray, tmp_path: P
 
     Six times here, fifty in tests/benchmarks/restarts.py.
     """
-    path = write(slot_s=2.5, horizon_slots=1000, budget__macs_per_s=1e11, samples__most=40)
+    given = {"budget__macs_per_s": 1e11, "samples__most": 40, "retraining__nice": 0}
+    path = write(slot_s=2.5, horizon_slots=1000, **given)
     rng, seen, slots = np.random.default_rng(1), 0, 0
     for _ in range(6):
         daemon = start(path)
