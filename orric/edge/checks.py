@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
-from orric.durable import hold, read_bounded
+from orric.durable import hold
 from orric.edge.config import LOOPBACK, EdgeConfig
 from orric.edge.daemon import check_hash, read_model
 from orric.edge.http import listen
@@ -14,11 +13,10 @@ from orric.edge.probes import probe_of
 from orric.edge.serving import Model, available
 from orric.edge.store import recognise
 from orric.exceptions import EdgeError
+from orric.folders import result_folder_around
 
 # By which factor a device may be faster or slower than it was measured before that is told.
 FAR = 3.0
-# Files of folders that `orric run` and `orric sweep` write, and write anew.
-RESULTS = ("summary.json", ".orric-sweep", "report.html")
 
 
 def refuse(config: EdgeConfig) -> None:
@@ -104,24 +102,11 @@ def _of_speed(config: EdgeConfig) -> list[str]:
 
 
 def _of_store(folder: Path) -> list[str]:
-    """Return where the store lies in, or is, a folder of results."""
-    for one in (folder, *folder.resolve().parents):
-        kind = _kind(one)
-        if kind is not None:
-            where = "is" if one == folder else "lies in"
-            return [f"store.folder {where} {one}, which has {kind}; choose a folder of its own"]
-    return []
-
-
-def _kind(folder: Path) -> str | None:
-    """Say what kind of results a folder has, None without any."""
-    with suppress(OSError, ValueError, AttributeError):
-        kind = json.loads(read_bounded(folder / ".orric.json", 16 << 20)).get("kind")
-        return None if kind == "store" else f"results of a {kind}"
-    for name in RESULTS:
-        if (folder / name).is_file():
-            return f"results of orric, as {name}"
-    return None
+    """Return where a store lies in a folder of results: one of before, as a new one is refused there."""
+    around = result_folder_around(folder)
+    if around is None:
+        return []
+    return [f"store.folder lies in {around}, a folder of results; choose a place of its own for the next"]
 
 
 def _is_held(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import orric
 from orric.durable import hold
 from orric.edge.checks import checked
 from orric.edge.config import EdgeConfig
+from orric.edge.store import ABOUT
 from orric.exceptions import EdgeError
 from orric.profile import Profile
 
@@ -89,11 +91,16 @@ def test_a_probe_of_what_is_not_there_is_refused(check) -> None:
 
 
 @pytest.mark.parametrize("mark", ["summary.json", ".orric-sweep", ".orric.json"])
-def test_a_store_within_results_is_told(check, tmp_path: Path, mark: str) -> None:
+def test_a_store_within_results_is_refused_and_one_of_before_told(check, tmp_path: Path, mark: str) -> None:
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / mark).write_text('{"kind": "run"}')
+    table = {"format": 1, "kind": "run", "files": [], "scenario": "", "seed": 1, "command": "", "results": []}
+    (tmp_path / "results" / mark).write_text(json.dumps(table))
+    with pytest.raises(EdgeError, match=r"results/state lies in .*results, a folder of results"):
+        check(store__folder="results/state")
+    (tmp_path / "results/state/versions/1").mkdir(parents=True)
+    (tmp_path / "results/state/versions/1" / ABOUT).write_text("{}")
     (told,) = check(store__folder="results/state")
-    assert told.startswith(f"store.folder lies in {tmp_path / 'results'}, which has results of ")
+    assert told.startswith(f"store.folder lies in {tmp_path / 'results'}, a folder of results")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/notes.md").write_text("mine")
     with pytest.raises(EdgeError, match=r"is no store of orric, and is not empty \(it has 'notes.md'\)"):
