@@ -14,7 +14,7 @@ import orric
 from orric.durable import hold
 from orric.edge.checks import checked
 from orric.edge.config import EdgeConfig
-from orric.edge.store import ABOUT
+from orric.edge.store import CURRENT
 from orric.exceptions import EdgeError
 from orric.profile import Profile
 
@@ -97,8 +97,8 @@ def test_a_store_within_results_is_refused_and_one_of_before_told(check, tmp_pat
     (tmp_path / "results" / mark).write_text(json.dumps(table))
     with pytest.raises(EdgeError, match=r"results/state lies in .*results, a folder of results"):
         check(store__folder="results/state")
-    (tmp_path / "results/state/versions/1").mkdir(parents=True)
-    (tmp_path / "results/state/versions/1" / ABOUT).write_text("{}")
+    (tmp_path / "results/state").mkdir()
+    (tmp_path / "results/state" / CURRENT).write_text("{}")
     (told,) = check(store__folder="results/state")
     assert told.startswith(f"store.folder lies in {tmp_path / 'results'}, a folder of results")
     (tmp_path / "foreign").mkdir()
