@@ -83,10 +83,8 @@ def main() -> None:
     if CHROMIUM is None:
         sys.exit("this needs Chromium")
     bad = []
-    print(
-        f"{'report':14}{'simulated':>11}{'written':>9}{'size':>10}   "
-        "ready after (ms), at 1280 light, dark, 400 light, dark"
-    )
+    opened = "ready after (ms), at 1280 light, dark, 400 light, dark"
+    print(f"{'report':14}{'simulated':>11}{'written':>9}{'size':>10}   {opened}")
     with tempfile.TemporaryDirectory() as folder, browser(Path(folder)) as shown:
         for name, scenario in scenarios(given.only):
             begun = time.perf_counter()

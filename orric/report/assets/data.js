@@ -81,7 +81,7 @@ function short(value, unit = "", digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   const text =
-    size >= 1e6 || (size > 0 && size < 1e-3)
+    size >= 1e9 || (size > 0 && size < 1e-3)
       ? value.toExponential(1).replace("e+", "e")
       : size >= 1000
         ? whole(value)

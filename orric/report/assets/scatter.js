@@ -85,7 +85,7 @@ function drawScatter(holder, key, state) {
     ? niceTicks(Math.ceil(a), Math.floor(b), 4)
         .filter(Number.isInteger)
         .map(one => 10 ** one)
-    : niceTicks(a / COST_UNITS[key], b / COST_UNITS[key], width < 340 ? 3 : 4).map(one => one * COST_UNITS[key]);
+    : niceTicks(a / COST_UNITS[key], b / COST_UNITS[key], width < 400 ? 2 : 4).map(one => one * COST_UNITS[key]);
   for (const tick of ticks) {
     svg.append(
       mark("line", {
