@@ -56,7 +56,8 @@ def guard_output() -> None:
         # Another stands there already where this is a part of another program, as in tests.
         elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             how: dict[str, Any] = {
-                "encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering,
+                "encoding": stream.encoding, "errors": stream.errors,
+                "line_buffering": stream.line_buffering, "write_through": stream.write_through,
             }  # fmt: skip
             setattr(sys, name, kind(stream.detach(), **how))
 

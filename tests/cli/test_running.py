@@ -262,3 +262,13 @@ def test_an_output_that_takes_nothing_ends_in_one_line(arguments, where):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("orric: standard output cannot be written (")
+
+
+def test_who_asks_for_no_buffers_sees_what_is_printed_at_once():
+    # As under a supervisor that reads a log line by line; what is held back is lost where the process ends like this.
+    script = (
+        "import os, sys; from orric.cli.output import guard_output; guard_output();"
+        "print('told'); print('warned', file=sys.stderr); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-u", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("told\n", "warned\n")
