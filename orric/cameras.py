@@ -7,7 +7,8 @@ begins at the time. What is odd about a file is told; nothing is mended unasked.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from orric.csv_chunks import Kind, WholeNumbers, read_chunks
 from orric.csv_rows import MOST_WHOLE, position, read_rows, shown, whole_number
 from orric.exceptions import TraceError, nearest
+from orric.instants import SECOND, Nanoseconds
 from orric.interval_counts import MOST_TIMESTAMPS
-from orric.local_times import SECOND, Instants, Jump, Twice, is_time, jumps_between, newest_first, read_times, told
+from orric.local_times import Jump, Times, Twice, is_time, jumps_between, newest_first, told
 from orric.timestamps import MOST_SLOTS, Timestamps
 
+Whole = np.ndarray[Any, np.dtype[np.int64]]
 Gaps = Literal["refuse", "zero", "repeat"]
 Duplicates = Literal["keep", "drop", "refuse"]
 # Names of columns that need not be told, in lower case.
@@ -45,7 +49,7 @@ class Reading:
         interval_s: How long each count is for. [default: the median distance of a file's rows]
         gap_s: Silences of more seconds are gaps. [default: more than 20 times what 19 in 20 silences of the file stay
             below, and a minute at least; of counts: half an interval more than one]
-        twice: Which a local time is that comes twice in a night; see `orric.local_times.read_times`.
+        twice: Which a local time is that comes twice in a night; see `orric.local_times.Times.instants`.
         duplicates: What becomes of rows that repeat another cell by cell, and of counts of the same interval: "keep"
             (counts are added up), "drop" or "refuse". [default: keep requests, refuse counts]
     """
@@ -97,10 +101,10 @@ class Camera:
     name: str
     file: Path
     columns: tuple[str, str | None]
-    instants: Instants
-    ends: Instants
-    counts: Instants
-    lines: Instants
+    instants: Nanoseconds
+    ends: Nanoseconds
+    counts: Whole
+    lines: Whole
     gap_s: float
     gaps: tuple[Gap, ...] = ()
     jumps: tuple[Jump, ...] = ()
@@ -222,18 +226,20 @@ def read_camera(path: Path, name: str, reading: Reading) -> Camera:
     Raises:
         TraceError: File, line, what was found and what to do.
     """
-    rows = read_rows(path)
-    line, header = next(rows)
+    line, header = next(read_rows(path))
     here = f"{path}:{line}"
     for cell in filter(is_time, header):
         raise TraceError(here, f"the first row is no header, it holds the time {shown(cell)}", "name the columns above")
     time_at = _column(header, reading.column, TIMES, here, "--column")
     count_at = _count_column(header, reading, time_at, here)
     column, count_column = header[time_at], None if count_at is None else header[count_at]
-    lines, cells, counts, repeated, unknown = _collected(rows, path, time_at, count_at)
-    if not lines:
+    times = Times(reading.zone)
+    lines, values, counts, keys = _read(path, times, column, count_column)
+    known = counts >= 0
+    if not known.any():
         raise TraceError(str(path), f"no row has a count in column {count_column!r}", "give counts, or take it out")
-    instants, local = read_times(lines, cells, str(path), column, reading.zone, reading.twice)
+    lines, values, counts, keys = lines[known], values[known], counts[known], keys[known]
+    instants = times.instants(values, lines, lambda at: f"{path}:{at}: column {column!r}", reading.twice)
     step = -1 if newest_first(instants) else 1
     disordered = int((instants[::step] < np.maximum.accumulate(instants[::step])).sum())
     order = np.argsort(instants, kind="stable")
@@ -243,17 +249,17 @@ def read_camera(path: Path, name: str, reading: Reading) -> Camera:
         (column, count_column),
         instants[order],
         instants[order],
-        np.array(counts, np.int64)[order],
-        np.array(lines, np.int64)[order],
+        counts[order],
+        lines[order],
         0.0,
         disordered=disordered,
-        unknown=unknown,
+        unknown=len(known) - len(lines),
     )
-    camera = _without_duplicates(camera, np.array(repeated, bool)[order], reading)
+    camera = _without_duplicates(camera, keys[order], reading)
     if not camera.requests:
         raise TraceError(str(path), "holds no request", "take the file out of the folder")
     camera = _laid_out(camera, reading)
-    if local and reading.zone is not None:
+    if times.local and reading.zone is not None:
         camera = replace(camera, jumps=tuple(jumps_between(camera.first, camera.last, reading.zone)))
     return camera
 
@@ -323,32 +329,45 @@ def _count_column(header: Sequence[str], reading: Reading, time_at: int, where: 
     return found
 
 
-def _collected(
-    rows: Iterator[tuple[int, list[str]]], path: Path, time_at: int, count_at: int | None
-) -> tuple[list[int], list[str], list[int], list[bool], int]:
-    """Return line, cell of time, count, and whether the row repeats one above, of every row whose count is known."""
-    lines, cells, counts, repeated, unknown = [], [], [], [], 0
-    seen: set[Any] = set()
-    for line, row in rows:
-        if count_at is not None and row[count_at].strip().lower() in UNKNOWN:
-            unknown += 1
-            continue
-        lines.append(line)
-        cells.append(row[time_at])
-        counts.append(1 if count_at is None else whole_number(row[count_at].strip(), f"{path}:{line}"))
-        key = hash(tuple(row))
-        repeated.append(key in seen)
-        seen.add(key)
-    if sum(counts) > MOST_WHOLE:
-        raise TraceError(str(path), f"holds {sum(counts):g} requests", f"give {MOST_WHOLE:,} at most")
-    return lines, cells, counts, repeated, unknown
+class _Counts(WholeNumbers):
+    """Whole numbers at least 0, and -1 where the count is not known."""
+
+    def leading(self, cells: Sequence[str]) -> Whole:
+        """Return the values of the cells before the first that has none."""
+        found: list[int] = []
+        with suppress(TraceError):
+            for cell in map(str.strip, cells):
+                found.append(-1 if cell.lower() in UNKNOWN else whole_number(cell, ""))
+        return np.array(found, dtype=np.int64)
 
 
-def _without_duplicates(camera: Camera, repeated: np.ndarray[Any, Any], reading: Reading) -> Camera:
+def _read(path: Path, times: Times, column: str, count_column: str | None) -> tuple[Whole, Nanoseconds, Whole, Whole]:
+    """Return line, time and count of every row, and its key; without a column of counts, these are ones."""
+    kinds: dict[str, Kind] = {column: times}
+    if count_column is not None:
+        kinds[count_column] = _Counts()
+    parts = [(chunk.lines, chunk.keys, *chunk.columns.values()) for chunk in read_chunks(path, kinds)]
+    lines, keys, values, *counted = (np.concatenate(one) for one in zip(*parts, strict=True))
+    counts = counted[0] if counted else np.ones(len(lines), dtype=np.int64)
+    if (total := float(counts.sum(dtype=np.float64))) > MOST_WHOLE:
+        raise TraceError(str(path), f"holds {total:g} requests", f"give {MOST_WHOLE:,} at most")
+    return lines, values, counts, keys
+
+
+def _repeated(instants: Nanoseconds, keys: Whole) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Say of rows in the order of their instants which repeat one above cell by cell."""
+    same = np.diff(instants) == 0
+    shared = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    order = shared[np.lexsort((keys[shared], instants[shared]))]
+    repeated = np.zeros(len(instants), dtype=bool)
+    repeated[order[1:]] = (np.diff(instants[order]) == 0) & (np.diff(keys[order]) == 0)
+    return repeated
+
+
+def _without_duplicates(camera: Camera, keys: Whole, reading: Reading) -> Camera:
     """Count the rows that repeat another, and do with them what was asked for."""
     counted = camera.columns[1] is not None
-    if counted:
-        repeated = np.concatenate([[False], np.diff(camera.instants) == 0])
+    repeated = np.append(False, np.diff(camera.instants) == 0) if counted else _repeated(camera.instants, keys)
     found = np.flatnonzero(repeated)
     choice = reading.duplicates or ("refuse" if counted else "keep")
     if not found.size:

@@ -29,7 +29,7 @@ from orric.csv_rows import (
     whole_number,
 )
 from orric.exceptions import TraceError
-from orric.instants import fault, parsed, parsed_bytes
+from orric.instants import CALENDAR, Form, fault, parsed, parsed_bytes
 
 Array = np.ndarray[Any, Any]
 CHUNK_BYTES, CHUNK_ROWS = 2**21, 2**15
@@ -93,24 +93,26 @@ class WholeNumbers(Numbers):
 
 
 class Instants:
-    """ISO 8601 times in nanoseconds since 1970, int64; all have a time zone, or none has.
+    """Times in nanoseconds since 1970, int64; all have a time zone, or none has.
 
     Attributes:
+        forms: How they may be written.
         zoned: Whether they have one; None until the first is read.
     """
 
     arrow = "binary"
+    forms: tuple[Form, ...] = (CALENDAR,)
 
     def __init__(self, zoned: bool | None = None) -> None:
         self.zoned = zoned
 
     def leading(self, cells: Sequence[str]) -> Array:
         """Return the values of the cells before the first that has none."""
-        return self._leading(*parsed(cells))
+        return self._leading(*parsed(cells, self.forms))
 
     def fault(self, cell: str, where: str) -> TraceError:
         """Return the error of a cell that has no value."""
-        return fault(cell, where)
+        return fault(cell, where, self.forms)
 
     def of_arrow(self, column: Any) -> Array | None:
         """Return the values of a column that pyarrow read, or None where the exact reader must look."""
@@ -119,7 +121,7 @@ class Instants:
         _, offsets, data = column.buffers()
         ends = np.frombuffer(offsets, dtype=np.int32)[column.offset : column.offset + len(column) + 1]
         text = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
-        found = self._leading(*parsed_bytes(text, ends))
+        found = self._leading(*parsed_bytes(text, ends, self.forms))
         return found if len(found) == len(column) else None
 
     def _leading(self, nanoseconds: Array, zones: Array, good: Array) -> Array:
@@ -136,17 +138,46 @@ class Chunk:
         columns: The values of each column that was asked for, shape (rows,).
     """
 
-    def __init__(self, columns: Mapping[str, Array], header: Sequence[str], rows: Any) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Array],
+        header: Sequence[str],
+        rows: Any,
+        text: bytes = b"",
+        first: int | None = None,
+    ) -> None:
         self.columns, self._header, self._rows = columns, header, rows
+        # Where each line holds a row without quotes: the lines, and the number of the first.
+        self._text, self._first = text, first
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
+    @property
+    def lines(self) -> Array:
+        """The line of each row, int64, shape (rows,)."""
+        if self._first is not None:
+            return np.arange(self._first, self._first + len(self), dtype=np.int64)
+        return np.array([line for line, _ in self._listed()[: len(self)]], dtype=np.int64)
+
+    @property
+    def keys(self) -> Array:
+        """A number for each row, int64, shape (rows,): rows that have the same cells have the same number.
+
+        Others have another but for one pair in 2**64.
+        """
+        if self._first is not None:
+            return np.fromiter(map(hash, self._text.replace(b"\r\n", b"\n").split(b"\n")), np.int64, len(self))
+        return np.fromiter((_key(row) for _, row in self._listed()), np.int64, len(self))
+
     def place(self, index: int, column: str) -> tuple[int, str]:
         """Return the line and the cell from which a value came."""
-        rows = self._rows() if callable(self._rows) else self._rows
-        line, row = rows[index]
+        line, row = self._listed()[index]
         return line, row[self._header.index(column)]
+
+    def _listed(self) -> list[tuple[int, list[str]]]:
+        found: list[tuple[int, list[str]]] = self._rows() if callable(self._rows) else self._rows
+        return found
 
 
 def read_chunks(path: str | Path, kinds: Mapping[str, Kind]) -> Iterator[Chunk]:
@@ -233,7 +264,10 @@ def _fast_chunks(
                 if columns is None:
                     chunks = _exact_chunks(rows(), path, kinds, header)
                 else:
-                    chunks = iter([Chunk(columns, header, lambda rows=rows: list(rows()))])
+                    # Blank lines hold no row.
+                    each = len(next(iter(columns.values()))) == text.count(b"\n") + (not text.endswith(b"\n"))
+                    first = line + 1 if each else None
+                    chunks = iter([Chunk(columns, header, lambda rows=rows: list(rows()), text, first)])
                 for chunk in chunks:
                     if len(chunk):
                         done += len(chunk)
@@ -241,6 +275,12 @@ def _fast_chunks(
                 line += text.count(b"\n")
             if not block or len(left) > LONGEST_FIELD:
                 return done, not block
+
+
+def _key(row: Sequence[str]) -> int:
+    """Return the number of a row: that of its line, unless there is a comma in a cell, as no plain line has it."""
+    line = ",".join(row)
+    return hash(line.encode() if line.count(",") == len(row) - 1 else tuple(row))
 
 
 def _plain(text: bytes, header: bool = False) -> bool:

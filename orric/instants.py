@@ -1,9 +1,10 @@
-"""ISO 8601 times as whole nanoseconds, a column at a time."""
+"""Times as whole nanoseconds, a column at a time: as ISO 8601 writes them, and in other forms that are given."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,69 @@ SECOND = 1_000_000_000
 # Nanoseconds since 1970 end in 2262; numpy wraps round without a word.
 INSTANT = re.compile(
     r"(?P<year>19[7-9]\d|2[01]\d\d)-(?P<month>\d\d)-(?P<day>\d\d)[T ]"
-    r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)? ?"
+    r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9})\d*)?)? ?"
     r"(?P<zone>Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?",
-    re.ASCII,
+    re.ASCII | re.IGNORECASE,
 )
 ISO = "give ISO 8601 such as 2023-11-16 18:17:03.9799600, 1970 to 2199"
 DAYS_OF_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to write times.
+
+    Attributes:
+        pattern: Of one time. Others of its layout have digits where it has digits, and else the same signs; a group
+            "zone" may begin with + or -.
+        values: Return nanoseconds since 1970 and whether each is a time, of texts of one layout: a row of bytes for
+            each of their places, and a match of the pattern.
+        zoned: Say by a match whether there is a time zone.
+    """
+
+    pattern: re.Pattern[str]
+    values: Callable[[Bytes, re.Match[str]], tuple[Nanoseconds, Flags]]
+    zoned: Callable[[re.Match[str]], bool]
+
+
+def digits(places: Bytes, span: tuple[int, int], dtype: type[np.signedinteger[Any]] = np.int32) -> Any:
+    """Return the numbers that texts of one layout have in their places from one until another."""
+    value = np.zeros(places.shape[1], dtype=dtype)
+    for place in range(*span):
+        value *= 10
+        value += places[place] - np.uint8(48)
+    return value
+
+
+def _values(places: Bytes, match: re.Match[str]) -> tuple[Nanoseconds, Flags]:
+    """Return nanoseconds of texts of one layout, and whether each is a time."""
+    year, month, day, hour, minute = (
+        digits(places, match.span(part)) for part in ("year", "month", "day", "hour", "minute")
+    )
+    second = digits(places, match.span("second")) if match["second"] else np.zeros_like(minute)
+    good = (year >= 1970) & (year <= 2199) & (month >= 1) & (month <= 12) & (day >= 1)
+    good &= (hour < 24) & (minute < 60) & (second < 60)
+    month, year = np.clip(month, 1, 12), np.clip(year, 1970, 2199)
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    good &= day <= DAYS_OF_MONTH[month] + (leap & (month == 2))
+    days = ((year - 1970) * 12 + month - 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + day - 1
+    seconds = days * 86400 + (hour * 3600 + minute * 60 + second)
+    zone = match["zone"]
+    if zone and zone not in "Zz":
+        start, end = match.span("zone")
+        hours = digits(places, (start + 1, start + 3))
+        minutes = digits(places, (end - 2, end)) if end - start > 3 else np.zeros_like(hours)
+        good &= (hours < 24) & (minutes < 60)
+        ahead = hours * 3600 + minutes * 60
+        seconds -= np.where(places[start] == 45, -ahead, ahead)
+    nanoseconds = seconds * SECOND
+    if match["fraction"]:
+        start, end = match.span("fraction")
+        nanoseconds += digits(places, (start, end)) * np.int64(10 ** (9 - (end - start)))
+    return nanoseconds, good
+
+
+CALENDAR = Form(INSTANT, _values, lambda match: match["zone"] is not None)
 
 
 def instants(
@@ -80,33 +138,41 @@ def text_of(nanoseconds: int, zoned: bool) -> str:
     return (text if len(text) > len(whole) else whole) + "Z" * zoned
 
 
-def fault(cell: str, where: str) -> TraceError:
-    """Return the error of a cell that is no time, or one whose time zone is not as that of others."""
-    match = INSTANT.fullmatch(cell.strip())
-    if match is None:
-        if DATE.fullmatch(cell.strip()):
-            return TraceError(where, f"found {shown(cell)}, a date of another form", ISO)
-        return TraceError(where, f"found {shown(cell)}", ISO)
-    if not parsed([cell])[2][0]:
-        return TraceError(where, f"{shown(cell)} is no time", ISO)
-    found = f"{shown(cell)} has {'a' if match['zone'] else 'no'} time zone, other than the first"
-    return TraceError(where, found, "give all times a time zone, or none")
+def fault(cell: str, where: str, forms: Sequence[Form] = (CALENDAR,), remedy: str = ISO) -> TraceError:
+    """Return the error of a cell that is no time, or one whose time zone is not as that of others.
+
+    Args:
+        cell: As in the file.
+        where: File, line and column.
+        forms: How times may be written.
+        remedy: What to write in its place.
+    """
+    text = cell.strip()
+    _, (zoned,), (good,) = parsed([text], forms)
+    if good:
+        found = f"{shown(cell)} has {'a' if zoned else 'no'} time zone, other than the first"
+        return TraceError(where, found, "give all times a time zone, or none")
+    if any(form.pattern.fullmatch(text) for form in forms):
+        return TraceError(where, f"{shown(cell)} is no time", remedy)
+    kind = ", a date of another form" if DATE.fullmatch(text) else ""
+    return TraceError(where, f"found {shown(cell)}{kind}", remedy)
 
 
-def parsed(cells: Sequence[str]) -> tuple[Nanoseconds, Flags, Flags]:
+def parsed(cells: Sequence[str], forms: Sequence[Form] = (CALENDAR,)) -> tuple[Nanoseconds, Flags, Flags]:
     """Return nanoseconds, whether there is a time zone, and whether it is a time, up to the first that is none."""
     # A letter beyond ASCII makes no time; its cell is emptied, so that the others keep their places.
     texts = [cell if cell.isascii() else "" for cell in map(str.strip, cells)]
     data = np.frombuffer("".join(texts).encode(), dtype=np.uint8)
-    return parsed_bytes(data, np.cumsum([0, *map(len, texts)]))
+    return parsed_bytes(data, np.cumsum([0, *map(len, texts)]), forms)
 
 
-def parsed_bytes(data: Bytes, ends: Any) -> tuple[Nanoseconds, Flags, Flags]:
+def parsed_bytes(data: Bytes, ends: Any, forms: Sequence[Form] = (CALENDAR,)) -> tuple[Nanoseconds, Flags, Flags]:
     """Return what `parsed` does of texts that lie one behind another.
 
     Args:
         data: The texts in UTF-8, without a space before or after them.
         ends: Where the first begins and each ends, shape (texts + 1,).
+        forms: How times may be written.
 
     Complexity: O(len(data)) for each layout of a time; nearly every file has but one or two.
     """
@@ -117,8 +183,10 @@ def parsed_bytes(data: Bytes, ends: Any) -> tuple[Nanoseconds, Flags, Flags]:
     while not seen.all():
         first = int(np.argmin(seen))
         length = int(lengths[first])
-        match = INSTANT.fullmatch(data[ends[first] : ends[first + 1]].tobytes().decode(errors="replace"))
-        if match is None:
+        text = data[ends[first] : ends[first + 1]].tobytes().decode(errors="replace")
+        matches = ((form, form.pattern.fullmatch(text)) for form in forms)
+        form, match = next((one for one in matches if one[1]), (None, None))
+        if form is None or match is None:
             break
         if not first and (lengths == length).all():
             rows = np.arange(count)
@@ -132,54 +200,21 @@ def parsed_bytes(data: Bytes, ends: Any) -> tuple[Nanoseconds, Flags, Flags]:
         if not fits.all():
             rows, places = rows[fits], places[:, fits]
         seen[rows] = True
-        nanoseconds[rows], good[rows] = _values(places, match)
-        zones[rows] = match["zone"] is not None
+        nanoseconds[rows], good[rows] = form.values(places, match)
+        zones[rows] = form.zoned(match)
     return nanoseconds, zones, good
 
 
 def _fits(places: Bytes, match: re.Match[str]) -> Flags:
     """Say which texts have digits and signs where the pattern's match has them."""
     fits = np.ones(places.shape[1], dtype=bool)
+    sign = match.start("zone") if "zone" in match.re.groupindex else -1
     for place, character in enumerate(match[0]):
         column = places[place]
         if character.isdigit():
             fits &= (column - np.uint8(48)) <= 9
-        elif match["zone"] and character in "+-" and place == match.start("zone"):
+        elif character in "+-" and place == sign:
             fits &= (column == 43) | (column == 45)
         else:
             fits &= column == ord(character)
     return fits
-
-
-def _values(places: Bytes, match: re.Match[str]) -> tuple[Nanoseconds, Flags]:
-    """Return nanoseconds of texts of one layout, and whether each is a time."""
-
-    def number(start: int, end: int) -> Any:
-        value = np.zeros(places.shape[1], dtype=np.int32)
-        for place in range(start, end):
-            value *= 10
-            value += places[place] - np.uint8(48)
-        return value
-
-    year, month, day, hour, minute = (number(*match.span(part)) for part in ("year", "month", "day", "hour", "minute"))
-    second = number(*match.span("second")) if match["second"] else np.zeros_like(minute)
-    good = (year >= 1970) & (year <= 2199) & (month >= 1) & (month <= 12) & (day >= 1)
-    good &= (hour < 24) & (minute < 60) & (second < 60)
-    month, year = np.clip(month, 1, 12), np.clip(year, 1970, 2199)
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    good &= day <= DAYS_OF_MONTH[month] + (leap & (month == 2))
-    days = ((year - 1970) * 12 + month - 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + day - 1
-    seconds = days * 86400 + (hour * 3600 + minute * 60 + second)
-    zone = match["zone"]
-    if zone and zone != "Z":
-        start, end = match.span("zone")
-        hours = number(start + 1, start + 3)
-        minutes = number(end - 2, end) if end - start > 3 else np.zeros_like(hours)
-        good &= (hours < 24) & (minutes < 60)
-        ahead = hours * 3600 + minutes * 60
-        seconds -= np.where(places[start] == 45, -ahead, ahead)
-    nanoseconds = seconds * SECOND
-    if match["fraction"]:
-        start, end = match.span("fraction")
-        nanoseconds += number(start, end) * np.int64(10 ** (9 - (end - start)))
-    return nanoseconds, good

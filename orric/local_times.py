@@ -7,27 +7,26 @@ not: in autumn an hour comes twice, and in spring one is left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from orric.csv_chunks import Instants
 from orric.csv_rows import shown
 from orric.exceptions import ScenarioError, TraceError
+from orric.instants import CALENDAR, ISO, SECOND, Bytes, Flags, Form, Nanoseconds, digits, fault, parsed
 
-Instants = np.ndarray[Any, np.dtype[np.int64]]
+Array = np.ndarray[Any, Any]
 Twice = Literal["order", "first", "second"]
-SECOND = 1_000_000_000
-_MINUTE = 60 * SECOND
-_CALENDAR = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*)?)? ?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII | re.I
-)
-# Seconds have 9 to 11 digits from 1973 to the year 5138, milliseconds 12 to 14.
-_EPOCH = re.compile(r"(\d{9,14})(?:\.(\d*))?", re.ASCII)
-_REMEDY = "write 2026-10-25T14:30:00, the same with Z or +02:00 behind it, or seconds since 1970"
+_MINUTE, _DAY = 60 * SECOND, 86_400 * SECOND
+# Seconds have 9 or 10 digits from 1973 to the year 2199, milliseconds 12 or 13.
+_EPOCH = re.compile(r"(?P<whole>\d{9,14})(?:\.(?P<fraction>\d{0,9})\d*)?", re.ASCII)
+_LAST_S = np.datetime64("2200-01-01", "s").astype(np.int64)
+_REMEDY = f"{ISO}, the same with Z or +02:00 behind it, or seconds since 1970"
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
 
 
@@ -64,53 +63,78 @@ def zone_of(name: str) -> tzinfo:
         raise ScenarioError("--zone", f"{shown(name)} is unknown", remedy) from None
 
 
-def read_times(
-    lines: Sequence[int], cells: Sequence[str], where: str, column: str, zone: tzinfo | None, twice: Twice = "order"
-) -> tuple[Instants, bool]:
-    """Return the instants that the cells of a column stand for, and whether they are local times.
+def _epoch_values(places: Bytes, match: re.Match[str]) -> tuple[Nanoseconds, Flags]:
+    """Return nanoseconds of seconds or milliseconds since 1970, and whether each is before the year 2200."""
+    whole, fraction = match.span("whole"), match.span("fraction")
+    decimals = 6 if whole[1] >= 12 else 9
+    values = digits(places, whole, np.int64)
+    good = values < _LAST_S * 10 ** (9 - decimals)
+    nanoseconds = np.where(good, values, 0) * 10**decimals
+    if match["fraction"]:
+        start, end = fraction[0], min(fraction[1], fraction[0] + decimals)
+        nanoseconds += digits(places, (start, end)) * np.int64(10 ** (decimals - (end - start)))
+    return nanoseconds, good
 
-    Args:
-        lines: The line of every cell.
-        cells: All with a zone or as seconds since 1970 (milliseconds are told by their digits), or all without.
-        where: The file.
-        column: Name of the column.
+
+class Times(Instants):
+    """A column of times: all local, or all with a zone or as seconds since 1970; milliseconds are told by digits.
+
+    Its values are instants, or of local times what a clock of UTC would show; `instants` turns these.
+
+    Attributes:
         zone: Of times without one; None where they are to be refused.
-        twice: Which a local time is that comes twice in a night: told by the "order" of rows, always the "first" or
-            always the "second".
-
-    Raises:
-        TraceError: With the line of the first cell that cannot be read, has no zone, or stands for no instant or two.
     """
-    values = np.empty(len(cells), np.int64)
-    days: dict[str, int] = {}
-    first_local: bool | None = None
-    for index, cell in enumerate(cells):
-        here = f"{where}:{lines[index]}: column {column!r}"
-        found = _read(cell.strip(), days)
-        if found is None:
-            raise TraceError(here, f"found {shown(cell)}", _REMEDY)
-        values[index], local = found
-        if first_local is None:
-            first_local = local
-        if local != first_local:
-            other = "no zone, unlike" if local else "a zone, unlike"
-            raise TraceError(here, f"{shown(cell)} has {other} the times above it", "write all times of a file alike")
-        if local and zone is None:
-            raise TraceError(here, f"{shown(cell)} has no zone", "say where the clock hung: --zone Europe/Berlin")
-    if not first_local:
-        return values, False
-    assert zone is not None
-    # Of a log with the newest row first, time goes on upwards.
-    step = -1 if newest_first(values) else 1
-    return _instants(values[::step], zone, lines[::step], where, column, twice)[::step], True
+
+    forms = (CALENDAR, Form(_EPOCH, _epoch_values, lambda match: True))
+
+    def __init__(self, zone: tzinfo | None) -> None:
+        super().__init__()
+        self.zone = zone
+
+    @property
+    def local(self) -> bool:
+        """Whether the times are local."""
+        return self.zoned is False
+
+    def fault(self, cell: str, where: str) -> TraceError:
+        """Return the error of a cell that has no value."""
+        if self.local and self.zone is None and is_time(cell):
+            return TraceError(where, f"{shown(cell)} has no zone", "say where the clock hung: --zone Europe/Berlin")
+        return fault(cell, where, self.forms, _REMEDY)
+
+    def instants(
+        self, values: Nanoseconds, lines: Array, where: Callable[[int], str], twice: Twice = "order"
+    ) -> Nanoseconds:
+        """Return the instants of values in the order of the file's rows.
+
+        Args:
+            values: As they were read.
+            lines: The line of each.
+            where: Return file, line and column of a line, for the message.
+            twice: Which a local time is that comes twice in a night: told by the "order" of rows, always the "first"
+                or always the "second".
+
+        Raises:
+            TraceError: With the line of the first value that stands for no instant or two.
+        """
+        if not self.local:
+            return values
+        assert self.zone is not None
+        # Of a log with the newest row first, time goes on upwards.
+        step = -1 if newest_first(values) else 1
+        return _instants(values[::step], self.zone, lines[::step], where, twice)[::step]
+
+    def _leading(self, nanoseconds: Array, zones: Array, good: Array) -> Array:
+        found = super()._leading(nanoseconds, zones, good)
+        return found[:0] if self.local and self.zone is None else found
 
 
 def is_time(text: str) -> bool:
     """Say whether a text can be read as a time."""
-    return _read(text.strip(), {}) is not None
+    return bool(parsed([text], Times.forms)[2][0])
 
 
-def newest_first(times: Instants) -> bool:
+def newest_first(times: Nanoseconds) -> bool:
     """Say whether times fall from the first to the last, and more often than they rise from row to row."""
     return bool(times[-1] < times[0] and np.sign(np.diff(times)).sum() < 0)
 
@@ -152,46 +176,14 @@ def _offset_s(second: int, zone: tzinfo) -> int:
     return round((_moment(second, zone).utcoffset() or timedelta()).total_seconds())
 
 
-def _read(text: str, days: dict[str, int]) -> tuple[int, bool] | None:
-    """Return nanoseconds since 1970, and whether they are local; None for what is no time."""
-    if match := _EPOCH.fullmatch(text):
-        digits = 3 if len(match[1]) >= 12 else 0
-        fraction = ((match[2] or "") + "0" * 9)[: 9 - digits]
-        return int(match[1]) * 10 ** (9 - digits) + int(fraction), False
-    match = _CALENDAR.fullmatch(text)
-    if match is None:
-        return None
-    day, hour, minute, second, fraction, zone = match.groups()
-    if day not in days:
-        try:
-            days[day] = date.fromisoformat(day).toordinal() - date(1970, 1, 1).toordinal()
-        except ValueError:
-            return None
-        # What does not fit into 64 bits, and what no camera saw.
-        if not 0 <= days[day] < 100_000:
-            return None
-    if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59:
-        return None
-    value = days[day] * 86_400 + int(hour) * 3600 + int(minute) * 60 + int(second or 0)
-    if zone and zone not in "Zz":
-        hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)
-        if hours > 23 or minutes > 59:
-            return None
-        value -= (1 if zone[0] == "+" else -1) * (hours * 3600 + minutes * 60)
-    return value * SECOND + int((fraction or "").ljust(9, "0")), zone is None
-
-
-def _instants(walls: Instants, zone: tzinfo, lines: Sequence[int], where: str, column: str, twice: Twice) -> Instants:
+def _instants(walls: Nanoseconds, zone: tzinfo, lines: Array, where: Callable[[int], str], twice: Twice) -> Nanoseconds:
     """Return the instants at which a zone's clocks showed what they did, in the order of the file's rows."""
-    minutes, places = np.unique(walls // _MINUTE, return_inverse=True)
-    offsets = np.array([_offsets_of(int(minute), zone) for minute in minutes], np.int64)
-    # As of the first time that the clocks show it, and of the second.
-    first, second = offsets[places, 0], offsets[places, 1]
+    first, second = _offsets(walls, zone)
     left_out = np.flatnonzero(first < second)
     if left_out.size:
         index = int(left_out[0])
         raise TraceError(
-            f"{where}:{lines[index]}: column {column!r}",
+            where(int(lines[index])),
             f"there was no {_clock(walls[index])} in {zone}, whose clocks were put forward past it",
             "give the zone that the clock kept, e.g. --zone +01:00 where it knows of no summer time",
         )
@@ -200,18 +192,17 @@ def _instants(walls: Instants, zone: tzinfo, lines: Sequence[int], where: str, c
     if doubtful.size:
         # The hours that come twice lie half a year apart.
         hours = np.unique(walls[doubtful])
-        nights = np.searchsorted(hours[1:][np.diff(hours) > 86_400 * SECOND], walls[doubtful], side="right")
+        nights = np.searchsorted(hours[1:][np.diff(hours) > _DAY], walls[doubtful], side="right")
         for night in np.unique(nights):
             rows = doubtful[nights == night]
             shift = int(first[rows[0]] - second[rows[0]])
-            chosen[rows[_later(walls[rows], shift, twice, f"{where}:{lines[rows[0]]}: column {column!r}", zone) :]] = (
-                second[rows[0]]
-            )
-    found: Instants = walls - chosen
+            later = _later(walls[rows], shift, twice, where(int(lines[rows[0]])), zone)
+            chosen[rows[later:]] = second[rows[0]]
+    found: Nanoseconds = walls - chosen
     return found
 
 
-def _later(walls: Instants, shift: int, twice: Twice, where: str, zone: tzinfo) -> int:
+def _later(walls: Nanoseconds, shift: int, twice: Twice, where: str, zone: tzinfo) -> int:
     """Return from which row on the times of one night are those of the second pass."""
     if twice != "order":
         return len(walls) if twice == "first" else 0
@@ -221,6 +212,20 @@ def _later(walls: Instants, shift: int, twice: Twice, where: str, zone: tzinfo) 
         return int(back[0])
     found = f"{_clock(walls[0])} came twice in {zone}, and the order of the rows does not tell which is meant"
     raise TraceError(where, found, "say so by --twice first or --twice second, or write times with a zone")
+
+
+def _offsets(walls: Nanoseconds, zone: tzinfo) -> tuple[Nanoseconds, Nanoseconds]:
+    """Return the offsets from UTC, in nanoseconds, of the first time that the clocks show each, and of the second."""
+    days, places = np.unique(walls // _DAY, return_inverse=True)
+    of_days = np.array([_offsets_of(day * 1440, zone) + _offsets_of((day + 1) * 1440, zone) for day in days.tolist()])
+    first, second = of_days[places, 0], of_days[places, 1]
+    # Only days in which the clocks are changed need a closer look.
+    changed = np.flatnonzero((of_days != of_days[:, :1]).any(axis=1)[places])
+    if changed.size:
+        minutes, places = np.unique(walls[changed] // _MINUTE, return_inverse=True)
+        of_minutes = np.array([_offsets_of(minute, zone) for minute in minutes.tolist()])
+        first[changed], second[changed] = of_minutes[places].T
+    return first, second
 
 
 def _offsets_of(minute: int, zone: tzinfo) -> tuple[int, int]:

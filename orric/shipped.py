@@ -19,6 +19,11 @@ def profiles_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "traces" / "profiles"
 
 
+def models_folder() -> Path:
+    """Return the folder of the models that come with orric."""
+    return profiles_folder().parent / "models"
+
+
 def profile_names() -> list[str]:
     """Return the names of the profiles that come with orric."""
     return sorted(path.stem for path in profiles_folder().glob("*.toml"))

@@ -7,7 +7,8 @@ import pytest
 
 from orric.cameras import Reading, origin_of, read_cameras, slots_of
 from orric.exceptions import TraceError
-from orric.local_times import SECOND, zone_of
+from orric.instants import SECOND
+from orric.local_times import zone_of
 from orric.randomness import generator
 
 T0 = 1_792_886_400
@@ -121,7 +122,9 @@ def test_a_clock_that_is_a_little_off_makes_neither_gaps_nor_overlaps(cameras):
 
 
 def test_counts_that_cannot_be_used_are_refused(cameras):
-    assert refusal(cameras, a=counted([(0, 1), (60, -1)])).endswith("a.csv:3: found '-1'; give a whole number >= 0")
+    assert refusal(cameras, a=counted([(0, 1), (60, -1)])).endswith(
+        "a.csv:3: column 'requests': found '-1'; give a whole number >= 0"
+    )
     assert "give --interval-s" not in refusal(cameras, a=counted([(0, 1.5)]))
     assert "--interval-s" in refusal(cameras, a=counted([(0, 1)]))
     assert cameras(Reading(interval_s=30.0), a=counted([(0, 1)]))[0].last == (T0 + 30) * SECOND
@@ -136,6 +139,24 @@ def test_repeated_requests_are_kept_unless_said(cameras):
     assert (camera.requests, camera.duplicates) == (4, 1)
     assert cameras(Reading(duplicates="drop"), a=text)[0].requests == 3
     assert "a.csv:3: repeats a row above" in refusal(cameras, Reading(duplicates="refuse"), a=text)
+
+
+def test_requests_of_an_hour_that_comes_twice_do_not_repeat_each_other(cameras):
+    text = "time,id\n" + "".join(f"2026-10-25 02:{minute},1\n" for minute in (10, 50, 50, 10, 50, 50))
+    reading = Reading(zone=zone_of("Europe/Berlin"), duplicates="drop")
+    (camera,) = cameras(reading, a=text)
+    assert (camera.duplicates, arrivals(camera)) == (2, [600.0, 3000.0, 4200.0, 6600.0])
+
+
+def test_rows_repeat_each_other_over_a_whole_long_file(cameras):
+    """Chunks of it are read in two ways, by the quotes in one of them."""
+    rows = [f"{T0 + number},{number}" for number in range(200_000)]
+    rows += [f'"{T0 + 5}","5"', f"{T0 + 6},7", rows[7]]
+    (camera,) = cameras(a="\n".join(["time,id", *rows, ""]))
+    assert (camera.requests, camera.duplicates, camera.disordered) == (200_003, 2, 3)
+    assert f"a.csv:{200_002}: repeats a row above" in refusal(
+        cameras, Reading(duplicates="refuse"), a=camera.file.read_text()
+    )
 
 
 def test_two_counts_of_an_interval_are_refused_unless_said(cameras):

@@ -21,15 +21,16 @@ SMALL = 64
 
 
 def outcome(path, kinds, **patches):
-    """Return all values, and the message where reading ends in an error."""
-    found = {name: [] for name in kinds}
+    """Return all values, lines and keys, and the message where reading ends in an error."""
+    found = {name: [] for name in (*kinds, "lines", "keys")}
     places = []
     try:
         with patch.multiple(csv_chunks, **patches):
             for chunk in read_chunks(path, {name: kind() for name, kind in kinds.items()}):
                 assert len(chunk)
                 places += [chunk.place(index, next(iter(kinds))) for index in (0, len(chunk) - 1)]
-                for name, values in chunk.columns.items():
+                assert chunk.lines[[0, -1]].tolist() == [line for line, _ in places[-2:]]
+                for name, values in {**chunk.columns, "lines": chunk.lines, "keys": chunk.keys}.items():
                     found[name] += values.tolist()
     except orric.TraceError as error:
         return found, str(error), places
@@ -115,7 +116,7 @@ def test_times_are_read_quickly_as_they_are_exactly(content):
 def test_two_columns_are_read_and_the_first_fault_of_a_row_is_told():
     content = b"a,b\n1,2\n3,x\ny,4\n"
     quick, (values, error, _) = both(content, {"a": Numbers, "b": Numbers})
-    assert values == {"a": [1.0], "b": [2.0]}
+    assert (values["a"], values["b"], values["lines"]) == ([1.0], [2.0], [2])
     assert error.endswith("given.csv:3: column 'b': found 'x'; give a finite number")
     assert all((found, told) == (values, error) for found, told, _ in quick)
 
@@ -128,6 +129,16 @@ def test_a_chunk_knows_line_and_cell_of_every_value():
         assert found["value"] == list(range(50))
         assert all(line == 3 + 2 * int(cell) for line, cell in places)
     assert len(quick[0][2]) > 10
+
+
+def test_rows_have_the_same_key_where_they_have_the_same_cells():
+    rows = ["1,a,b", '"1",a,b', '1,"a",b', '1,"a,b",', '1,a,"b,"', "1,a,b "]
+    content = "\n".join(["value,x,y", *(row for row in rows for _ in range(20)), ""]).encode()
+    quick, exact = both(content, {"value": Numbers})
+    for found, _, _ in (*quick, exact):
+        keys = [set(found["keys"][start : start + 20]) for start in range(0, 120, 20)]
+        assert keys[0] == keys[1] == keys[2]
+        assert len(set.union(*keys)) == 4
 
 
 def test_plain_files_never_meet_the_exact_reader(tmp_path, monkeypatch):

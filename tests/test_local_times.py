@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orric.exceptions import OrricError
-from orric.local_times import SECOND, iso, jumps_between, read_times, zone_of
+from orric.instants import SECOND
+from orric.local_times import Times, iso, jumps_between, zone_of
 
 BERLIN = zone_of("Europe/Berlin")
 # 2026-10-25 00:00 UTC, an hour before clocks in Berlin go from 03:00 back to 02:00.
@@ -18,7 +19,14 @@ NIGHT = 1_792_886_400
 
 
 def instants(cells, zone=BERLIN, twice="order"):
-    return read_times(range(2, len(cells) + 2), cells, "f.csv", "time", zone, twice)[0]
+    def where(line):
+        return f"f.csv:{line}: column 'time'"
+
+    times = Times(zone)
+    values = times.leading(cells)
+    if len(values) < len(cells):
+        raise times.fault(cells[len(values)], where(2 + len(values)))
+    return times.instants(values, np.arange(2, len(cells) + 2), where, twice)
 
 
 def seconds(cells, **options):
@@ -44,6 +52,9 @@ def refused(cells, **options):
         ("1792886400.5", 0.5),
         ("1792886400500", 0.5),
         (" 2026-10-25T01:59:59,75+02 ", -0.25),
+        ("2026-10-25t00:00:00.5000000000009z", 0.5),
+        ("1792886400.5000000000009", 0.5),
+        ("1792886400000.25", 0.00025),
         ("2026-10-25 01:00", -3600.0),
         ("2026-10-25T03:30", 9000.0),
     ],
@@ -59,10 +70,13 @@ def test_every_nanosecond_is_kept():
 @pytest.mark.parametrize(
     "cell",
     ["", "noon", "25.10.2026 02:30", "10/25/2026 02:30", "2026-02-30 10:00", "2026-10-25", "12.5", "2026-10-25T25:00",
-     "2026-10-25T10:00:61", "2026-10-25T10:00+25:00", "1e9", "9999-01-01T00:00Z", "1969-12-31T00:00Z", "\u0661" * 10],
+     "2026-10-25T10:00:61", "2026-10-25T10:00+25:00", "1e9", "9999-01-01T00:00Z", "7258118400", "99999999999999",
+     "1969-12-31T00:00Z", "\u0661" * 10],
 )  # fmt: skip
 def test_what_is_no_time_is_refused_with_its_line(cell):
-    assert refused(["2026-10-25T00:00:00Z", cell]).startswith("f.csv:3: column 'time': found ")
+    message = refused(["2026-10-25T00:00:00Z", cell])
+    assert message.startswith("f.csv:3: column 'time': ")
+    assert "seconds since 1970" in message
 
 
 def test_an_hour_that_comes_twice_is_told_by_the_order():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import orric
-from orric.scenario import Stream
+from orric.scenario import AccuracyChoice, Stream
 from orric.scenario.physics import MOST_TOLD, fastest_s, found, warnings
 
 from .builders import ROOT, build_profile, build_scenario, write_profile
@@ -200,6 +200,32 @@ def test_drift_that_a_trace_tells(profile_path: Path, tmp_path: Path, severity: 
     trace.save(tmp_path / "trace.csv")
     lines = told(profile_path, requests={"csv": str(tmp_path / "trace.csv")}, drift={**FOG, "severities": (1,)})
     assert ["is not that of the stream, and is not used" in line for line in lines] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("severities", "model", "clean"),
+    [((0, 5), "curve", 6), ((0, 5), "table", 6), ((0, 5), "onnx", 0), ((1, 5), "curve", 0), (None, "curve", 12)],
+)
+def test_clean_images_that_nobody_measured(tmp_path: Path, severities: Any, model: Any, clean: int) -> None:
+    curve = {"form": "tabulated", "x": [0, 1], "y": [0.4, 0.8]}
+    profile = build_profile(drift_curve=({"corruption": "fog", "severity": 5, "curve": curve},))
+    path = write_profile(profile, tmp_path / "profile.toml")
+    changes = {} if severities is None else {"drift": {**FOG, "severities": severities}}
+    scenario = build_scenario(path, budget={"kind": "constant", "fraction": 0.9}, **changes)
+    scenario = scenario.model_copy(update={"accuracy": AccuracyChoice(model=model)})
+    lines = warnings(scenario, 1)
+    if not clean:
+        assert lines == []
+        return
+    (line,) = lines
+    assert line == (
+        f"stream.1 ('camera-1'): clean images, which {clean} of 12 slots have, are told by the general curve of "
+        f"profile 'small', the mean over all drift; measure theirs: orric calibrate --clean-of {path}"
+    )
+    assert warnings(scenario, 1, slot_model=True) == lines
+    known = ({"corruption": "none", "severity": 0, "curve": curve}, *profile.drift_curve)
+    write_profile(build_profile(drift_curve=known), path)
+    assert warnings(build_scenario(path, budget={"kind": "constant", "fraction": 0.9}, **changes), 1) == []
 
 
 def test_a_kind_is_told_once_and_five_kinds_at_most(profile_path: Path) -> None:

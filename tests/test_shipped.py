@@ -52,6 +52,10 @@ def test_a_wheel_is_all_that_a_new_scenario_needs(installed: Path, tmp_path: Pat
     models = scenario.profile.models
     assert models is not None
     assert scenario.profile.beside(models.student).is_file()
+    done = run(installed, tmp_path, "-m", "orric", "explain", "--method", "no")
+    assert (done.returncode, "digits" in done.stderr, "method" in done.stderr) == (2, False, True)
+    done = run(installed, tmp_path, "-c", "import orric.shipped as it; print(*it.models_folder().glob('digits-*'))")
+    assert len(done.stdout.split()) == 2
 
 
 def test_a_wheel_holds_all_profiles_and_nothing_beside_the_package(installed: Path) -> None:

@@ -26,8 +26,13 @@ HEADINGS = (
 @app.command()
 def explain(
     profile: Annotated[
-        Path, typer.Option("--profile", help="Profile whose student and teacher are watched; it names real models.")
-    ] = Path("traces/profiles/digits.toml"),
+        str,
+        typer.Option(
+            "--profile",
+            help="Profile whose student and teacher are watched, by its file or the name of one that comes with "
+            "orric; it names real models.",
+        ),
+    ] = "digits",
     data: Data = None,
     corruption: Annotated[
         str, typer.Option("--corruption", help="What the stream drifts through, severity 1 to 5.")
@@ -66,14 +71,15 @@ def explain(
     from orric.folders import result_folder
     from orric.profile import Profile
     from orric.report.folder import MARK, demand_packages
+    from orric.shipped import profile_file
 
-    loaded = Profile.load(profile)
+    loaded = Profile.load(profile_file(profile))
     if data is not None:
         loaded = loaded.with_data(data)
     if loaded.models is None:
         from orric.exceptions import ProfileError
 
-        raise ProfileError(str(profile), "has no [models] to look at", "use a profile made by orric calibrate")
+        raise ProfileError(profile, "has no [models] to look at", "use a profile made by orric calibrate")
     known_method(method)
     demand_packages()
     target = output or Path("results") / f"explain-{corruption}"
@@ -85,7 +91,7 @@ def explain(
             lambda part: progress.update(bar, completed=part),
         )  # fmt: skip
         facts = {
-            "profile": str(profile), "corruption": corruption, "seed": seed, "slots": slots,
+            "profile": profile, "corruption": corruption, "seed": seed, "slots": slots,
             "samples_per_slot": per_slot, "ratio": ratio, **_facts(found),
         }  # fmt: skip
         for name, figure in _figures(found, facts).items():

@@ -68,8 +68,13 @@ def calibrate(
     ] = "digits",
     data: Data = None,
     models: Annotated[
-        Path, typer.Option("--models", help="Folder of DATASET-student.safetensors and DATASET-teacher.safetensors.")
-    ] = Path("traces/models"),
+        Path | None,
+        typer.Option(
+            "--models",
+            help="Folder of DATASET-student.safetensors and DATASET-teacher.safetensors. [default: traces/models, or "
+            "what comes with orric]",
+        ),
+    ] = None,
     student: Annotated[
         Path | None, typer.Option("--student", help="The student: weights (.safetensors) or your own model (.onnx).")
     ] = None,
@@ -197,6 +202,12 @@ def calibrate(
             "options --pretrain and --student or --teacher", "what is trained lies in --models", "give one"
         )
     workers = jobs or os.cpu_count() or 1
+    if models is None:
+        # What is trained goes there as well, and never into an installed package.
+        from orric.shipped import models_folder
+
+        models = Path("traces/models")
+        models = models if pretrain or models.is_dir() else models_folder()
     if compare_corruptions is not None:
         _compare(compare_corruptions, models, as_json)
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric.cli.frame import Json, app, console_of_output, demand_writable, print_table
+from orric.cli.frame import Json, app, console_of_output, demand_writable, print_table, tell
 from orric.exceptions import ScenarioError
 
 if TYPE_CHECKING:
@@ -92,8 +92,12 @@ def _report(one: Folder, as_json: bool) -> None:
     page = one.path / "report.html"
     if one.is_sweep:
         sentences = write_sweep_report(one.summary, one.rows, _writer(one.path))
+    warned = tell([str(warning) for warning in one.summary.get("warnings", [])])
     if as_json:
-        told = {"folder": str(one.path), "conclusion": sentences, "report": str(page), "lacking": one.lacking}
+        told = {
+            "folder": str(one.path), "conclusion": sentences, "warnings": warned, "report": str(page),
+            "lacking": one.lacking,
+        }  # fmt: skip
         print(json.dumps(told))
         return
     _say(*lacking([one]), *sentences, f"\nReport: {page}")

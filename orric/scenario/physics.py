@@ -87,6 +87,8 @@ def found(scenario: Scenario, seed: int, *, slot_model: bool = False) -> Iterato
     gpus = {gpu.name: gpu for gpu in scenario.gpu}
     for k, (stream, profile) in enumerate(zip(scenario.stream, scenario.profiles, strict=True)):
         named, gpu = f"stream.{k + 1} ({stream.name!r})", gpus[placed[k]]
+        if slot_model or scenario.accuracy.model != "onnx":
+            yield from _of_clean_images(scenario, seed, k, profile, named)
         if not slot_model:
             part = budgets[gpu.name] / (gpu.macs_per_s * scenario.slot_s)
             yield from _of_deadlines(scenario, stream, profile, gpu, part, requests[k], named)
@@ -188,6 +190,18 @@ def _of_devices(scenario: Scenario, there: Sequence[int], gpu: Gpu, named: str) 
             f"{named}: its profiles {slow!r} and {fast!r} were measured at {speeds[slow]:g} and {speeds[fast]:g} MACs/s"
         )
         yield Warned("devices", f"{text}; calibrate both on one device")
+
+
+def _of_clean_images(scenario: Scenario, seed: int, k: int, profile: Profile, named: str) -> Iterator[Warned]:
+    """Warn of slots without drift whose accuracy nobody has measured."""
+    if profile.knows_clean:
+        return
+    stream = scenario.stream[k]
+    clean = int((stream.drift.by_slot(scenario.slots, seed, k).severities == 0).sum())
+    if clean:
+        text = f"{named}: clean images, which {clean} of {scenario.slots} slots have, are told by the general curve of "
+        text += f"profile {profile.name!r}, the mean over all drift"
+        yield Warned("clean", f"{text}; measure theirs: orric calibrate --clean-of {stream.profile}")
 
 
 def _of_deadlines(

@@ -31,6 +31,7 @@ def test_it_leaves_pictures_and_numbers(orric, tmp_path):
     assert float(rows[0]["attention"]) == pytest.approx(facts["rows"][0]["attention, frozen"])
     assert {path.name for path in folder.iterdir()} == {
         "attention.png", "attention.svg", "signals.png", "signals.svg", "signals.csv", "summary.json",
+        ".orric.json",
     }  # fmt: skip
     for name in ("attention", "signals"):
         with Image.open(folder / f"{name}.png") as picture:

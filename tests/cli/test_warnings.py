@@ -52,6 +52,10 @@ def test_a_run_tells_its_warnings_and_keeps_them(orric, scenario: Path, tmp_path
     report = (tmp_path / "late" / "report.html").read_text()
     assert "deadline_s = 0.01 is below the 0.0207 s" in report
     assert "<gate>" not in report
+    # Who reads the folder later is told as well.
+    code, out, err = orric("report", tmp_path / "late", "--json")
+    assert (code, err.splitlines()) == (0, told)
+    assert json.loads(out)["warnings"] == summary["warnings"]
 
 
 def test_a_run_without_anything_odd_says_so(orric, scenario: Path, tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def test_what_was_learned_serves_and_the_episode_goes_on(stores: Path, open_stor
 def test_training_goes_on_from_what_was_learned(stores: Path, open_store: Open, name: str) -> None:
     daemon = open_store(stores / name / "live")
     daemon.process.warm_up()  # which takes over the weights that serve, name by name
-    daemon.process.stop()
+    worker = daemon.process._process
+    assert worker is not None
+    worker.kill()  # so that it is started again
+    worker.wait()
     weights = safetensors.numpy.load(daemon.versions.weights())
     weights["more"] = np.zeros(3, np.float32)
     daemon.process._stored = lambda: safetensors.numpy.save(weights)
