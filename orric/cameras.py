@@ -129,6 +129,11 @@ class Camera:
         return int(self.ends[-1])
 
     @property
+    def whole_seconds(self) -> bool:
+        """Whether no time has a fraction of a second: then rows that repeat another are nothing odd."""
+        return not (self.instants % SECOND).any()
+
+    @property
     def where(self) -> str:
         """File and column, for messages."""
         return f"{self.file}: column {self.columns[0]!r}"

@@ -98,13 +98,25 @@ def main() -> None:
     except InterruptError as error:
         _end(INTERRUPTED, str(error))
     except USAGE_ERROR as error:
-        command = error.ctx.command_path if error.ctx else "orric"
+        # click tells no context of an option without its value.
+        command = error.ctx.command_path if error.ctx else _command_named(whole, sys.argv[1:])
         _end(2, f"{' '.join(error.format_message().split()).rstrip('.')}; see {command} --help")
     except OrricError as error:
         _end(2 if isinstance(error, (ValueError, MissingExtraError)) else 1, str(error))
     except OutputError as error:
         give_up_output()
         _end(1, f"standard output cannot be written ({error}); files that the command wrote are whole")
+
+
+def _command_named(whole: Any, arguments: Sequence[str]) -> str:
+    """Return the command that the arguments name, with the groups it is in."""
+    path, command = ["orric"], whole
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            break
+        path.append(word)
+    return " ".join(path)
 
 
 def _end(status: int, message: str) -> NoReturn:

@@ -428,12 +428,19 @@ def _camera_facts(camera: Camera, gaps: Gaps, zone: tzinfo) -> list[str]:
         facts.append(f"  clocks {direction} by {length(abs(jump.shift_s))}: then it was {told(jump.instant, zone)}")
     facts += _more(camera.jumps, "changes of the clocks")
     if camera.duplicates:
-        facts.append(f"  {camera.duplicates:,} rows repeat another: {camera.fate_of_duplicates}")
+        alike = unit == "rows" and camera.fate_of_duplicates == "kept" and camera.whole_seconds
+        one, more = ("shares its", "share their") if alike else ("repeats another", "repeat another")
+        what = _rows(camera.duplicates, one, more) + " second with another" * alike
+        facts.append(f"  {what}: {camera.fate_of_duplicates}")
     if camera.disordered:
-        facts.append(f"  {camera.disordered:,} rows stood below a later one: sorted")
+        facts.append(f"  {_rows(camera.disordered, 'stood', 'stood')} below a later one: sorted")
     if camera.unknown:
-        facts.append(f"  {camera.unknown:,} rows without a count: left out")
+        facts.append(f"  {_rows(camera.unknown, 'has', 'have')} no count: left out")
     return facts
+
+
+def _rows(number: int, one: str, more: str) -> str:
+    return f"{number:,} rows {more}" if number != 1 else f"1 row {one}"
 
 
 def _more(told_of: Sequence[Any], what: str) -> list[str]:

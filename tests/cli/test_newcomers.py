@@ -120,6 +120,22 @@ def test_three_ragged_cameras_to_a_report_in_two_commands(orric):
     assert results["inference-only"]["in_time_accuracy"] < 0.6 < 0.85 < results["orric"]["in_time_accuracy"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "told"),
+    [
+        (["2026-10-25 12:00:01", "2026-10-25 12:00:01"], [], "1 row shares its second with another: kept"),
+        (["2026-10-25 12:00:01.5", "2026-10-25 12:00:01.5"], [], "1 row repeats another: kept"),
+        (["2026-10-25 12:00:01", "2026-10-25 12:00:01"], ["--duplicates", "drop"], "1 row repeats another: dropped"),
+    ],
+)
+def test_rows_of_one_second_are_nothing_odd(orric, rows, options, told):
+    Path("cameras").mkdir()
+    Path("cameras/one.csv").write_text("\n".join(["time", *rows, "2026-10-25 12:00:05", ""]))
+    status, out, err = orric("trace", "import-cameras", "cameras", "--zone", "UTC", "--output", "out", *options)
+    assert (status, err) == (0, "")
+    assert f"  {told}\n" in out
+
+
 def test_the_folder_can_be_moved(orric, tmp_path):
     imported(orric, "--gaps", "repeat")
     Path("elsewhere").mkdir()
