@@ -229,7 +229,7 @@ def _index(folder: Path, as_json: bool) -> None:
         for entry in found
     ]
     if rows:
-        headings = ("folder", "kind", "seed", "best", "in time (%)", "late (%)")
+        headings = ("folder", "kind", "seed", "best", "in-time accuracy (%)", "late (%)")
         print_table(console_of_output(), headings, rows, ("folder", "kind", "seed", "best"), "Right and in time")
     _say(f"{len(rows)} result{'s' * (len(rows) != 1)}. Page: {page}")
 

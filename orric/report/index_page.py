@@ -162,7 +162,7 @@ def _best(accuracies: Mapping[str, float]) -> str:
     return "orric" if accuracies.get("orric", -1.0) >= accuracies[best] - TIE else best
 
 
-HEADINGS = ("folder", "name", "kind", "date", "seed", "best", "accuracy in time (%)", "late (%)", "verdict")
+HEADINGS = ("folder", "name", "kind", "date", "seed", "best", "in-time accuracy (%)", "late (%)", "verdict")
 
 
 def index_page(folder: Path, found: Sequence[Entry]) -> str:
@@ -192,7 +192,7 @@ def index_page(folder: Path, found: Sequence[Entry]) -> str:
     counted = " and ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in kinds.items() if count)
     verdict = f"{counted} below {folder.resolve().name or folder}" if found else f"No result lies below {folder}"
     notes = [
-        "Accuracy in time is right and in time, over all requests, of the best allocator; where nothing has a "
+        "In-time accuracy is right and in time, over all requests, of the best allocator; where nothing has a "
         "deadline it is the mean accuracy. Dates are in universal time.",
     ]
     table = listing("results", "All results, the newest first", HEADINGS, rows, ("name", "kind")) if rows else ""
