@@ -101,7 +101,8 @@ class Manifest:
             table = json.loads(read_bounded(path, MOST_BYTES))
             form, kind, files = table["format"], table["kind"], table["files"]
             newer = type(form) is int and form > FORMAT
-            if not newer and (form != FORMAT or not isinstance(kind, str) or not all(map(_is_within, files))):
+            known = type(form) is int and form == FORMAT and isinstance(kind, str) and isinstance(files, list)
+            if not newer and not (known and all(map(_is_within, files))):
                 raise ValueError(kind)
         except FileNotFoundError:
             return None
@@ -341,8 +342,15 @@ def _claimed(work: Path, where: str) -> IO[str]:
     """Make the folder of work, and lock it."""
     while True:
         work.mkdir(exist_ok=True)
-        others = {path.name for path in work.iterdir()} - {LOCK, KEY, f".{KEY}.partial", KEPT, RESULT}
-        if work.is_symlink() or others:
+        there = {path.name for path in work.iterdir()}
+        others = there - {LOCK, KEY, f".{KEY}.partial", KEPT, RESULT}
+        # The lock is the first that comes and the last that goes.
+        if (
+            work.is_symlink()
+            or others
+            or (there and LOCK not in there)
+            or any((work / name).is_symlink() for name in there)
+        ):
             raise ScenarioError(str(work), "is not orric's, and stands where results are made", "move it away")
         try:
             held = hold(work / LOCK)
@@ -419,6 +427,8 @@ def settle(folder: Path, passing: Passing = lambda name: None) -> None:
     if manifest is not None:
         sync_folder(folder)
         own = owned(folder, manifest.kind)
+        if not all(parents_are_own(new, name) for name in manifest.files):
+            raise ScenarioError(str(new), "holds links to folders, which orric did not make", "remove it")
         for name in sorted(own - manifest.files):
             remove(folder, name)
             passing(f"removed {name}")

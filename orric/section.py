@@ -82,6 +82,8 @@ class Section(BaseModel, metaclass=_Reporting):
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise cls.error(str(path), f"is not valid TOML: {error}", "mend the line named") from None
+        except (ValueError, RecursionError):  # a whole number of thousands of digits, or brackets without end
+            raise cls.error(str(path), "holds a number or a nesting beyond all use", "shorten it") from None
         return cls.parse(table, path, text)
 
     @classmethod

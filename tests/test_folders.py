@@ -214,3 +214,33 @@ def test_who_asks_is_told_the_folder_of_results_around_a_place(tmp_path: Path) -
     assert result_folder_around(tmp_path / "out/store/deep") == tmp_path / "out"
     assert result_folder_around(tmp_path / "elsewhere") is None
     assert not (tmp_path / "out" / NEW).exists()
+
+
+def test_work_that_is_not_orrics_is_neither_removed_nor_followed(tmp_path):
+    """A folder of another's under the name of a run's work, and links within one."""
+    (tmp_path / ".out.partial/kept/sub").mkdir(parents=True)
+    (tmp_path / ".out.partial/kept/sub/thesis.md").write_text("mine")
+    with pytest.raises(ScenarioError, match="is not orric's"), result_folder(tmp_path / "out", "run", "key"):
+        pass
+    assert (tmp_path / ".out.partial/kept/sub/thesis.md").read_text() == "mine"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine").write_text("mine")
+    (tmp_path / ".link.partial").mkdir()
+    (tmp_path / ".link.partial/lock").touch()
+    (tmp_path / ".link.partial/kept").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ScenarioError, match="is not orric's"), result_folder(tmp_path / "link", "run", "key"):
+        pass
+    assert (tmp_path / "elsewhere/mine").read_text() == "mine"
+
+
+def test_a_new_result_with_a_link_to_a_folder_is_not_moved_in(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/notes.md").write_text("mine")
+    new = tmp_path / "host/.orric.new"
+    new.mkdir(parents=True)
+    (new / "sub").symlink_to(tmp_path / "docs")
+    (new / ".orric.json").write_text('{"format": 1, "kind": "run", "files": ["sub/notes.md"]}')
+    (tmp_path / "host/.orric.json").write_text('{"format": 1, "kind": "run", "files": []}')
+    with pytest.raises(ScenarioError, match="holds links"):
+        settle(tmp_path / "host")
+    assert (tmp_path / "docs/notes.md").read_text() == "mine"

@@ -36,7 +36,7 @@ def key_of(scenario: Scenario, order: Sequence[Line], seed: int, requests: bool,
     table = scenario.model_dump(mode="json")
     given = [
         table,
-        {name: hash_of(scenario._folder / name) for name in sorted(files_named(table))},
+        {name: hash_of(scenario._folder / name) for name in sorted(files_named(table, scenario._folder))},
         [profile.model_dump(mode="json") for profile in scenario.profiles],
         code_version(),
         [(model, allocator_version(line)) for model, line in order],

@@ -213,8 +213,10 @@ def _of_deadlines(
     usual = " on average" if stream.service.variability != "none" else ""
     if deadline_s is not None and deadline_s < alone_s < np.inf:
         text = f"{named}: deadline_s = {deadline_s:g} is below the {alone_s:.3g} s that a request takes{usual} at least"
+        # Where service varies some may be quicker.
+        none = "few are" if usual else "none is"
         yield Warned(
-            "deadline", f"{text} on {gpu.name!r}, so that none is in time; raise it, or macs_per_s or the budget"
+            "deadline", f"{text} on {gpu.name!r}, so that {none} in time; raise it, or macs_per_s or the budget"
         )
         return
     if deadline_s is not None and stream.batch.most > 1 and stream.batch.wait_s + alone_s > deadline_s:

@@ -264,12 +264,12 @@ class Sweep(Section):
         for axis in self.axis:
             if axis.key.startswith(PROFILE):  # such files lie beside the profiles
                 folders |= {(self._base._folder / stream.profile).parent for stream in self._base.stream}
-        named = files_named([self._base.model_dump(mode="json"), [axis.values for axis in self.axis]])
+        named = files_named([self._base.model_dump(mode="json"), [axis.values for axis in self.axis]], *folders)
         return {name: " ".join(hash_of(folder / name) for folder in sorted(folders)) for name in sorted(named)}
 
     def files_in(self, values: Any) -> dict[str, str]:
         """Return the hashes of those of the files that some values name."""
-        return {name: self.file_hashes[name] for name in sorted(files_named(values))}
+        return {name: self.file_hashes[name] for name in sorted(_texts(values)) if name in self.file_hashes}
 
 
 @dataclass(frozen=True)
@@ -371,7 +371,7 @@ def hash_of(path: Path) -> str:
     """Return the hash of a file, and of a profile that of its models' weights as well."""
     try:
         content = path.read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return "missing"
     found = hashlib.sha256(content)
     if path.suffix == ".toml":
@@ -384,17 +384,28 @@ def hash_of(path: Path) -> str:
     return found.hexdigest()
 
 
-def files_named(value: Any) -> set[str]:
-    """Return the names of files in a nested table: what ends as files that scenarios name do."""
+def files_named(value: Any, *folders: Path) -> set[str]:
+    """Return the names of files in a nested table: what ends as most of them do, and what is a file in a folder."""
+    usual = (".toml", ".csv", ".parquet", ".safetensors", ".onnx")
+    return {
+        text for text in _texts(value) if text.endswith(usual) or any(_is_file(folder / text) for folder in folders)
+    }
+
+
+def _texts(value: Any) -> set[str]:
+    """Return the texts in a nested table."""
     if isinstance(value, dict):
-        return {name for one in value.values() for name in files_named(one)}
+        return {text for one in value.values() for text in _texts(one)}
     if isinstance(value, (list, tuple)):
-        return {name for one in value for name in files_named(one)}
-    return (
-        {value}
-        if isinstance(value, str) and value.endswith((".toml", ".csv", ".parquet", ".safetensors", ".onnx"))
-        else set()
-    )
+        return {text for one in value for text in _texts(one)}
+    return {value} if isinstance(value, str) else set()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a text that can be no name
+        return False
 
 
 def _has_deadline(value: Any) -> bool:

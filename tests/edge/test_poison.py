@@ -80,7 +80,7 @@ def test_noise_beside_honest_images(learner) -> None:
         row = pass_slot(learner, drifted(digits(), 1, slot + 1, PER_SLOT, "none", 0)[0], noise(3 * PER_SLOT, slot))
         assert accuracy(learner) > before - 0.05
     assert row.outcome.version is not None, "it goes on learning"
-    assert learner.loop.outcomes["outlier"] > 3 * 3 * PER_SLOT * 0.95
+    assert learner.loop.learner.outcomes["outlier"] > 3 * 3 * PER_SLOT * 0.95
     assert learner.loop.anchor_accuracy > 0.9
 
 

@@ -41,7 +41,9 @@ def test_with_deadlines_all_goes_by_what_was_right_and_in_time(pair) -> None:
     verdict, over_all, *_ = conclusion(pair)
     assert "prompt did best of 2 allocators, with 70.0 % of all requests right and in time, 20.0 points" in verdict
     assert "70.0 % were answered correctly; by that measure late-one did best (90.0 %)" in over_all
-    assert 'class="best"><th scope="row" data-value="prompt"' in html_table(pair, "curve", None)
+    assert 'class="best" data-result="0"><th scope="row" data-value="prompt"' in html_table(
+        pair, "curve", None, {("curve", one.allocator): 0 for one in pair}
+    )
     for figure in (accuracy_by_slot(pair), accuracy_cost_latency(pair)):
         assert figure.get_suptitle().startswith("prompt ")
         assert "70.0" in figure.get_suptitle()

@@ -8,7 +8,7 @@ import pytest
 
 import orric
 from orric.sweep import Sweep, check_all, on_cores
-from orric.sweep.plan import Chunk
+from orric.sweep.plan import Chunk, files_named
 
 from ..builders import ROOT
 from .conftest import AXES
@@ -212,3 +212,12 @@ def test_reference_lines_that_cannot_be_drawn_are_refused(write, line: str) -> N
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
 def test_the_ready_sweeps_are_valid(path: Path) -> None:
     check_all(Sweep.load(path), on_cores(1))
+
+
+def test_files_are_known_whatever_their_ending(tmp_path):
+    """A record of requests named load.txt was read and not hashed: an edited one gave the old results."""
+    (tmp_path / "load.txt").write_text("slot,requests\n")
+    assert files_named({"a": ["load.txt", "none.txt", "p.toml", 3, "a\0b", "x" * 5000]}, tmp_path) == {
+        "load.txt",
+        "p.toml",
+    }
