@@ -136,6 +136,28 @@ def test_rows_of_one_second_are_nothing_odd(orric, rows, options, told):
     assert f"  {told}\n" in out
 
 
+def test_cameras_that_begin_later_or_end_sooner_are_told(orric):
+    Path("cameras").mkdir()
+    spans = {"whole": (0, 240), "late": (120, 240), "brief": (1, 200), "nearly": (1, 239)}
+    for name, (first, last) in spans.items():
+        times = [f"{1_792_886_400 + 60 * minute}" for minute in range(first, last)]
+        Path(f"cameras/{name}.csv").write_text("\n".join(["time", *times, ""]))
+    status, out, err = orric("trace", "import-cameras", "cameras", "--output", "out")
+    assert (status, err) == (0, "")
+    told: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        if " requests in " in line:
+            told[line.split(":")[0]] = about = []
+        elif line.startswith("  "):
+            about.append(line.strip())
+    assert told == {
+        "whole": [],
+        "late": ["begins 2 h after the first camera: no requests until then"],
+        "brief": ["ends 40 min before the last camera: no requests from then on"],
+        "nearly": [],
+    }
+
+
 def test_the_folder_can_be_moved(orric, tmp_path):
     imported(orric, "--gaps", "repeat")
     Path("elsewhere").mkdir()
