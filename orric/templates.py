@@ -44,17 +44,20 @@ class Size:
         macs_per_s: Its speed.
         load: What serving everybody at the best configuration takes of it on average, in [0, 1].
         part: Its speed divided by that of the device that the profile was measured on; None where that is not known.
+        rule: What it was chosen for; None where it was given.
     """
 
     macs_per_s: float
     load: float
     part: float | None
+    rule: str | None
 
     @property
     def words(self) -> str:
         """The same in words, for people."""
         beside = "" if self.part is None else f", {_percent(self.part)} of the device that the profile was measured on"
-        return f"{self.macs_per_s:.3g} MACs/s{beside}; serving takes {_percent(self.load)} of it on average"
+        why = "" if self.rule is None else f"; chosen {self.rule}"
+        return f"{self.macs_per_s:.3g} MACs/s{beside}; serving takes {_percent(self.load)} of it on average{why}"
 
 
 def size_for(profile: Profile, per_s: float, most_per_s: float, deadline_s: float, macs_per_s: float | None) -> Size:
@@ -71,11 +74,18 @@ def size_for(profile: Profile, per_s: float, most_per_s: float, deadline_s: floa
     pass_macs = best.cost_macs
     if best.latency_s is not None and profile.device is not None:
         pass_macs = max(pass_macs, best.latency_s * profile.device.macs_per_s)
+    rule = None
     if macs_per_s is None:
-        demands = (per_s / MEAN_LOAD, most_per_s / PEAK_LOAD, 1 / (PASS_PART * deadline_s))
-        macs_per_s = _rounded_up(max(demands) * pass_macs)
+        demands = {
+            f"for a load of {_percent(MEAN_LOAD)} on average": per_s / MEAN_LOAD,
+            f"for a load of {_percent(PEAK_LOAD)} in the busiest slot": most_per_s / PEAK_LOAD,
+            f"to serve a request within a tenth of the deadline ({PASS_PART * deadline_s:g} s)": 1
+            / (PASS_PART * deadline_s),
+        }
+        rule = max(demands, key=demands.__getitem__)
+        macs_per_s = _rounded_up(demands[rule] * pass_macs)
     part = None if profile.device is None else macs_per_s / profile.device.macs_per_s
-    return Size(macs_per_s, per_s * pass_macs / macs_per_s, part)
+    return Size(macs_per_s, per_s * pass_macs / macs_per_s, part, rule)
 
 
 def slot_length(span_s: float) -> float:

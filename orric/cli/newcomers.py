@@ -62,7 +62,11 @@ ProfileName = Annotated[
 Deadline = Annotated[float, typer.Option("--deadline-s", help="Answers after so many seconds are late.")]
 Speed = Annotated[
     float | None,
-    typer.Option("--macs-per-s", help="Speed of the GPU. [default: such that serving takes a quarter of it or less]"),
+    typer.Option(
+        "--macs-per-s",
+        help="Speed of the GPU. [default: the least with which serving takes a quarter of it on average, 60 % in the "
+        "busiest slot, and a single request a tenth of the deadline at most]",
+    ),
 ]
 # Gaps and changes of the clocks that are told one by one, of each camera.
 MOST_TOLD = 5

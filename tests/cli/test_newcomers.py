@@ -158,6 +158,35 @@ def test_cameras_that_begin_later_or_end_sooner_are_told(orric):
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--template", "steady", "--deadline-s", 50], "for a load of 25 % on average"),
+        (
+            ["--template", "steady", "--deadline-s", 0.5, "--streams", 1],
+            "to serve a request within a tenth of the deadline (0.05 s)",
+        ),
+        (["--template", "steady", "--macs-per-s", 1e8], None),
+    ],
+)
+def test_it_is_told_which_rule_chose_the_gpu(orric, options, rule):
+    status, out, err = orric("new", "edge", *options)
+    assert (status, err) == (0, "")
+    (line,) = (line for line in out.splitlines() if line.startswith("GPU: "))
+    assert ("chosen" in line) == (rule is not None)
+    assert rule is None or line.endswith(f"; chosen {rule}")
+    assert line.removeprefix("GPU: ") in Path("edge/scenario.toml").read_text()
+
+
+def test_a_busy_slot_chooses_the_gpu(orric):
+    Path("cameras").mkdir()
+    calm = [f"{1_792_886_400 + 20 * number}" for number in range(360)]
+    Path("cameras/one.csv").write_text("\n".join(["time", *calm, *[calm[-1]] * 60, ""]))
+    status, out, err = orric("trace", "import-cameras", "cameras", "--deadline-s", 50, "--output", "out")
+    assert (status, err) == (0, "")
+    assert "chosen for a load of 60 % in the busiest slot" in out
+
+
 def test_the_folder_can_be_moved(orric, tmp_path):
     imported(orric, "--gaps", "repeat")
     Path("elsewhere").mkdir()
