@@ -146,6 +146,9 @@ def test_a_gpu_is_compared_with_the_device_of_the_profile(tmp_path: Path, times:
     lines = told(path, macs_per_s=times * 1e9, requests={"kind": "constant", "per_slot": 1})
     assert len(lines) == bool(words)
     assert words in "".join(lines)
+    scenario = build_scenario(path, macs_per_s=times * 1e9, requests=ONE, budget={"kind": "constant", "fraction": 0.9})
+    guess = scenario.gpu[0].model_copy(update={"assumed": True})
+    assert warnings(scenario.model_copy(update={"gpu": (guess,)}), 1) == []
 
 
 def test_profiles_of_unlike_devices_on_one_gpu(tmp_path: Path) -> None:

@@ -174,12 +174,14 @@ def _of_load(
 
 def _of_devices(scenario: Scenario, there: Sequence[int], gpu: Gpu, named: str) -> Iterator[Warned]:
     """Warn of a GPU that is hardly the device of its profiles, and of profiles of unlike devices."""
-    speeds = {p.name: p.device.macs_per_s for p in (scenario.profiles[k] for k in there) if p.device is not None}
-    for name, speed in speeds.items():
-        above = gpu.macs_per_s / speed
+    devices = {p.name: p.device for p in (scenario.profiles[k] for k in there) if p.device is not None}
+    speeds = {name: device.macs_per_s for name, device in devices.items()}
+    # An assumed speed is no slip: whoever assumed it knows that it is another's.
+    for name, device in () if gpu.assumed else devices.items():
+        above = gpu.macs_per_s / device.macs_per_s
         if above >= FASTER or above <= 1 / SLOWER:
-            how = f"{above:,.0f} times above" if above > 1 else f"{1 / above:,.0f} times below"
-            text = f"{named}: macs_per_s = {gpu.macs_per_s:g} is {how} the {speed:g} of the device of profile {name!r}"
+            how = device.beside(gpu.macs_per_s)
+            text = f"{named}: macs_per_s = {gpu.macs_per_s:g} is {how} of the device of profile {name!r}"
             yield Warned("device", f"{text}, and latencies are scaled by it; check the unit, or calibrate there")
             break
     if speeds and max(speeds.values()) >= DEVICES * min(speeds.values()):

@@ -113,7 +113,8 @@ def test_three_ragged_cameras_to_a_report_in_two_commands(orric):
     assert "gap of 40 min 45 s from 2026-10-25 02:53:37 CET on: no requests there" in out
     command = shlex.split(out.splitlines()[-1].removeprefix("Next: orric "))
     status, out, err = orric(*command, "--jobs", 1, "--json")
-    assert status == 0, err
+    assert status == 0
+    assert "macs_per_s" not in err
     results = {one["allocator"]: one for one in json.loads(out)["results"]}
     assert Path("results/mine/report.html").is_file()
     # The GPU is chosen so that serving is no trouble and retraining pays.
@@ -173,9 +174,11 @@ def test_it_is_told_which_rule_chose_the_gpu(orric, options, rule):
     status, out, err = orric("new", "edge", *options)
     assert (status, err) == (0, "")
     (line,) = (line for line in out.splitlines() if line.startswith("GPU: "))
-    assert ("chosen" in line) == (rule is not None)
-    assert rule is None or line.endswith(f"; chosen {rule}")
+    assert ("assumed" in line) == (rule is not None)
+    assert rule is None or f"; assumed, {rule}; " in line
     assert line.removeprefix("GPU: ") in Path("edge/scenario.toml").read_text()
+    # Of its own guess it does not warn; of a speed that was typed it does where the unit may be wrong.
+    assert package.load_scenario("edge/scenario.toml").gpu[0].assumed is (True if rule else None)
 
 
 def test_a_busy_slot_chooses_the_gpu(orric):
@@ -184,7 +187,7 @@ def test_a_busy_slot_chooses_the_gpu(orric):
     Path("cameras/one.csv").write_text("\n".join(["time", *calm, *[calm[-1]] * 60, ""]))
     status, out, err = orric("trace", "import-cameras", "cameras", "--deadline-s", 50, "--output", "out")
     assert (status, err) == (0, "")
-    assert "chosen for a load of 60 % in the busiest slot" in out
+    assert "assumed, for a load of 60 % in the busiest slot" in out
 
 
 def test_the_folder_can_be_moved(orric, tmp_path):
