@@ -197,6 +197,27 @@ def test_timestamps_and_the_run(profile_path: Path, tmp_path: Path, arrival_s: l
     assert words in "".join(lines)
 
 
+@pytest.mark.parametrize(
+    ("last_s", "words"), [(95.9, ""), (40.0, "long.csv ends at second 40 of 96"), (20.0, "second 20")]
+)
+def test_records_that_end_at_different_times(profile_path: Path, tmp_path: Path, last_s: float, words: str) -> None:
+    orric.Timestamps(arrival_s=[1.0, 20.0]).save(tmp_path / "short.csv")
+    orric.Timestamps(arrival_s=[1.0, last_s]).save(tmp_path / "long.csv")
+    scenario = build_scenario(
+        profile_path,
+        requests={"timestamps": "short.csv"},
+        arrivals="timestamps",
+        budget={"kind": "constant", "fraction": 0.9},
+    )
+    other = {"name": "other", "requests": scenario.stream[0].requests.model_copy(update={"timestamps": "long.csv"})}
+    streams = (scenario.stream[0], scenario.stream[0].model_copy(update=other))
+    scenario = scenario.model_copy(update={"stream": streams})
+    scenario._folder = tmp_path
+    lines = warnings(scenario, 1)
+    assert len(lines) == bool(words)
+    assert words in "".join(lines)
+
+
 @pytest.mark.parametrize(("severity", "warned"), [(1, False), (5, True)])
 def test_drift_that_a_trace_tells(profile_path: Path, tmp_path: Path, severity: int, warned: bool) -> None:
     trace = orric.Trace(requests=[5] * 12, budget_macs=[1e9] * 12, corruption=("fog",) * 12, severity=(severity,) * 12)
