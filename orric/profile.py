@@ -41,6 +41,18 @@ class Device(Section):
     error: ClassVar[type[OrricError]] = ProfileError
     macs_per_s: Positive
 
+    def beside(self, macs_per_s: float) -> str:
+        """Say how a speed compares with the device's.
+
+        >>> Device(macs_per_s=6e10).beside(6e6), Device(macs_per_s=6e10).beside(9e10)
+        ('10,000 times below the 6e+10', '1.5 times above the 6e+10')
+        """
+        above = macs_per_s / self.macs_per_s
+        times = max(above, 1 / above)
+        shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+        how = "equal to" if shown == "1" else f"{shown} times {'above' if above > 1 else 'below'}"
+        return f"{how} the {self.macs_per_s:g}"
+
 
 class BatchLatency(Section):
     """How long a batch takes on the whole device: affine in its size.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orric.drift import SEVERITIES
-from orric.profile import Profile
+from orric.profile import Device, Profile
 
 # What serving everybody as well as possible takes of the GPU: on average, and in the busiest slot. The rest is for
 # retraining, and for what comes unevenly within a slot.
@@ -43,18 +43,23 @@ class Size:
     Attributes:
         macs_per_s: Its speed.
         load: What serving everybody at the best configuration takes of it on average, in [0, 1].
-        part: Its speed divided by that of the device that the profile was measured on; None where that is not known.
+        device: That the profile was measured on; None where that is not known.
+        rule: What it was chosen for; None where it was given.
     """
 
     macs_per_s: float
     load: float
-    part: float | None
+    device: Device | None
+    rule: str | None
 
     @property
     def words(self) -> str:
         """The same in words, for people."""
-        beside = "" if self.part is None else f", {_percent(self.part)} of the device that the profile was measured on"
-        return f"{self.macs_per_s:.3g} MACs/s{beside}; serving takes {_percent(self.load)} of it on average"
+        words = [f"{self.macs_per_s:.3g} MACs/s, of which serving takes {_percent(self.load)} on average"]
+        words += [f"assumed, {self.rule}"] if self.rule is not None else []
+        if self.device is not None:
+            words.append(f"{self.device.beside(self.macs_per_s)} of the device that the profile was measured on")
+        return "; ".join(words)
 
 
 def size_for(profile: Profile, per_s: float, most_per_s: float, deadline_s: float, macs_per_s: float | None) -> Size:
@@ -71,11 +76,17 @@ def size_for(profile: Profile, per_s: float, most_per_s: float, deadline_s: floa
     pass_macs = best.cost_macs
     if best.latency_s is not None and profile.device is not None:
         pass_macs = max(pass_macs, best.latency_s * profile.device.macs_per_s)
+    rule = None
     if macs_per_s is None:
-        demands = (per_s / MEAN_LOAD, most_per_s / PEAK_LOAD, 1 / (PASS_PART * deadline_s))
-        macs_per_s = _rounded_up(max(demands) * pass_macs)
-    part = None if profile.device is None else macs_per_s / profile.device.macs_per_s
-    return Size(macs_per_s, per_s * pass_macs / macs_per_s, part)
+        demands = {
+            f"for a load of {_percent(MEAN_LOAD)} on average": per_s / MEAN_LOAD,
+            f"for a load of {_percent(PEAK_LOAD)} in the busiest slot": most_per_s / PEAK_LOAD,
+            f"to serve a request within a tenth of the deadline ({PASS_PART * deadline_s:g} s)": 1
+            / (PASS_PART * deadline_s),
+        }
+        rule = max(demands, key=demands.__getitem__)
+        macs_per_s = _rounded_up(demands[rule] * pass_macs)
+    return Size(macs_per_s, per_s * pass_macs / macs_per_s, profile.device, rule)
 
 
 def slot_length(span_s: float) -> float:
@@ -149,6 +160,7 @@ def scenario_text(
         "[[gpu]]",
         'name = "gpu0"',
         f"macs_per_s = {_number(size.macs_per_s)}",
+        *["assumed = true # leave this out when you put in your own"] * (size.rule is not None),
         'budget = { kind = "constant", fraction = 1.0 } # of it in every slot; less where others use the GPU, too',
         'sharing = { model = "priority" } # requests first; retraining works while nobody is served',
         "",

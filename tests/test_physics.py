@@ -146,6 +146,9 @@ def test_a_gpu_is_compared_with_the_device_of_the_profile(tmp_path: Path, times:
     lines = told(path, macs_per_s=times * 1e9, requests={"kind": "constant", "per_slot": 1})
     assert len(lines) == bool(words)
     assert words in "".join(lines)
+    scenario = build_scenario(path, macs_per_s=times * 1e9, requests=ONE, budget={"kind": "constant", "fraction": 0.9})
+    guess = scenario.gpu[0].model_copy(update={"assumed": True})
+    assert warnings(scenario.model_copy(update={"gpu": (guess,)}), 1) == []
 
 
 def test_profiles_of_unlike_devices_on_one_gpu(tmp_path: Path) -> None:
@@ -188,6 +191,27 @@ def test_timestamps_and_the_run(profile_path: Path, tmp_path: Path, arrival_s: l
         arrivals="timestamps",
         budget={"kind": "constant", "fraction": 0.9},
     )
+    scenario._folder = tmp_path
+    lines = warnings(scenario, 1)
+    assert len(lines) == bool(words)
+    assert words in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("last_s", "words"), [(95.9, ""), (40.0, "long.csv ends at second 40 of 96"), (20.0, "second 20")]
+)
+def test_records_that_end_at_different_times(profile_path: Path, tmp_path: Path, last_s: float, words: str) -> None:
+    orric.Timestamps(arrival_s=[1.0, 20.0]).save(tmp_path / "short.csv")
+    orric.Timestamps(arrival_s=[1.0, last_s]).save(tmp_path / "long.csv")
+    scenario = build_scenario(
+        profile_path,
+        requests={"timestamps": "short.csv"},
+        arrivals="timestamps",
+        budget={"kind": "constant", "fraction": 0.9},
+    )
+    other = {"name": "other", "requests": scenario.stream[0].requests.model_copy(update={"timestamps": "long.csv"})}
+    streams = (scenario.stream[0], scenario.stream[0].model_copy(update=other))
+    scenario = scenario.model_copy(update={"stream": streams})
     scenario._folder = tmp_path
     lines = warnings(scenario, 1)
     assert len(lines) == bool(words)

@@ -62,7 +62,11 @@ ProfileName = Annotated[
 Deadline = Annotated[float, typer.Option("--deadline-s", help="Answers after so many seconds are late.")]
 Speed = Annotated[
     float | None,
-    typer.Option("--macs-per-s", help="Speed of the GPU. [default: such that serving takes a quarter of it or less]"),
+    typer.Option(
+        "--macs-per-s",
+        help="Speed of the GPU. [default: the least with which serving takes a quarter of it on average, 60 % in the "
+        "busiest slot, and a single request a tenth of the deadline at most]",
+    ),
 ]
 # Gaps and changes of the clocks that are told one by one, of each camera.
 MOST_TOLD = 5
@@ -201,7 +205,8 @@ def import_cameras(
         }
         print(json.dumps(answer, allow_nan=False))
         return
-    facts = [fact for camera in cameras for fact in _camera_facts(camera, gaps, shown_zone)]
+    whole = (min(one.first for one in cameras), max(one.last for one in cameras))
+    facts = [fact for camera in cameras for fact in _camera_facts(camera, whole, gaps, shown_zone)]
     facts += [
         f"slot 1 begins {_instant(origin, shown_zone)}; {slots:,} slots of {slot:g} s, {int(counts.sum()):,} requests",
         f"GPU: {size.words}",
@@ -412,13 +417,18 @@ def _camera_answer(camera: Camera) -> dict[str, Any]:
     }
 
 
-def _camera_facts(camera: Camera, gaps: Gaps, zone: tzinfo) -> list[str]:
-    """Say what a file holds and what is odd about it."""
+def _camera_facts(camera: Camera, whole: tuple[int, int], gaps: Gaps, zone: tzinfo) -> list[str]:
+    """Say what a file holds and what is odd about it, beside the first and the last instant of all cameras."""
     from orric.cameras import length
     from orric.local_times import told
 
     unit = "counts" if camera.columns[1] is not None else "rows"
     facts = [f"{camera.name}: {camera.requests:,} requests in {len(camera.instants):,} {unit}, {_span(camera, zone)}"]
+    # As long a silence between two rows would be a gap.
+    if (late_s := (camera.first - whole[0]) / 1e9) > camera.gap_s:
+        facts.append(f"  begins {length(late_s)} after the first camera: no requests until then")
+    if (early_s := (whole[1] - camera.last) / 1e9) > camera.gap_s:
+        facts.append(f"  ends {length(early_s)} before the last camera: no requests from then on")
     fate = {Gaps.zero: "no requests there", Gaps.repeat: "filled by what came before", Gaps.refuse: ""}[gaps]
     for gap in camera.gaps[:MOST_TOLD]:
         facts.append(f"  gap of {length(gap.length_s)} from {told(gap.start, zone)} on: {fate}")

@@ -224,6 +224,7 @@ class Gpu(Section):
     Attributes:
         name: For records.
         macs_per_s: Capacity at the efficiency of the profile's best inference configuration.
+        assumed: Whether that is a guess, which need not be near the device of the profile.
         budget: C(t) as a part of macs_per_s x slot_s, drawn or recorded, or in MACs from a file.
         memory_bytes: Room for the models of the streams placed on it; None for no limit.
         sharing: What a share is worth.
@@ -234,6 +235,7 @@ class Gpu(Section):
 
     name: Name = "gpu0"
     macs_per_s: Positive
+    assumed: Annotated[bool, Field(strict=True)] | None = None
     budget: Budget
     memory_bytes: Positive | None = None
     sharing: Sharing = Weighted()

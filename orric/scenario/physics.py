@@ -85,6 +85,9 @@ def found(scenario: Scenario, seed: int, *, slot_model: bool = False) -> Iterato
             if not slot_model:
                 yield from _of_devices(scenario, there, gpu, named)
     gpus = {gpu.name: gpu for gpu in scenario.gpu}
+    recorded = [k for k, stream in enumerate(scenario.stream) if isinstance(stream.requests, FromTimestamps)]
+    # Where records end at different times, the run is as long as the longest.
+    longest = max((scenario.timestamps(k).slots(scenario.slot_s) for k in recorded), default=0)
     for k, (stream, profile) in enumerate(zip(scenario.stream, scenario.profiles, strict=True)):
         named, gpu = f"stream.{k + 1} ({stream.name!r})", gpus[placed[k]]
         if slot_model or scenario.accuracy.model != "onnx":
@@ -92,7 +95,7 @@ def found(scenario: Scenario, seed: int, *, slot_model: bool = False) -> Iterato
         if not slot_model:
             part = budgets[gpu.name] / (gpu.macs_per_s * scenario.slot_s)
             yield from _of_deadlines(scenario, stream, profile, gpu, part, requests[k], named)
-        yield from _of_calendar(scenario, seed, k, named)
+        yield from _of_calendar(scenario, seed, k, longest, named)
         yield from _of_drift(stream, scenario.slots, named)
         if stream.headroom > 1:
             text = f"{named}: headroom = {stream.headroom:g} plans for {1 + stream.headroom:g} times the forecast"
@@ -176,12 +179,14 @@ def _of_load(
 
 def _of_devices(scenario: Scenario, there: Sequence[int], gpu: Gpu, named: str) -> Iterator[Warned]:
     """Warn of a GPU that is hardly the device of its profiles, and of profiles of unlike devices."""
-    speeds = {p.name: p.device.macs_per_s for p in (scenario.profiles[k] for k in there) if p.device is not None}
-    for name, speed in speeds.items():
-        above = gpu.macs_per_s / speed
+    devices = {p.name: p.device for p in (scenario.profiles[k] for k in there) if p.device is not None}
+    speeds = {name: device.macs_per_s for name, device in devices.items()}
+    # An assumed speed is no slip: whoever assumed it knows that it is another's.
+    for name, device in () if gpu.assumed else devices.items():
+        above = gpu.macs_per_s / device.macs_per_s
         if above >= FASTER or above <= 1 / SLOWER:
-            how = f"{above:,.0f} times above" if above > 1 else f"{1 / above:,.0f} times below"
-            text = f"{named}: macs_per_s = {gpu.macs_per_s:g} is {how} the {speed:g} of the device of profile {name!r}"
+            how = device.beside(gpu.macs_per_s)
+            text = f"{named}: macs_per_s = {gpu.macs_per_s:g} is {how} of the device of profile {name!r}"
             yield Warned("device", f"{text}, and latencies are scaled by it; check the unit, or calibrate there")
             break
     if speeds and max(speeds.values()) >= DEVICES * min(speeds.values()):
@@ -242,8 +247,16 @@ def _of_deadlines(
         yield Warned("pause", f"{text}; give longer slots")
 
 
-def _of_calendar(scenario: Scenario, seed: int, k: int, named: str) -> Iterator[Warned]:
-    """Warn of what a trace or a rate holds that the run does not use, or lacks."""
+def _of_calendar(scenario: Scenario, seed: int, k: int, longest: int, named: str) -> Iterator[Warned]:
+    """Warn of what a trace or a rate holds that the run does not use, or lacks.
+
+    Args:
+        scenario: Valid.
+        seed: Of the run.
+        k: Index of the stream.
+        longest: Slots of the longest record of all streams.
+        named: The stream in words.
+    """
     given, run_s = scenario.stream[k].requests, scenario.slots * scenario.slot_s
     if isinstance(given, FromTimestamps):
         times = scenario.timestamps(k)
@@ -253,10 +266,10 @@ def _of_calendar(scenario: Scenario, seed: int, k: int, named: str) -> Iterator[
                 f"{named}: {beyond:,} of {times.requests:,} requests of {given.timestamps} come after the {run_s:g} s"
             )
             yield Warned("after the end", f"{text} of the run, and are left out; raise slots to use them")
-        elif scenario.slots - times.slots(scenario.slot_s) > 1:
+        elif scenario.slots - longest > 1 and times.slots(scenario.slot_s) == longest:
             last = float(times.arrival_s[-1])
             text = f"{named}: {given.timestamps} ends at second {last:g} of {run_s:g}, and nothing comes afterwards"
-            yield Warned("empty end", f"{text}; set slots = {times.slots(scenario.slot_s)}, or take a longer record")
+            yield Warned("empty end", f"{text}; set slots = {longest}, or take a longer record")
     if isinstance(given, CsvRequests):
         trace, drift = load_trace(scenario._folder / given.csv), scenario.stream[k].drift
         if trace.corruption is not None or trace.severity is not None:
