@@ -69,7 +69,7 @@ def write_results(
     (folder / "scenario.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     # The comparison is of the server as a whole.
     pooled = [result.pooled() for result in results]
-    sentences, errors = conclusion(pooled), prediction_errors(results) if paired else []
+    sentences, errors = conclusion(pooled, untried(scenario)), prediction_errors(results) if paired else []
     if errors:
         sentences.append(errors_in_words(errors))
     summary = {
@@ -108,6 +108,14 @@ def write_results(
     )  # fmt: skip
     (folder / "report.html").write_text(report, encoding="utf-8")
     return summary
+
+
+def untried(scenario: Scenario) -> list[str]:
+    """Return what a scenario leaves to be set, of what lets budget serve that is left over (keys of `REMEDIES`)."""
+    given = {"spare": scenario.spare == "inference", "sharing": all(gpu.shared for gpu in scenario.gpu)}
+    left = [key for key, given_one in given.items() if not given_one]
+    # Where whoever waits may use the whole GPU, to plan for more leaves less to retraining and nothing more to serving.
+    return [*left, "headroom"] if left and not all(one.headroom for one in scenario.stream) else left
 
 
 def decisions_per_s(result: Result) -> float:
