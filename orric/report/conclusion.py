@@ -29,6 +29,8 @@ from orric.report.table import MODELS, all_answered
 
 # Parts of the budget and of all requests that together are worth a warning.
 IDLE, LATE = 0.2, 0.05
+# How a sentence begins that warns.
+WARNING = "Warning: "
 # What lets the rest of the budget serve, by the key of a scenario.
 REMEDIES = {
     "spare": 'let what is left over serve (spare = "inference")',
@@ -197,7 +199,7 @@ def idle_while_late(results: Sequence[Result], untried: Sequence[str] = tuple(RE
     if others:
         too = f" (and likewise under {_listed(others) if len(others) <= 3 else f'{len(others)} others'})"
     return [
-        f"Warning: under {spoken(best.allocator)} {percent(budget_parts(best)[2], 0)} of the budget is left unused "
+        f"{WARNING}under {spoken(best.allocator)} {percent(budget_parts(best)[2], 0)} of the budget is left unused "
         f"while {percent(_late(best), 0)} of all requests come late{too}. {_advice(best, results, untried)}"
     ]
 
