@@ -29,13 +29,21 @@ from orric.report.table import MODELS, all_answered
 
 # Parts of the budget and of all requests that together are worth a warning.
 IDLE, LATE = 0.2, 0.05
+# How a sentence begins that warns.
+WARNING = "Warning: "
+# What lets the rest of the budget serve, by the key of a scenario.
+REMEDIES = {
+    "spare": 'let what is left over serve (spare = "inference")',
+    "sharing": "share the GPU by a work-conserving sharing",
+    "headroom": "plan for more than the forecast (headroom)",
+}
 _ENDS = {
     "late": "late", "shed": "shed", "abandoned": "abandoned", "lost": "lost in a crash",
     "waiting": "waiting at the end",
 }  # fmt: skip
 
 
-def conclusion(results: Sequence[Result]) -> list[str]:
+def conclusion(results: Sequence[Result], untried: Sequence[str] = tuple(REMEDIES)) -> list[str]:
     """Say in plain sentences which allocator did best, by how much, why, and what it costs.
 
     Results of real models are taken where there are any, else those of the learning curve. Where a stream has a
@@ -44,6 +52,7 @@ def conclusion(results: Sequence[Result]) -> list[str]:
 
     Args:
         results: Of one scenario and seed, under one accuracy model or both.
+        untried: Keys of `REMEDIES` that the scenario leaves to be set.
     """
     shown = main_results(results)
     tied = winners(shown)
@@ -52,7 +61,7 @@ def conclusion(results: Sequence[Result]) -> list[str]:
         return ["No request was answered, so there is nothing to compare.", *(f"{one.capitalize()}." for one in fates)]
     named = {result.allocator: result for result in shown}
     best = tied[0]
-    sentences = [_verdict(shown, tied), *idle_while_late(shown), _over_all(shown, best), _margins(best, named)]
+    sentences = [_verdict(shown, tied), *idle_while_late(shown, untried), _over_all(shown, best), _margins(best, named)]
     orric = named.get("orric")
     if orric is not None and orric not in tied:
         sentences.append(_behind(orric, best, named))
@@ -175,11 +184,12 @@ def _gap(best: Result, named: Mapping[str, Result]) -> str:
     return f"Over inference-only {opens}: {', '.join(listed)}."
 
 
-def idle_while_late(results: Sequence[Result]) -> list[str]:
+def idle_while_late(results: Sequence[Result], untried: Sequence[str] = tuple(REMEDIES)) -> list[str]:
     """Warn, in a line, of budget that the best allocator leaves unused while its answers come late.
 
     Args:
         results: Of one scenario, seed and accuracy model, pooled.
+        untried: Keys of `REMEDIES` that the scenario leaves to be set; only these are advised.
     """
     wasting = [one for one in contenders(results) if budget_parts(one)[2] >= IDLE and _late(one) >= LATE]
     best = next(iter(winners(results)), None)
@@ -189,11 +199,34 @@ def idle_while_late(results: Sequence[Result]) -> list[str]:
     if others:
         too = f" (and likewise under {_listed(others) if len(others) <= 3 else f'{len(others)} others'})"
     return [
-        f"Warning: under {spoken(best.allocator)} {percent(budget_parts(best)[2], 0)} of the budget is left unused "
-        f"while {percent(_late(best), 0)} of all requests come late{too}. Let what is left over serve "
-        '(spare = "inference", a work-conserving sharing), plan for more than the forecast (headroom), or give a '
-        "deadline that can be met."
+        f"{WARNING}under {spoken(best.allocator)} {percent(budget_parts(best)[2], 0)} of the budget is left unused "
+        f"while {percent(_late(best), 0)} of all requests come late{too}. {_advice(best, results, untried)}"
     ]
+
+
+def _advice(best: Result, results: Sequence[Result], untried: Sequence[str]) -> str:
+    """Say what may be set, or where all is set that lets the rest serve, what the lateness comes from."""
+    remedies = [REMEDIES[key] for key in untried]
+    if remedies:
+        advised = f"{', '.join(remedies)}, or give a deadline that can be met."
+        return advised[0].upper() + advised[1:]
+    median, base = best.summary()["latency_p50_s"], _named(results, "inference-only")
+    took = "" if median is None else f" (half of the answers take {median:.3g} s or more)"
+    base = None if base is best else base
+    if base is not None and _late(base) < _late(best) / 2:
+        return (
+            f"Serving may use all of that already, and under inference-only {percent(_late(base), 0)} come late: what "
+            "delays the others is retraining. Retrain less, or give a faster GPU or a longer deadline."
+        )
+    too = "" if base is None else f", as {percent(_late(base), 0)} do under inference-only"
+    return (
+        f"Serving may use all of that already, so that they are late by service times{took} and bursts{too}: a faster "
+        "GPU, a cheaper inference configuration or a longer deadline helps."
+    )
+
+
+def _named(results: Sequence[Result], name: str) -> Result | None:
+    return next((one for one in results if one.allocator == name), None)
 
 
 def _late(result: Result) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import tomli_w
 
+from orric.drift import AnyDrift
 from orric.exceptions import extra
 from orric.records import Result
 from orric.report.conclusion import conclusion
@@ -20,7 +21,7 @@ from orric.report.plots import figures
 from orric.report.prediction import errors_in_words, prediction_error, prediction_errors
 from orric.report.server import server_figures
 from orric.report.stored import save_results
-from orric.scenario import Scenario
+from orric.scenario import Scenario, Stream
 
 MARK = "summary.json"
 
@@ -69,7 +70,7 @@ def write_results(
     (folder / "scenario.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     # The comparison is of the server as a whole.
     pooled = [result.pooled() for result in results]
-    sentences, errors = conclusion(pooled), prediction_errors(results) if paired else []
+    sentences, errors = conclusion(pooled, untried(scenario)), prediction_errors(results) if paired else []
     if errors:
         sentences.append(errors_in_words(errors))
     summary = {
@@ -97,17 +98,52 @@ def write_results(
         "slot length": f"{scenario.slot_s:g} s",
         "profile": ", ".join(dict.fromkeys(profile.name for profile in scenario.profiles)),
         "streams": ", ".join(f"{s.name} on {g}" for s, g in zip(scenario.stream, scenario.placement(), strict=True)),
+        "speed": ", ".join(f"{gpu.name} {gpu.macs_per_s:.4g} MACs/s ({gpu.sharing.model})" for gpu in scenario.gpu),
+        "spare": scenario.spare,
+        "deadline": _by_stream(scenario, lambda one: "none" if one.deadline_s is None else f"{one.deadline_s:g} s"),
+        "drift": _by_stream(scenario, lambda one: _drift_in_words(one.drift)),
         **{f"version of {name}": value for name, value in versions().items()},
         "decisions_per_s": {(result.accuracy_model, result.allocator): decisions_per_s(result) for result in results},
     }
+    # Runs of one scenario are told apart by where they lie.
+    place = target.resolve().name
+    title = scenario.name if place == scenario.name else f"{scenario.name} ({place})"
     report = page(
-        scenario.name, results, description, failed, sentences, warnings=warnings, errors=errors,
+        title, results, description, failed, sentences, warnings=warnings, errors=errors,
         deadlines_s={one.name: one.deadline_s for one in scenario.stream if one.deadline_s is not None},
         capacities_macs={one.name: one.macs_per_s * scenario.slot_s for one in scenario.gpu},
         slot_s=scenario.slot_s, files=[f"{name}.png" for name in drawn],
     )  # fmt: skip
     (folder / "report.html").write_text(report, encoding="utf-8")
     return summary
+
+
+def _by_stream(scenario: Scenario, say: Callable[[Stream], str]) -> str:
+    """Say something of all streams, those that are alike together."""
+    groups: dict[str, list[str]] = {}
+    for stream in scenario.stream:
+        groups.setdefault(say(stream), []).append(stream.name)
+    if len(groups) == 1:
+        return next(iter(groups))
+    listed = {said: names if len(names) <= 4 else [f"{len(names)} streams"] for said, names in groups.items()}
+    return "; ".join(f"{', '.join(names)}: {said}" for said, names in listed.items())
+
+
+def _drift_in_words(drift: AnyDrift) -> str:
+    names = drift.corruptions or (drift.corruption or "none",)
+    if set(names) == {"none"}:
+        return "none"
+    table = drift.model_dump(exclude_none=True, exclude={"kind", "corruption", "corruptions", "labels"})
+    parts = [f"{key} {', '.join(map(str, one)) if isinstance(one, tuple) else one}" for key, one in table.items()]
+    return "; ".join([f"{drift.kind} of {', '.join(names)}", *parts])
+
+
+def untried(scenario: Scenario) -> list[str]:
+    """Return what a scenario leaves to be set, of what lets budget serve that is left over (keys of `REMEDIES`)."""
+    given = {"spare": scenario.spare == "inference", "sharing": all(gpu.shared for gpu in scenario.gpu)}
+    left = [key for key, given_one in given.items() if not given_one]
+    # Where whoever waits may use the whole GPU, to plan for more leaves less to retraining and nothing more to serving.
+    return [*left, "headroom"] if left and not all(one.headroom for one in scenario.stream) else left
 
 
 def decisions_per_s(result: Result) -> float:

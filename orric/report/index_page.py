@@ -162,7 +162,8 @@ def _best(accuracies: Mapping[str, float]) -> str:
     return "orric" if accuracies.get("orric", -1.0) >= accuracies[best] - TIE else best
 
 
-HEADINGS = ("folder", "name", "kind", "date", "seed", "best", "in-time accuracy (%)", "late (%)", "verdict")
+# What is asked first stands where a narrow window still shows it.
+HEADINGS = ("folder", "best", "in-time accuracy (%)", "late (%)", "name", "kind", "date", "seed")
 
 
 def index_page(folder: Path, found: Sequence[Entry]) -> str:
@@ -177,15 +178,14 @@ def index_page(folder: Path, found: Sequence[Entry]) -> str:
         accuracy, late = (None if part is None else 100 * part for part in (entry.accuracy, entry.late))
         rows.append(
             [
-                Cell(entry.folder, link=f"{entry.address}/{'report.html' * entry.has_report}"),
-                Cell(entry.name),
-                Cell(entry.kind),
-                Cell(entry.date.replace("T", " ").removesuffix("+00:00"), entry.date),
-                Cell(entry.seed, int(entry.seed) if entry.seed.isdecimal() else entry.seed),
+                Cell(entry.folder, link=f"{entry.address}/{'report.html' * entry.has_report}", note=entry.verdict),
                 Cell(entry.best),
                 Cell("-" if accuracy is None else f"{accuracy:.2f}", accuracy),
                 Cell("-" if late is None else f"{late:.2f}", late),
-                Cell(entry.verdict),
+                Cell(entry.name),
+                Cell(entry.kind),
+                Cell(entry.date.replace("T", " ").removesuffix("+00:00"), entry.date),
+                Cell(entry.seed, int(entry.seed.split()[0])),
             ]
         )
     kinds = {kind: sum(entry.kind == kind for entry in found) for kind in ("run", "sweep")}

@@ -12,6 +12,10 @@ STYLE = """
 tbody th:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
 td.words:last-child { white-space: normal; overflow-wrap: anywhere; min-width: 16em; }
 tbody th, tbody td { vertical-align: top; }
+/* Three lines of a note are enough to choose by; whoever points at it reads the rest. */
+.told { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; min-width: 20em;
+  overflow-wrap: normal; }
+@media (max-width: 600px) { .told { display: none; } }
 """
 
 
@@ -23,11 +27,13 @@ class Cell:
         text: What it shows.
         value: What it sorts by: a number, a text, or None to stand last; the text when left out.
         link: An address that the text leads to, "" for none.
+        note: What stands below it, small; "" for nothing.
     """
 
     text: str
     value: float | str | None = ""
     link: str = ""
+    note: str = ""
 
     @property
     def key(self) -> str:
@@ -39,8 +45,9 @@ class Cell:
     @property
     def content(self) -> str:
         """What it shows, as HTML."""
-        text = html.escape(self.text)
-        return f'<a href="{html.escape(self.link)}">{text}</a>' if self.link else text
+        text, note = html.escape(self.text), html.escape(self.note)
+        text = f'<a href="{html.escape(self.link)}">{text}</a>' if self.link else text
+        return f'{text}<small class="told" title="{note}">{note}</small>' if note else text
 
 
 def listing(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orric.records import Result
-from orric.report.conclusion import conclusion
+from orric.report.conclusion import WARNING, conclusion
 from orric.report.document import document
 from orric.report.payload import first_choice, payload
 from orric.report.prediction import PredictionError
@@ -49,6 +49,9 @@ def page(
     """
     pooled = [result.pooled() for result in results]
     first, *others = sentences or conclusion(pooled)
+    # What the figures themselves warn of is graver than what the scenario was warned of.
+    found = [sentence for sentence in others if sentence.startswith(WARNING)]
+    others = [sentence for sentence in others if sentence not in found]
     models = list(dict.fromkeys(result.accuracy_model for result in results))
     models.sort(key=lambda model: model != "onnx")
     decisions = description.get("decisions_per_s")
@@ -68,7 +71,7 @@ def page(
     return document(
         f"orric report: {scenario_name}",
         first,
-        [*(f"Warning: {one}." for one in warnings), *(_left_out(one) for one in (failed or {}).values())],
+        [*found, *(f"{WARNING}{one}." for one in warnings), *(_left_out(one) for one in (failed or {}).values())],
         others,
         sections,
         provenance,

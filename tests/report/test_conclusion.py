@@ -11,6 +11,7 @@ import orric
 from orric.records import Result
 from orric.report.conclusion import conclusion, idle_while_late
 from orric.report.facts import leading, leading_name, winners
+from orric.report.folder import untried
 from orric.report.plots import accuracy_by_slot, accuracy_cost_latency
 from orric.report.table import html_table
 
@@ -41,9 +42,8 @@ def test_with_deadlines_all_goes_by_what_was_right_and_in_time(pair) -> None:
     verdict, over_all, *_ = conclusion(pair)
     assert "prompt did best of 2 allocators, with 70.0 % of all requests right and in time, 20.0 points" in verdict
     assert "70.0 % were answered correctly; by that measure late-one did best (90.0 %)" in over_all
-    assert 'class="best" data-result="0"><th scope="row" data-value="prompt"' in html_table(
-        pair, "curve", None, {("curve", one.allocator): 0 for one in pair}
-    )
+    table = html_table(pair, "curve", None, {("curve", one.allocator): n for n, one in enumerate(pair)})
+    assert 'class="best" data-result="1"><th scope="row" data-value="prompt"' in table
     for figure in (accuracy_by_slot(pair), accuracy_cost_latency(pair)):
         assert figure.get_suptitle().startswith("prompt ")
         assert "70.0" in figure.get_suptitle()
@@ -78,6 +78,30 @@ def test_budget_left_while_answers_come_late_is_warned_of(pair) -> None:
     assert "likewise under other" in idle_while_late([late, other])[0]
     busy = altered(late, "busy", **{**late.columns, "inference_macs": 0.9 * budget})
     assert idle_while_late([busy]) == []
+
+
+def test_only_what_is_not_yet_set_is_advised(pair, small) -> None:
+    budget = pair[0].budget_macs
+    idle = {"inference_macs": 0.5 * budget, "retraining_macs": 0 * budget}
+    late, prompt = (altered(one, one.allocator, **{**one.columns, **idle}) for one in pair)
+    (warning,) = idle_while_late([late], ["headroom"])
+    assert "Plan for more than the forecast (headroom), or give a deadline" in warning
+    assert "spare" not in warning
+    (warning,) = idle_while_late([late, replace(late, allocator="inference-only")], [])
+    assert "late by service times (half of the answers take" in warning
+    assert "as 40 % do under inference-only: a faster GPU" in warning
+    none_right = replace(prompt, allocator="inference-only", columns={**prompt.columns, "correct_in_time": 0 * budget})
+    (warning,) = idle_while_late([late, none_right], [])
+    assert "what delays the others is retraining" in warning
+    assert not any(word in warning for word in ("spare", "headroom", "sharing"))
+
+
+def test_what_is_not_yet_set_is_told_of_the_scenario(small) -> None:
+    sharing = {"sharing": {"model": "priority"}}
+    assert untried(small(spare="inference", **sharing)) == []
+    assert untried(small(spare="idle", **sharing)) == ["spare", "headroom"]
+    assert untried(small(spare="idle", headroom=0.2, **sharing)) == ["spare"]
+    assert untried(small(spare="inference", sharing={"model": "fluid"})) == ["sharing", "headroom"]
 
 
 def test_where_nobody_was_answered_it_says_so_and_why(pair) -> None:

@@ -365,6 +365,14 @@ def test_page_names_those_that_were_left_out_below_its_verdict(results):
     assert text.index('class="verdict"') < text.index("slot 3: answers None.</p>") < text.index('class="sentences"')
 
 
+def test_all_warnings_stand_in_boxes_the_gravest_first(results):
+    grave = "Warning: 23 % of the budget is left unused while 10 % come late."
+    text = page("small", results, {}, sentences=["Best.", grave, "More."], warnings=["files end early"])
+    boxes = re.findall('<p class="failed">(.*?)</p>', text)
+    assert boxes == [grave, "Warning: files end early."]
+    assert re.findall("<li>(.*?)</li>", text) == ["More."]
+
+
 def test_what_is_vendored_is_what_its_readme_says():
     assets = ROOT / "orric" / "report" / "assets"
     said = (assets / "README.md").read_text()
