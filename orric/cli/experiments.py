@@ -136,6 +136,7 @@ def run(
         progress_bars() as progress,
         result_folder(target, "run", key, fresh=fresh) as work,
     ):
+        _tell_what_is_replaced(target, progress.console)
         bar = progress.add_task("starting", total=None)
         kept = KeptLines(work, order, requests)
         kept_lines.append(kept)
@@ -172,6 +173,20 @@ def run(
         print(f"orric: {message}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
+
+
+def _tell_what_is_replaced(target: Path, console: Console) -> None:
+    """Say which earlier result there will be no more."""
+    from datetime import datetime
+
+    from orric.report.folder import MARK
+
+    try:
+        written = datetime.fromtimestamp((target / MARK).stat().st_mtime)
+    except OSError:
+        return
+    told = f"orric: replaces the result of {written:%Y-%m-%d %H:%M:%S} in {target}; another --output keeps both"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

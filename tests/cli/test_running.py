@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -80,7 +82,11 @@ def test_a_store_and_notes_in_a_result_folder_are_not_lost(orric, small, tmp_pat
     for name, text in theirs.items():
         (edge / name).parent.mkdir(parents=True, exist_ok=True)
         (edge / name).write_text(text)
-    assert orric("run", small, "--output", edge, "--jobs", 1)[0] == 0
+    os.utime(edge / "summary.json", (1_790_000_000, 1_790_000_000))
+    status, _, err = orric("run", small, "--output", edge, "--jobs", 1)
+    assert status == 0
+    earlier = datetime.fromtimestamp(1_790_000_000)
+    assert err == f"orric: replaces the result of {earlier} in {edge}; another --output keeps both\n"
     assert {name: (edge / name).read_text() for name in theirs} == theirs
     assert not (edge / "requests").exists(), "of the earlier result"
     assert [path.name for path in edge.parent.iterdir()] == ["edge"]
