@@ -18,6 +18,7 @@ from orric.cli.frame import (
     InterruptError,
     Jobs,
     Json,
+    LogLines,
     Overload,
     Seed,
     app,
@@ -138,6 +139,7 @@ def run(
     ):
         _tell_what_is_replaced(target, progress.console)
         bar = progress.add_task("starting", total=None)
+        log = LogLines(progress.console)
         kept = KeptLines(work, order, requests)
         kept_lines.append(kept)
         before = len(kept.results)
@@ -147,7 +149,9 @@ def run(
 
         def moved(slots: int, total: int, doing: str) -> None:
             done = len(kept.results) + len(failures)
-            progress.update(bar, completed=slots, total=total, description=doing or f"{done} of {len(order)} lines")
+            lines_done = f"{done} of {len(order)} lines"
+            progress.update(bar, completed=slots, total=total, description=doing or lines_done)
+            log.tell(f"orric: {lines_done}, {100 * slots // total} % of all slots" + f"; {doing}" * bool(doing))
 
         for outcome in compare(
             loaded, models, chosen, jobs, kept.requests, paired, finished=set(kept.results), progress=moved

@@ -221,6 +221,18 @@ def test_the_bar_moves_by_slots(small, jobs):
     assert "left" in console.file.getvalue()
 
 
+def test_a_log_is_told_how_far_a_run_is(orric, small, tmp_path, monkeypatch):
+    """Where standard error is no terminal there is no bar; nobody shall wait for minutes without a word."""
+    assert orric("run", small, "--output", tmp_path / "quick", "--jobs", 1)[2] == ""
+    monkeypatch.setattr("orric.cli.frame.TOLD_EVERY_S", 0.0)
+    status, _, err = orric("run", small, "--output", tmp_path / "out", "--jobs", 1)
+    assert status == 0
+    lines = len(load_results(tmp_path / "out"))
+    told = err.splitlines()
+    assert told[0].startswith(f"orric: 0 of {lines} lines, ")
+    assert told[-1] == f"orric: {lines - 1} of {lines} lines, 100 % of all slots"
+
+
 def test_compiling_and_exporting_are_told(small, monkeypatch):
     from orric import comparison, workers
 
