@@ -18,6 +18,7 @@ from orric.cli.frame import (
     InterruptError,
     Jobs,
     Json,
+    LogLines,
     Overload,
     Seed,
     app,
@@ -136,7 +137,9 @@ def run(
         progress_bars() as progress,
         result_folder(target, "run", key, fresh=fresh) as work,
     ):
+        _tell_what_is_replaced(target, progress.console)
         bar = progress.add_task("starting", total=None)
+        log = LogLines(progress.console)
         kept = KeptLines(work, order, requests)
         kept_lines.append(kept)
         before = len(kept.results)
@@ -146,7 +149,9 @@ def run(
 
         def moved(slots: int, total: int, doing: str) -> None:
             done = len(kept.results) + len(failures)
-            progress.update(bar, completed=slots, total=total, description=doing or f"{done} of {len(order)} lines")
+            lines_done = f"{done} of {len(order)} lines"
+            progress.update(bar, completed=slots, total=total, description=doing or lines_done)
+            log.tell(f"orric: {lines_done}, {100 * slots // total} % of all slots" + f"; {doing}" * bool(doing))
 
         for outcome in compare(
             loaded, models, chosen, jobs, kept.requests, paired, finished=set(kept.results), progress=moved
@@ -172,6 +177,20 @@ def run(
         print(f"orric: {message}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
+
+
+def _tell_what_is_replaced(target: Path, console: Console) -> None:
+    """Say which earlier result there will be no more."""
+    from datetime import datetime
+
+    from orric.report.folder import MARK
+
+    try:
+        written = datetime.fromtimestamp((target / MARK).stat().st_mtime)
+    except OSError:
+        return
+    told = f"orric: replaces the result of {written:%Y-%m-%d %H:%M:%S} in {target}; another --output keeps both"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # Some versions of typer hold a copy of click, others use click itself: this is its class of wrong options in both.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 INTERRUPTED = 128 + signal.SIGINT
+# How often a log is told, where there is no terminal for a bar.
+TOLD_EVERY_S = 30.0
 # Set by the shell when it asks how a command goes on.
 COMPLETION = "_ORRIC_COMPLETE"
 app = typer.Typer(
@@ -272,6 +275,23 @@ def progress_bars(console: Console | None = None) -> Any:
     return Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=300.0
     )
+
+
+class LogLines:
+    """What takes long, told now and then on a console that is no terminal and has no bars.
+
+    Args:
+        console: Of the bars.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """Print how far it is, if that was not done a short while ago."""
+        if not self._console.is_terminal and time.monotonic() - self._last >= TOLD_EVERY_S:
+            self._last = time.monotonic()
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def tell(warnings: Sequence[str]) -> Sequence[str]:

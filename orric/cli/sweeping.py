@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orric.cli.frame import Data, Jobs, app, console_of_output, interruptible, print_table, progress_bars, tell
+from orric.cli.frame import (
+    Data,
+    Jobs,
+    LogLines,
+    app,
+    console_of_output,
+    interruptible,
+    print_table,
+    progress_bars,
+    tell,
+)
 from orric.exceptions import ScenarioError
 
-# How often a log is told, where there is no terminal for a bar.
-TOLD_EVERY_S = 30.0
 # Points that are printed; points.csv and the report have all.
 MOST_PRINTED = 20
 
@@ -82,15 +89,13 @@ def sweep(
             return
         estimate.check_room()
 
-        last = time.monotonic()
+        log = LogLines(bars.console)
 
         def told(state: Progress) -> None:
-            nonlocal last
             if as_json:
                 print(json.dumps(asdict(state)), file=sys.stderr)
-            elif not bars.console.is_terminal and time.monotonic() - last > TOLD_EVERY_S:
-                last = time.monotonic()
-                bars.console.print(state.in_words(), highlight=False, soft_wrap=True)
+            else:
+                log.tell(state.in_words())
             failed = f", {state.failed} failed" if state.failed else ""
             bars.update(
                 bar, completed=state.done, total=state.total, description=f"{state.what}, {state.rate:.3g}/s{failed}"

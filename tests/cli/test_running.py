@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -80,7 +82,11 @@ def test_a_store_and_notes_in_a_result_folder_are_not_lost(orric, small, tmp_pat
     for name, text in theirs.items():
         (edge / name).parent.mkdir(parents=True, exist_ok=True)
         (edge / name).write_text(text)
-    assert orric("run", small, "--output", edge, "--jobs", 1)[0] == 0
+    os.utime(edge / "summary.json", (1_790_000_000, 1_790_000_000))
+    status, _, err = orric("run", small, "--output", edge, "--jobs", 1)
+    assert status == 0
+    earlier = datetime.fromtimestamp(1_790_000_000)
+    assert err == f"orric: replaces the result of {earlier} in {edge}; another --output keeps both\n"
     assert {name: (edge / name).read_text() for name in theirs} == theirs
     assert not (edge / "requests").exists(), "of the earlier result"
     assert [path.name for path in edge.parent.iterdir()] == ["edge"]
@@ -213,6 +219,18 @@ def test_the_bar_moves_by_slots(small, jobs):
     if jobs == 1:
         assert {slots for slots, _ in told} == set(range(1, 10 * count + 1)), "every slot of so few is told"
     assert "left" in console.file.getvalue()
+
+
+def test_a_log_is_told_how_far_a_run_is(orric, small, tmp_path, monkeypatch):
+    """Where standard error is no terminal there is no bar; nobody shall wait for minutes without a word."""
+    assert orric("run", small, "--output", tmp_path / "quick", "--jobs", 1)[2] == ""
+    monkeypatch.setattr("orric.cli.frame.TOLD_EVERY_S", 0.0)
+    status, _, err = orric("run", small, "--output", tmp_path / "out", "--jobs", 1)
+    assert status == 0
+    lines = len(load_results(tmp_path / "out"))
+    told = err.splitlines()
+    assert told[0].startswith(f"orric: 0 of {lines} lines, ")
+    assert told[-1] == f"orric: {lines - 1} of {lines} lines, 100 % of all slots"
 
 
 def test_compiling_and_exporting_are_told(small, monkeypatch):

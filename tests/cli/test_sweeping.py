@@ -95,7 +95,7 @@ def test_progress_lines_for_machines(run, sweep: Path, tmp_path: Path) -> None:
 def test_progress_lines_where_there_is_no_terminal(
     run, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orric.cli.sweeping.TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr("orric.cli.frame.TOLD_EVERY_S", 0.0)
     done = run("sweep", sweep, "--output", tmp_path / "out", "--jobs", 1)
     assert "running: 24 of 24 runs, " in done.err
 
