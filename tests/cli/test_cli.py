@@ -256,7 +256,9 @@ def test_a_run_goes_on_without_allocators_that_misbehave(orric, tmp_path, faulty
     for message in failed.values():
         assert f'<p class="failed">Left out of the comparison: {html.escape(message)}.</p>' in page
     status, printed, err = orric(*arguments)
-    assert (status, err.splitlines()) == (1, lines)
+    replacing, *others = err.splitlines()
+    assert (status, others) == (1, lines)
+    assert replacing.startswith("orric: replaces the result of ")
     assert "inference-only did best of 2 allocators" in printed
 
 
@@ -371,7 +373,11 @@ def test_an_interrupted_run_keeps_the_earlier_result(orric, tmp_path, monkeypatc
     before = (tmp_path / "out/summary.json").read_bytes()
     monkeypatch.setattr("orric.comparison.simulate_line", interrupt)
     told = f"orric: interrupted; nothing was written, and the earlier result in {tmp_path / 'out'} is kept\n"
-    assert orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1) == (130, "", told)
+    status, printed, err = orric("run", TABLE3, "--output", tmp_path / "out", "--jobs", 1)
+    assert (status, printed) == (130, "")
+    assert err.startswith("orric: replaces the result of ")
+    assert err.endswith(told)
+    assert err.count("\n") == 2
     assert (tmp_path / "out/summary.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
