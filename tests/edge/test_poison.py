@@ -81,7 +81,7 @@ def test_noise_beside_honest_images(learner) -> None:
         assert accuracy(learner) > before - 0.05
     assert row.outcome.version is not None, "it goes on learning"
     assert learner.loop.learner.outcomes["outlier"] > 3 * 3 * PER_SLOT * 0.95
-    assert learner.loop.anchor_accuracy > 0.9
+    assert learner.loop.learner.anchor_accuracy > 0.9
 
 
 def test_half_of_the_traffic_is_black(learner) -> None:
