@@ -152,7 +152,7 @@ class Camera:
 
     def filled(self) -> Camera:
         """Return the camera with each gap filled by what came just before it, over and over where that was shorter."""
-        parts = [(self.instants, self.ends, self.counts)]
+        instants, ends, counts = self.instants, self.ends, self.counts
         for gap in self.gaps:
             period = min(gap.end - gap.start, gap.start - self.first)
             if MOST_REPEATS * period < gap.end - gap.start:
@@ -160,13 +160,14 @@ class Camera:
                 raise TraceError(f"{self.file}:{gap.line}", found, "there is too little to repeat: give --gaps zero")
             # A gap begins after a request, and with the end of an interval.
             later = self.columns[1] is None
-            inside = (self.instants >= gap.start - period + later) & (self.instants < gap.start + later)
+            # What came before may have filled another gap: that is repeated, too, and not its silence.
+            inside = (instants >= gap.start - period + later) & (instants < gap.start + later)
+            parts = [(instants, ends, counts)]
             for shift in range(period, gap.end - gap.start + period, period):
-                starts = self.instants[inside] + shift
+                starts = instants[inside] + shift
                 kept = starts < gap.end
-                ends = np.minimum(self.ends[inside] + shift, gap.end)
-                parts.append((starts[kept], ends[kept], self.counts[inside][kept]))
-        instants, ends, counts = (np.concatenate(one) for one in zip(*parts, strict=True))
+                parts.append((starts[kept], np.minimum(ends[inside] + shift, gap.end)[kept], counts[inside][kept]))
+            instants, ends, counts = (np.concatenate(one) for one in zip(*parts, strict=True))
         order = np.argsort(instants, kind="stable")
         lines = np.zeros(len(order), np.int64)
         return replace(self, instants=instants[order], ends=ends[order], counts=counts[order], lines=lines, gaps=())

@@ -96,6 +96,15 @@ def test_a_gap_with_too_little_before_it_is_not_filled(cameras):
         camera.filled()
 
 
+def test_a_gap_after_a_gap_is_filled_by_what_filled_the_first(cameras):
+    """The silence of the first was copied into the second."""
+    minutes = {0: 1, 1: 2, 2: 3, 3: 4, 6: 5, 10: 6, 11: 7}
+    (camera,) = cameras(a=counted([(60 * minute, count) for minute, count in minutes.items()]))
+    assert [gap.length_s for gap in camera.gaps] == [120.0, 180.0]
+    # The first gap becomes 3, 4; before the second stand 3, 4, 5.
+    assert camera.filled().timestamps(T0 * SECOND).counts(60.0).tolist() == [1, 2, 3, 4, 3, 4, 5, 3, 4, 5, 6, 7]
+
+
 def test_counts_are_spread_over_their_intervals(cameras):
     (camera,) = cameras(a=counted([(0, 2), (60, 0), (120, 3)]))
     assert (camera.requests, camera.gaps, camera.last / SECOND - T0) == (5, (), 180.0)

@@ -89,14 +89,15 @@ class Checker:
         """Return the table of the curve that holds in a slot, counted from 0."""
         profile, trace = self.claim["profile"], self.claim["trace"]
         chosen = profile["curve"]
-        if trace["corruption"] is not None and trace["severity"] is not None:
-            drift = (trace["corruption"][slot], trace["severity"][slot])
-            if drift[0] == "none" or drift[1] == 0:
-                drift = ("none", 0)
-            for entry in profile.get("drift_curve", []):
-                if (entry["corruption"], entry["severity"]) == drift:
-                    chosen = entry["curve"]
-                    break
+        # Either of the two says of clean images that they are.
+        corruption, severity = (
+            None if trace[name] is None else trace[name][slot] for name in ("corruption", "severity")
+        )
+        drift = ("none", 0) if corruption == "none" or severity == 0 else (corruption, severity)
+        for entry in profile.get("drift_curve", []):
+            if (entry["corruption"], entry["severity"]) == drift:
+                chosen = entry["curve"]
+                break
         while chosen["form"] == "time-varying":
             piece = max(n for n, start in enumerate(chosen["starts"]) if start <= slot + 1)
             chosen = chosen["curves"][piece]

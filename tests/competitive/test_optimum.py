@@ -241,6 +241,16 @@ def test_drift_in_the_trace_chooses_the_curve() -> None:
         assert not orric.verify(check_interval((profile, trace), 1e-6).certificate).gap > 1e-6
 
 
+@pytest.mark.parametrize("column", [{"corruption": ("none",) * 6}, {"severity": (0,) * 6}])
+def test_one_column_that_says_clean_is_enough_for_the_checker(column: dict[str, Any]) -> None:
+    """The solver took the curve of clean images and the checker the general one."""
+    profile, trace = random_instance(1, "uniform", compete=True)
+    clean = {"corruption": "none", "severity": 0, "curve": {"form": "tabulated", "x": [0, 1], "y": [0.5, 0.6]}}
+    profile = profile.model_copy(update={"drift_curve": (DriftCurve.model_validate(clean),)})
+    trace = orric.Trace(requests=trace.requests[:6], budget_macs=trace.budget_macs[:6], **column)
+    assert not orric.verify(check_interval((profile, trace), 1e-6).certificate).gap > 1e-6
+
+
 def forced(slots: int, seed: int = 0) -> Instance:
     """Return an instance in which every slot's budget pays for retraining or for inference."""
     profile = build_profile(
