@@ -65,8 +65,36 @@ def mean_interval(values: Sequence[float] | Array, level: float = LEVEL, pilot: 
     mean = float(known.mean())
     if len(first) < 2:
         return Interval(mean, float("nan"), float("nan"), len(known))
-    reach = float(t.ppf((1 + level) / 2, len(first) - 1) * first.std(ddof=1) / np.sqrt(len(known)))
+    reach = float(t.ppf((1 + level) / 2, len(first) - 1) * _spread(first) / np.sqrt(len(known)))
     return Interval(mean, mean - reach, mean + reach, len(known))
+
+
+def _spread(values: Array) -> float:
+    """Return the standard deviation: what is equal but for the rounding of its mean does not spread."""
+    return 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1))
+
+
+def over_seeds(values: Sequence[float] | Array, pilot: int | None = None) -> Interval:
+    """Return what `mean_interval` does; of equal values, which seeds did not change and which are one run, no ends.
+
+    Zeros keep theirs: that nothing was late, or that two decided the same, holds under every seed.
+
+    Args:
+        values: One for each seed; NaN is left out.
+        pilot: As in `mean_interval`.
+
+    >>> over_seeds([0.7, 0.7]), over_seeds([0.0, 0.0])
+    (Interval(mean=0.7, low=nan, high=nan, count=2), Interval(mean=0.0, low=0.0, high=0.0, count=2))
+    """
+    found = mean_interval(values, pilot=pilot)
+    return Interval(found.mean, np.nan, np.nan, found.count) if found.low == found.high != 0 else found
+
+
+def rows_over_seeds(values: Array, pilot: int | None = None) -> tuple[Array, Array, Array, Array]:
+    """Return what `over_seeds` returns of every row of an array at once, as `mean_intervals` does."""
+    mean, low, high, count = mean_intervals(values, pilot)
+    alike = (low == high) & (mean != 0)
+    return mean, np.where(alike, np.nan, low), np.where(alike, np.nan, high), count
 
 
 def mean_intervals(values: Array, pilot: int | None = None) -> tuple[Array, Array, Array, Array]:
@@ -94,7 +122,7 @@ def mean_intervals(values: Array, pilot: int | None = None) -> tuple[Array, Arra
 def difference_ps(differences: Array, pilot: int | None = None) -> Array:
     """Return what `difference_p` returns of every row of an array at once.
 
-    >>> difference_ps(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, np.nan, np.nan]])).round(4).tolist()
+    >>> difference_ps(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])).round(4).tolist()
     [0.0742, 1.0, nan]
     """
     from scipy.stats import t
@@ -102,7 +130,7 @@ def difference_ps(differences: Array, pilot: int | None = None) -> Array:
     mean, error, _, freedom = _means_and_errors(differences, pilot)
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = 2 * t.sf(np.abs(mean) / error, np.maximum(freedom, 1))
-    found = np.where(error > 0, drawn, np.where(mean == 0, 1.0, 0.0))
+    found = np.where(error > 0, drawn, np.where(mean == 0, 1.0, np.nan))
     return np.asarray(np.where(freedom > 0, found, np.nan))
 
 
@@ -166,7 +194,9 @@ def bootstrap_interval(
 
 
 def difference_p(differences: Sequence[float] | Array, pilot: int | None = None) -> float:
-    """Return the probability of a paired difference as large as this by chance (Student's test), NaN below two values.
+    """Return the probability of a paired difference as large as this by chance (Student's test).
+
+    It is NaN below two values, and where all of them are the same: seeds that change nothing say nothing of chance.
 
     Args:
         differences: Independent values; NaN is left out.
@@ -182,9 +212,9 @@ def difference_p(differences: Sequence[float] | Array, pilot: int | None = None)
     known, first = known[np.isfinite(known)], first[np.isfinite(first)]
     if len(first) < 2:
         return float("nan")
-    spread = float(first.std(ddof=1)) / np.sqrt(len(known))
+    spread = _spread(first) / np.sqrt(len(known))
     if spread == 0:
-        return 1.0 if known.mean() == 0 else 0.0
+        return 1.0 if known.mean() == 0 else float("nan")
     return float(2 * t.sf(abs(known.mean()) / spread, len(first) - 1))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, ttest_rel
 
-from orric.statistics import bootstrap_interval, difference_p, holm, in_words, mean_interval
+from orric.statistics import bootstrap_interval, difference_p, holm, in_words, mean_interval, over_seeds
 from orric.sweep.precision import most_needed
 
 REPETITIONS = 1000
@@ -79,6 +79,9 @@ def test_failed_runs_and_too_few_of_them() -> None:
     assert mean_interval([np.nan]).count == 0
     assert np.isnan(difference_p([1.0]))
     assert difference_p([0.0, 0.0]) == 1.0
+    assert np.isnan(difference_p([0.1, 0.1, 0.1])), "though their mean rounds to another number"
+    assert np.isnan(over_seeds([0.1, 0.1, 0.1]).low)
+    assert over_seeds([0.1, 0.1, 0.2]) == mean_interval([0.1, 0.1, 0.2])
     assert bootstrap_interval([2.0, 2.0], np.random.default_rng(1)).low == 2.0
 
 

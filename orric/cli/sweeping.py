@@ -222,7 +222,10 @@ def _print(loaded: Sweep, summary: dict[str, Any], target: Path) -> None:
     for line in loaded.lines:
         mean, apart = summary["means"][line].get(leading), summary["differences"].get(line)
         rows.append([line, _percent(mean), _apart(apart), _verdict(apart), *_ratios(summary, line)])
-    title = f"{summary['points']} points, {summary['seeds']} seeds: means and 95 % intervals"
+    points = f"{summary['points']} point{'s' * (summary['points'] > 1)}"
+    seedless = len(summary["alike"]) == len(loaded.lines)
+    means = "one run each: seeds change nothing" if seedless else f"{summary['seeds']} seeds: means and 95 % intervals"
+    title = f"{points}, {means}"
     print_table(console, headings, rows, ("allocator", "beyond chance"), title)
     _print_points(console, loaded, summary, accuracy)
     for sentence in summary["conclusion"]:
@@ -265,18 +268,22 @@ def _ratios(summary: dict[str, Any], line: str) -> list[str]:
 def _percent(one: dict[str, Any] | None) -> str:
     if one is None or one["mean"] is None:
         return "-"
-    reach = "" if one["low"] is None else f" +- {50 * (one['high'] - one['low']):.2f}"
+    reach = "" if one["low"] is None or one["low"] == one["high"] else f" +- {50 * (one['high'] - one['low']):.2f}"
     return f"{100 * one['mean']:.2f}{reach}"
 
 
 def _apart(one: dict[str, Any] | None) -> str:
     if one is None or one["mean"] is None:
         return "-"
-    reach = "" if one["low"] is None else f" ({100 * one['low']:+.2f} to {100 * one['high']:+.2f})"
+    reach = (
+        ""
+        if one["low"] is None or one["low"] == one["high"]
+        else f" ({100 * one['low']:+.2f} to {100 * one['high']:+.2f})"
+    )
     return f"{100 * one['mean']:+.2f}{reach}"
 
 
 def _verdict(one: dict[str, Any] | None) -> str:
     if one is None or one["p_holm"] is None:
-        return "-"
+        return "one run" if one is not None and one["count"] > 1 else "-"
     return "yes" if one["beyond_chance"] else "no"

@@ -12,7 +12,7 @@ from orric.allocators import REFERENCES
 from orric.exceptions import ScenarioError, extra
 from orric.report.compare import Case, Folder
 from orric.report.facts import TIE, spoken
-from orric.statistics import difference_p, holm, mean_interval
+from orric.statistics import difference_p, holm, over_seeds
 
 if TYPE_CHECKING:
     import pandas
@@ -78,6 +78,10 @@ OF_SLOTS = {"mean_accuracy": "correct", "in_time_accuracy": "correct_in_time"}
 COUNTS = ("served", "late", "shed", "abandoned", "lost")
 
 
+# The verdict on what several seeds change by just as much.
+SEEDLESS = "seeds change nothing"
+
+
 @dataclass(frozen=True)
 class Change:
     """How a measure of an allocator differs between two cases.
@@ -113,7 +117,7 @@ class Change:
         if self.difference == 0 and not self.high > self.low:
             return "same"
         if not np.isfinite(self.p_holm):
-            return "one pair only" if self.pairs else "nothing to pair"
+            return ("nothing to pair", "one pair only", SEEDLESS)[min(self.pairs, 2)]
         return "beyond chance" if self.p_holm < 0.05 else "may be chance"
 
     @property
@@ -193,7 +197,7 @@ def _change(
         return Change(name, line, first, second)
     unit = rows.groupby("seed")[[f"{name}_before", f"{name}_after"]].mean()
     apart = (unit[f"{name}_after"] - unit[f"{name}_before"]).to_numpy()
-    told = mean_interval(apart, pilot=pilot)
+    told = over_seeds(apart, pilot=pilot)
     first, second = (float(rows[f"{name}_{side}"].mean()) for side in ("before", "after"))
     return Change(name, line, first, second, told.low, told.high, told.count, difference_p(apart, pilot))
 
@@ -322,7 +326,9 @@ def _chance(told: Sequence[Change]) -> str:
         return "No seed is in both, so that nothing is paired."
     if all(change.verdict == "one pair only" for change in moved):
         return "That is one seed, which says nothing of chance."
-    doubtful = [MEASURES[change.measure].title for change in moved if change.verdict != "beyond chance"]
+    if all(change.verdict == SEEDLESS for change in moved):
+        return "Seeds change nothing there: they are one run, which says nothing of chance."
+    doubtful = [MEASURES[change.measure].title for change in moved if change.verdict == "may be chance"]
     pairs = max(change.pairs for change in moved)
     if not doubtful:
         return f"That is beyond chance, over {pairs} seeds."

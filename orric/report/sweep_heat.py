@@ -237,7 +237,10 @@ def _winners(axes: Axes, table: _Table, summary: Mapping[str, Any]) -> dict[str,
         if line in seen:
             handles[line] = Patch(facecolor=style[line]["color"])
     if "pale" in seen:
-        handles["pale: may be chance"] = Patch(facecolor="#555555", alpha=CHANCE_ALPHA)
+        judged = any(cell["winner"] and cell["winner"]["p_holm"] is not None for cell in table.cells.flat)
+        handles["pale: may be chance" if judged else "pale: one run, chance unknown"] = Patch(
+            facecolor="#555555", alpha=CHANCE_ALPHA
+        )
     if "tie" in seen:
         handles["level with the next"] = Patch(facecolor=LEVEL_COLOUR)
     return handles

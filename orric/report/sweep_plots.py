@@ -111,7 +111,10 @@ def differences(summary: Mapping[str, Any]) -> Figure | None:
         axes.errorbar([mean], [place], xerr=reach, markersize=7, capsize=3, linewidth=1.6, **look)
     axes.set_yticks(range(len(ordered)), ordered)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
-    axes.set_xlabel(f"{_title(leading_name(summary))} above {baseline} (points), 95 % interval; hollow: may be chance")
+    what = f"{_title(leading_name(summary))} above {baseline} (points)"
+    told = any(one["p_holm"] is not None for one in found.values())
+    chance = "95 % interval; hollow: may be chance" if told else "one run: nothing is known of chance"
+    axes.set_xlabel(f"{what}, {chance}")
     clean(axes)
     best = ordered[-1]
     mean = 100 * found[best]["mean"]

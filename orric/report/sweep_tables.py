@@ -79,7 +79,7 @@ def means_table(summary: Mapping[str, Any]) -> str:
         apart = summary["differences"].get(line)
         cells.insert(1, _interval(apart, 100.0, 2, signed=True))
         rows.append((line, cells))
-    return _table("Means over all points and seeds, with 95 % intervals", headings, rows)
+    return _table(f"Means over all points and seeds, {intervals(summary)}", headings, rows)
 
 
 def points_table(summary: Mapping[str, Any]) -> str:
@@ -99,7 +99,7 @@ def points_table(summary: Mapping[str, Any]) -> str:
             cells += [_interval(means.get(name), factor, digits) for name, _, factor, digits in shown]
             rows.append((line, cells))
     choices = {"allocator": list(every[0]["means"]), **_choices(every, axes)} if every else {}
-    caption = "Means over seeds, point by point, with 95 % intervals"
+    caption = f"Means over seeds, point by point, {intervals(summary)}"
     table = _table(caption, headings, rows)
     return f'{_cut(summary)}{_filters("points", choices, headings)}\n<div id="points">{table}</div>'
 
@@ -127,12 +127,18 @@ def best_table(summary: Mapping[str, Any]) -> str:
     return f'{_filters("best", choices, headings)}\n<div id="best">{_table(caption, headings, rows)}</div>'
 
 
+def intervals(summary: Mapping[str, Any]) -> str:
+    """Say which intervals a table has."""
+    alike = summary.get("alike", [])
+    return "which are one run: seeds change nothing" if len(alike) == len(summary["means"]) else "with 95 % intervals"
+
+
 def verdict(winner: Mapping[str, Any]) -> str:
     """Say whether the best of a point is ahead beyond chance."""
     if winner["tie"]:
         return "level"
     if winner["p_holm"] is None:
-        return "one seed"
+        return "one run" if winner["count"] > 1 else "one seed"
     return "yes" if winner["beyond_chance"] else "no"
 
 
@@ -182,7 +188,7 @@ def _interval(one: Mapping[str, Any] | None, factor: float, digits: int, signed:
         return "-", None
     mean = factor * one["mean"]
     text = f"{mean:+,.{digits}f}" if signed else f"{mean:,.{digits}f}"
-    if one["low"] is not None:
+    if one["low"] is not None and one["low"] < one["high"]:
         text += f" ± {factor * (one['high'] - one['low']) / 2:,.{digits}f}"
     return text, mean
 

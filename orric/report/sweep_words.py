@@ -74,7 +74,13 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
         sentences += _along(summary, axis, best)
     if ratios := summary.get("ratios"):
         sentences.append(_of_optimum(summary, ratios))
-    if summary["pairs"] > 1:
+    alike = summary.get("alike", [])
+    if len(alike) == len(known):
+        sentences.append(_seedless(summary))
+    elif summary["pairs"] > 1:
+        if alike:
+            names = ", ".join(map(spoken, alike))
+            sentences.append(f"Seeds change nothing for {names}: without intervals, they are one run at each point.")
         sentences.append(
             f"Intervals are over {summary['pairs']} seeds, each the mean of all points: runs of one seed are not "
             "independent."
@@ -84,6 +90,14 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
     if summary["precision"] is not None:
         sentences.append(_precision(summary["precision"]))
     return [*sentences, *([summary["multiplicity"]] if summary["multiplicity"] else [])]
+
+
+def _seedless(summary: Mapping[str, Any]) -> str:
+    """Say that all seeds give the same, and what would make them differ."""
+    return (
+        f"One run at each point: seeds change nothing here, all {summary['seeds']} give the same. So nothing is said "
+        "of chance; requests, arrivals or budgets that are drawn would differ from seed to seed."
+    )
 
 
 def _precision(precision: Mapping[str, Any]) -> str:
@@ -101,11 +115,13 @@ def _ahead(summary: Mapping[str, Any]) -> list[str]:
     told = summary.get("winners")
     if not told or not told["judged"]:
         return []
-    rest = told["points"] - told["beyond_chance"] - told["ties"]
+    one_run = told.get("one_run", 0)
+    rest = told["points"] - told["beyond_chance"] - told["ties"] - one_run
     who = ", ".join(f"{spoken(line)} at {count}" for line, count in _most_first(told["ahead"])[:4])
     said = f"At {told['beyond_chance']} of {told['points']} points the best is beyond chance ahead of the next"
     said += f": {who}" if who else ""
     said += f"; at {rest} it may be chance" if rest else ""
+    said += f"; at {one_run} seeds change nothing" if one_run else ""
     said += f"; at {told['ties']} the two are within 0.05 points" if told["ties"] else ""
     return [f"{said} (paired seed by seed; Holm's correction for {told['judged']} points)."]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from orric.allocators import REFERENCES
-from orric.statistics import TIE, Interval, difference_ps, holm, mean_interval, mean_intervals
+from orric.statistics import TIE, Interval, difference_ps, holm, over_seeds, rows_over_seeds
 from orric.sweep.plan import Sweep
 
 Array = np.ndarray[Any, Any]
@@ -60,11 +60,23 @@ class Figures:
 
     def interval(self, values: Array) -> Interval:
         """Return the mean of one value per seed, with its interval."""
-        return mean_interval(values, pilot=self.pilot)
+        return over_seeds(values, pilot=self.pilot)
 
     def intervals(self, values: Array) -> tuple[Array, Array, Array, Array]:
         """Return means, lower and upper ends and numbers of values along the last axis, one value per seed."""
-        return mean_intervals(values, self.pilot)
+        return rows_over_seeds(values, self.pilot)
+
+    def alike(self, measure: str) -> list[str]:
+        """Return the allocators, and reference lines, of which a measure is the same under every seed at every point.
+
+        With one seed there are none.
+        """
+        values = self.of(measure)
+        if self.seeds < 2:
+            return []
+        same = np.asarray((~np.isfinite(values) | (values == values[..., :1])).all(axis=(0, 2)))
+        known = np.asarray(np.isfinite(values).all(axis=2).any(axis=0))
+        return [line for place, line in enumerate(self.sweep.lines) if same[place] and known[place]]
 
     def winners(self, values: Array) -> list[dict[str, Any] | None]:
         """Say of every row who is best, who comes next, and whether the difference may be chance.

@@ -74,13 +74,14 @@ def winners_frame(figures: Figures, winners: Sequence[dict[str, Any] | None], he
 
 
 def tally(winners: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    """Count at how many points the best is ahead beyond chance, by chance perhaps, or in a tie."""
+    """Count at how many points the best is ahead beyond chance, in a tie, or ahead under seeds that change nothing."""
     known = [winner for winner in winners if winner is not None]
     beyond = [winner for winner in known if winner["beyond_chance"] and not winner["tie"]]
     return {
         "points": len(known),
         "beyond_chance": len(beyond),
         "ties": sum(winner["tie"] for winner in known),
+        "one_run": sum(winner["p_holm"] is None and winner["count"] > 1 and not winner["tie"] for winner in known),
         "judged": sum(winner["p_holm"] is not None for winner in known),
         "ahead": {
             line: sum(winner["best"] == line for winner in beyond)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from orric.randomness import generator
-from orric.statistics import Interval, bootstrap_interval, difference_p, holm, in_words
+from orric.statistics import Interval, bootstrap_interval, difference_p, holm, in_words, mean_interval
 from orric.sweep.figures import Figures, plain, told
 from orric.sweep.interactions import effects, interactions
 from orric.sweep.measures import MEASURES
@@ -31,7 +31,7 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
         for place, line in enumerate(lines)
     }
     others = [place for place in range(len(lines)) if place != baseline]
-    differences = {}
+    differences: dict[str, Any] = {}
     if leading in known:
         by_seed = figures.by_seed(leading)
         apart = [by_seed[place] - by_seed[baseline] for place in others]
@@ -39,7 +39,7 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
         for place, one, probability in zip(others, apart, adjusted, strict=True):
             # Resampling knows nothing of a number of seeds that was chosen by their spread.
             drawn = Interval(nan, nan, nan, 0)
-            if figures.pilot is None:
+            if figures.pilot is None and np.isfinite(probability):
                 drawn = bootstrap_interval(one, generator(1, "ensemble", place))
             differences[lines[place]] = {
                 **told(figures.interval(one)),
@@ -58,10 +58,11 @@ def summarised(sweep: Sweep, table: Any) -> dict[str, Any]:
         "pairs": max((one["count"] for one in differences.values()), default=figures.seeds),
         "precision": _reached(figures),
         "asked": _asked(sweep),
+        "alike": figures.alike(leading),
         "baseline": sweep.compared_with,
         "means": means,
         "differences": differences,
-        "multiplicity": in_words(len(others)) if figures.seeds > 1 else "",
+        "multiplicity": in_words(sum(one["p_holm"] is not None for one in differences.values())),
         "axes": effects(figures, leading) if leading in known else [],
         "interactions": pairs,
         "interactions_left_out": left_out,
@@ -103,7 +104,7 @@ def _reached(figures: Figures) -> dict[str, Any] | None:
     if precision.against is not None:
         place = lines.index(precision.against)
         values = np.delete(values - values[:, place : place + 1], place, axis=1)
-    widths = [figures.interval(line).half_width for point in values for line in point]
+    widths = [mean_interval(line, pilot=figures.pilot).half_width for point in values for line in point]
     widest = float(np.nanmax(widths)) if np.isfinite(widths).any() else float("nan")
     asked = {"of": precision.of, "against": precision.against, "half_width": precision.half_width}
     return {**asked, "widest": plain(widest), "reached": bool(widest <= precision.half_width * (1 + 1e-9))}

@@ -133,6 +133,24 @@ def test_a_cluster_that_is_not_there(run, sweep: Path) -> None:
     assert run("sweep", sweep, "--ray", "local", "--jobs", 2).code == 2
 
 
+def test_seeds_that_change_nothing_are_one_run(run, sweep: Path, tmp_path: Path) -> None:
+    scenario = SCENARIO.replace('"uniform", low = 0.2, high = 1.0', '"constant", fraction = 0.6')
+    scenario = scenario.replace('"uniform", low = 500, high = 1500', '"constant", per_slot = 1000')
+    (tmp_path / "scenario.toml").write_text(scenario)
+    sweep.write_text(SWEEP.split("[[axis]]")[0] + '[[axis]]\nname = "horizon"\nkey = "slots"\nvalues = [6, 12]\n')
+    done = run("sweep", sweep, "--output", tmp_path / "a", "--jobs", 1)
+    assert done.code == 0
+    assert "2 points, one run each: seeds change nothing" in done.out
+    table = done.out.split("ORRIC has")[0]
+    assert "one run" in table
+    assert not any(word in table for word in ("+-", " to ", "yes"))
+    (tmp_path / "scenario.toml").write_text(scenario.replace("2.0e9", "3.0e9"))
+    assert run("sweep", sweep, "--output", tmp_path / "b", "--jobs", 1).code == 0
+    (compared,) = json.loads(run("report", tmp_path / "a", tmp_path / "b", "--json").out)["comparisons"]
+    assert {one["verdict"] for one in compared["changes"]} <= {"seeds change nothing", "same"}
+    assert "Seeds change nothing there" in run("report", tmp_path / "a", tmp_path / "b").out
+
+
 def test_two_folders_are_compared(run, sweep: Path, tmp_path: Path) -> None:
     sweep.write_text(SWEEP.replace("seeds = 3", "seeds = 8"))
     for name in ("a", "b"):

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orric.statistics import difference_p, difference_ps, foremost, holm, mean_interval, mean_intervals
+from orric.report.sweep_tables import verdict
+from orric.report.sweep_words import sweep_sentences
+from orric.statistics import difference_p, difference_ps, foremost, holm, over_seeds, rows_over_seeds
 from orric.sweep import Sweep, on_cores, run_sweep
 from orric.sweep.figures import Figures
 from orric.sweep.interactions import interactions
 from orric.sweep.points import points_frame, tally, winners_frame
 from orric.sweep.summary import known_measures, summarised
+
+from .conftest import SCENARIO
 
 ONE = on_cores(1)
 NAMES = ("orric", "inference-only", "focus-shift", "uniform-50")
@@ -25,6 +29,11 @@ AXES = [
     {"key": "stream.1.requests", "name": "load", "labels": ["few", "many"],
      "values": [{"kind": "constant", "per_slot": 100}, {"kind": "uniform", "low": 500, "high": 1500}]},
 ]  # fmt: skip
+
+
+def numbers(*values: float | None) -> list[float]:
+    """Return values of a file, in which what is unknown is None."""
+    return [np.nan if one is None else one for one in values]
 
 
 @pytest.fixture
@@ -43,9 +52,9 @@ def test_intervals_of_many_rows_are_those_of_each(pilot: int | None) -> None:
     values[3, 1:] = np.nan
     values[4] = np.nan
     values[5] = 0.0
-    found, chances = mean_intervals(values, pilot), difference_ps(values, pilot)
+    found, chances = rows_over_seeds(values, pilot), difference_ps(values, pilot)
     for row, one in enumerate(values):
-        alone = mean_interval(one, pilot=pilot)
+        alone = over_seeds(one, pilot=pilot)
         told = [float(part[row]) for part in found]
         assert told == pytest.approx([alone.mean, alone.low, alone.high, alone.count], nan_ok=True)
         assert chances[row] == pytest.approx(difference_p(one, pilot), nan_ok=True)
@@ -72,6 +81,9 @@ def test_every_measure_of_every_point_has_its_interval(swept) -> None:
             values = rows[measure].to_numpy()
             mean = one["means"][line][measure]
             assert (mean["mean"], mean["count"]) == (pytest.approx(values.mean()), 5)
+            if np.ptp(values) == 0 and values[0] != 0:  # no seed changes it
+                assert (mean["low"], mean["high"]) == (None, None)
+                continue
             reach = stats.t.ppf(0.975, 4) * values.std(ddof=1) / np.sqrt(5)
             assert mean["high"] - mean["low"] == pytest.approx(2 * reach, rel=1e-9, abs=1e-12)
         assert "latency_p99_s" not in one["means"][line]
@@ -100,9 +112,11 @@ def test_the_best_of_a_point_is_held_against_the_next_seed_by_seed(swept) -> Non
         assert winner["runner_up"] == means.drop([*same]).idxmax()
         apart = (rows[winner["best"]] - rows[winner["runner_up"]]).to_numpy()
         assert winner["mean"] == pytest.approx(apart.mean())
-        assert (winner["low"], winner["high"]) == pytest.approx((mean_interval(apart).low, mean_interval(apart).high))
+        own = over_seeds(apart)
+        assert numbers(winner["low"], winner["high"]) == pytest.approx([own.low, own.high], nan_ok=True)
         chances.append(difference_p(apart))
-    assert [one["winner"]["p_holm"] for one in summary["by_point"]] == pytest.approx(holm(chances))
+    told = numbers(*(one["winner"]["p_holm"] for one in summary["by_point"]))
+    assert told == pytest.approx(holm(chances), nan_ok=True)
     assert {one["winner"]["beyond_chance"] for one in summary["by_point"]} == {True, False}
     told = summary["winners"]
     assert told == tally([one["winner"] for one in summary["by_point"]])
@@ -128,8 +142,8 @@ def test_a_pair_of_axes_has_the_means_over_the_points_of_both_values(swept) -> N
             by_seed = rows.pivot_table(index="seed", columns="allocator", values="mean_accuracy")
             for line in NAMES:
                 assert cell["means"][line]["mean"] == pytest.approx(by_seed[line].mean())
-            apart = mean_interval((by_seed["orric"] - by_seed["inference-only"]).to_numpy())
-            assert cell["differences"]["orric"]["low"] == pytest.approx(apart.low)
+            apart = over_seeds((by_seed["orric"] - by_seed["inference-only"]).to_numpy())
+            assert numbers(cell["differences"]["orric"]["low"]) == pytest.approx([apart.low], nan_ok=True)
             assert cell["winner"]["best"] == foremost(by_seed.mean().to_dict(), "orric")
     assert summary["interactions_left_out"] == []
 
@@ -156,6 +170,43 @@ def test_what_is_a_sum_of_two_axes_is_no_interaction() -> None:
     some = rows + columns
     some[2, 1] = np.nan
     assert _interaction(some) == pytest.approx(0, abs=1e-6)
+
+
+def test_seeds_that_change_nothing_say_nothing_of_chance(write, tmp_path: Path) -> None:
+    """Two runs that are the same to the last digit were told as +48.62 to +48.62, beyond chance."""
+    scenario = tmp_path / "scenario.toml"
+    path = write(axis=[{"key": "slots", "values": [6, 12]}], seeds=3)
+    fixed = SCENARIO.replace('"uniform", low = 0.2, high = 1.0', '"constant", fraction = 0.6')
+    scenario.write_text(fixed.replace('"uniform", low = 500, high = 1500', '"constant", per_slot = 1000'))
+    sweep = Sweep.load(path)
+    table = run_sweep(sweep, tmp_path / "out", ONE).table
+    summary = summarised(sweep, table)
+    assert summary["alike"] == ["orric", "inference-only"]
+    apart = summary["differences"]["inference-only"]
+    assert abs(apart["mean"]) > 0.01, "allocators that differ"
+    assert {apart[name] for name in ("low", "high", "bootstrap_low", "bootstrap_high", "p_holm")} == {None}
+    assert not apart["beyond_chance"]
+    for one in summary["by_point"]:
+        assert (one["winner"]["low"], one["winner"]["p_holm"]) == (None, None)
+        assert (one["means"]["orric"]["mean_accuracy"]["low"], verdict(one["winner"])) == (None, "one run")
+    told = " ".join(sweep_sentences({**summary, "allocators": list(sweep.lines)}, table.to_pandas()))
+    assert "One run at each point: seeds change nothing here, all 3 give the same." in told
+    assert "Intervals" not in told
+    assert "beyond chance" not in told
+
+
+def test_one_allocator_that_seeds_do_not_change_is_named(write, tmp_path: Path) -> None:
+    path = write(seeds=3)
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(SCENARIO.replace('"uniform", low = 500, high = 1500', '"constant", per_slot = 400'))
+    sweep = Sweep.load(path)
+    table = run_sweep(sweep, tmp_path / "out", ONE).table
+    summary = summarised(sweep, table)
+    assert summary["alike"] == ["inference-only"]
+    assert summary["differences"]["inference-only"]["low"] is not None, "the other varies, and so does the difference"
+    told = sweep_sentences({**summary, "allocators": list(sweep.lines)}, table.to_pandas())
+    assert any(one.startswith("Seeds change nothing for inference-only") for one in told)
+    assert any(one.startswith("Intervals are over 3 seeds") for one in told)
 
 
 DEADLINE = 'requests = { kind = "uniform", low = 500, high = 1500 }'
