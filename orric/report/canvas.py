@@ -127,6 +127,12 @@ def clean(axes: Axes) -> None:
     axes.tick_params(labelsize=medium().text_pt)
 
 
+def title_height_in(figure: Figure) -> float:
+    """Return what the title takes at the top of a figure, in inches; 0 without one."""
+    text = figure.get_suptitle()
+    return 0.16 + 0.21 * (1 + text.count("\n")) if text else 0.0
+
+
 def title(figure: Figure, text: str, handles: dict[str, Any] | None = None) -> float:
     """Write the title and below it the legend; return the height left for the axes, as a part of the figure's.
 
@@ -139,7 +145,7 @@ def title(figure: Figure, text: str, handles: dict[str, Any] | None = None) -> f
         "\n".join(rows), x=0.012, y=1 - 0.08 / height_in, ha="left", va="top", fontsize=11.5, fontweight="bold",
         color=INK,
     )  # fmt: skip
-    below = 1 - (0.16 + 0.21 * len(rows)) / height_in
+    below = 1 - title_height_in(figure) / height_in
     if not on.titled:
         shown.set_visible(False)
         shown.set_in_layout(False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from orric.report.canvas import title_height_in
 from orric.report.plots import as_svg
 
 if TYPE_CHECKING:
@@ -59,13 +61,24 @@ def asset(name: str) -> str:
 
 
 def figure_element(stem: str, figure: Figure, caption: str) -> str:
-    """Return a figure as an HTML element with its picture inside."""
-    data = base64.b64encode(as_svg(figure)).decode("ascii")
-    message = html.escape(" ".join(figure.get_suptitle().split()) or stem)
+    """Return a figure as an HTML element: its title as text, which fits any window, and the picture, which scrolls."""
+    data = base64.b64encode(_below_title(figure)).decode("ascii")
+    message = html.escape(" ".join(figure.get_suptitle().split()))
+    told = f'<p class="title">{message}</p>\n' * bool(message)
+    name = message or html.escape(stem)
     return (
-        f'<figure id="{html.escape(stem)}"><img alt="{message}" src="data:image/svg+xml;base64,{data}">\n'
+        f'<figure id="{html.escape(stem)}">{told}<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
+        f'<img alt="{name}" src="data:image/svg+xml;base64,{data}"></div>\n'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
+
+
+def _below_title(figure: Figure) -> bytes:
+    """Return a figure as SVG, cut below its title."""
+    text, cut = as_svg(figure).decode(), 72 * title_height_in(figure)
+    width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
+    size = f'height="{height - cut:g}pt" viewBox="0 {cut:g} {width:g} {height - cut:g}"'
+    return _SIZE.sub(size, text, count=1).encode()
 
 
 def _plain(value: Any) -> str:
@@ -76,6 +89,7 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+_SIZE = re.compile(r'height="[^"]*" viewBox="[^"]*"')
 _DOCUMENT = """<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -267,9 +267,7 @@ def _differences(figure: Any, axes: Axes, table: _Table, summary: Mapping[str, A
                 axes.text(
                     column, row, text if sure else f"({text})", ha="center", va="center", fontsize=7.5, color=ink
                 )  # fmt: skip
-    axes.set_title(
-        f"{spoken(subject)} above {spoken(baseline)}; in brackets: the interval holds 0", fontsize=9, loc="left"
-    )
+    axes.set_title(f"{spoken(subject)} above {spoken(baseline)}; in brackets: may be chance", fontsize=9, loc="left")
     bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, aspect=18)
     bar.set_label("points", fontsize=9)
     bar.ax.tick_params(labelsize=8)

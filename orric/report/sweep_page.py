@@ -98,7 +98,8 @@ def sweep_page(
         "runs": f"{summary['runs']:,}",
         **{f"version of {name}": value for name, value in summary["versions"].items()},
     }
-    return document(f"orric sweep: {summary['sweep']}", first, warnings, [*note, *others], sections, provenance)
+    title, styles = f"orric sweep: {summary['sweep']}", ["sweep.css"]
+    return document(title, first, warnings, [*note, *others], sections, provenance, styles)
 
 
 def _heat_maps(summary: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:

@@ -119,7 +119,8 @@ def differences(summary: Mapping[str, Any]) -> Figure | None:
     best = ordered[-1]
     mean = 100 * found[best]["mean"]
     if mean > 0:
-        said = f"{spoken(best)} is {mean:.1f} points above {spoken(baseline)}, the most of {len(ordered)}"
+        said = f"{spoken(best)} is {mean:.1f} points above {spoken(baseline)}"
+        said += f", the most of {len(ordered)} allocators" if len(ordered) > 1 else ""
     else:
         said = f"No allocator is above {spoken(baseline)}; {spoken(best)} comes next, {-mean:.1f} points below"
     title(figure, said)

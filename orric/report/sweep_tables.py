@@ -177,10 +177,9 @@ def _table(caption: str, headings: list[str], rows: list[tuple[str, list[tuple[s
         )
         body.append(f'<tr><th scope="row" data-value="{html.escape(name)}">{html.escape(name)}</th>{columns}</tr>')
     lines = "\n".join(body)
-    return (
-        f'<div class="scroll"><table><caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>'
-        f"\n<tbody>\n{lines}\n</tbody></table></div>"
-    )
+    caption = html.escape(caption)
+    frame = f'<p class="caption">{caption}</p>\n<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
+    return f"{frame}<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>"
 
 
 def _interval(one: Mapping[str, Any] | None, factor: float, digits: int, signed: bool = False) -> tuple[str, Any]:

@@ -66,7 +66,12 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
         wins = {line: count for line, count in wins_by_point(frame, summary).items() if count}
         ordered = sorted(wins, key=lambda line: -wins[line])
         told = ", ".join(f"{spoken(line)} at {wins[line]}" for line in ordered[:5])
-        sentences.append(f"Best at single points, ties within 0.05 points counted for all: {told}.")
+        if [*wins.values()] == [summary["points"]]:
+            sentences.append(f"{spoken(ordered[0])} is best at each of the {summary['points']} points.")
+        else:
+            sentences.append(
+                f"Best at single points, of {summary['points']}, ties within 0.05 points counted for all: {told}."
+            )
         sentences += _ahead(summary)
     if summary.get("interactions"):
         sentences.append(f"{where_best(summary['interactions'][0], summary)}.")
@@ -80,7 +85,7 @@ def sweep_sentences(summary: Mapping[str, Any], frame: pandas.DataFrame) -> list
     elif summary["pairs"] > 1:
         if alike:
             names = ", ".join(map(spoken, alike))
-            sentences.append(f"Seeds change nothing for {names}: without intervals, they are one run at each point.")
+            sentences.append(f"Seeds change nothing for {names}: one run at each point, without an interval.")
         sentences.append(
             f"Intervals are over {summary['pairs']} seeds, each the mean of all points: runs of one seed are not "
             "independent."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pandas
 import pytest
 
+from orric.report.document import figure_element
 from orric.report.sweep_folder import write_sweep_report
 from orric.report.sweep_page import sweep_figures, sweep_page
+from orric.report.sweep_plots import differences
 from orric.report.sweep_words import sweep_sentences
 from orric.sweep import Sweep, on_cores, run_sweep
 from orric.sweep.summary import summarised
@@ -75,6 +78,52 @@ def test_the_page_needs_nothing_else(swept) -> None:
     assert "http" not in re.sub(r"http-equiv|data:[^\"]*", "", text)
     failed = sweep_page({**summary, "failed": 3}, frame, {}, {})
     assert f"3 of {summary['runs']} runs failed" in failed
+
+
+def test_words_fit_few_allocators_and_many(swept) -> None:
+    summary, frame = swept
+    two = ["inference-only", "focus-shift"]
+    few = {**summary, "allocators": two, "means": {line: summary["means"][line] for line in two}}
+    few["differences"] = {"focus-shift": summary["differences"]["focus-shift"]}
+    ahead = frame[frame.allocator.isin(two)].copy()
+    ahead.loc[ahead.allocator == "focus-shift", "mean_accuracy"] += 0.5
+    assert "focus-shift is best at each of the 48 points." in sweep_sentences(few, ahead)
+    drawn = [differences(one) for one in (few, summary)]
+    titles = [" ".join(figure.get_suptitle().split()) for figure in drawn if figure is not None]
+    assert titles[0].endswith("points above inference-only")
+    assert titles[1].endswith("points above inference-only, the most of 6 allocators")
+
+
+def test_a_picture_in_a_page_is_cut_below_its_title(swept) -> None:
+    figure = sweep_figures(swept[0])["pareto"]
+    element = figure_element("pareto", figure, "What it is.")
+    assert f'<p class="title">{" ".join(figure.get_suptitle().split())}</p>' in element
+    drawn = base64.b64decode(element.split("base64,")[1].split('"')[0]).decode()
+    found = re.search(r'viewBox="(.*?)"', drawn)
+    assert found is not None
+    box = [float(one) for one in found[1].split()]
+    legend = figure.legends[0].get_window_extent().y1 / figure.dpi
+    title = figure.get_figheight() - figure.texts[0].get_window_extent().y0 / figure.dpi
+    assert title <= box[1] / 72 <= figure.get_figheight() - legend
+    assert box[1] + box[3] == pytest.approx(72 * figure.get_figheight())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_tables_and_figures_fit_a_screen_and_scroll_in_a_narrow_window(swept, tmp_path: Path) -> None:
+    summary, frame = swept
+    path = tmp_path / "report.html"
+    path.write_text(sweep_page(summary, frame, sweep_figures(summary), {}), encoding="utf-8")
+    beyond = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
+    shown = "[...document.querySelectorAll('.scroll')].filter(one => one.clientWidth > 0).length"
+    with browser(tmp_path) as page:
+        page.open(path, 1280)
+        assert page.value(beyond) == 0
+        page.open(path, 400)
+        assert page.value(beyond) == page.value(shown) > 3, "with a shadow at the side"
+        titles = "[...document.querySelectorAll('figure .title, .caption')].filter(one => one.offsetHeight > 0)"
+        assert page.value(f"Math.max(...{titles}.map(one => one.getBoundingClientRect().right))") <= 400
+        assert page.value(f"{titles}.every(one => one.scrollWidth <= one.clientWidth)")
+        assert page.errors == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
