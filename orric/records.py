@@ -220,6 +220,7 @@ class Result:
         accuracies_before: Of a pooled result the mean accuracy of each stream.
         in_time_before: Of a pooled result the in-time accuracy of each stream.
         last_before: Of a pooled result the accuracy at each stream's last severity.
+        ends_worst_before: Of a pooled result whether each stream's last severity is its highest.
     """
 
     allocator: str
@@ -238,6 +239,7 @@ class Result:
     accuracies_before: Mapping[str, float] = field(default_factory=dict)
     in_time_before: Mapping[str, float] = field(default_factory=dict)
     last_before: float | None = None
+    ends_worst_before: bool | None = None
 
     def __getattr__(self, name: str) -> Array:
         if name in COLUMNS:
@@ -322,6 +324,14 @@ class Result:
         return float(columns["correct"][last].sum() / max(columns["requests"][last].sum(), 1.0))
 
     @property
+    def ends_at_its_worst(self) -> bool:
+        """Whether every stream's last severity is its highest."""
+        if self.ends_worst_before is not None:
+            return self.ends_worst_before
+        severity = self.columns["severity"].reshape(-1, len(self.streams))
+        return bool((severity[-1] == severity.max(axis=0)).all())
+
+    @property
     def in_the_cloud(self) -> bool:
         """Whether it retrained, and none of that on its GPUs."""
         return bool((self.columns["retrained"] > 0).any()) and not self.columns["retraining_macs"].any()
@@ -403,7 +413,7 @@ class Result:
             pooled[name] = np.full(slots, np.nan)
         return replace(
             self, columns=pooled, accuracies_before=self.stream_accuracies,
-            in_time_before=self.stream_in_time_accuracies,
+            in_time_before=self.stream_in_time_accuracies, ends_worst_before=self.ends_at_its_worst,
             overloads_before=self.overloads, last_before=self.last_severity_accuracy,
         )  # fmt: skip
 

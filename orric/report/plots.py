@@ -113,8 +113,10 @@ def accuracy_by_slot(results: Sequence[Result]) -> Figure | None:
     on, measure = medium(), leading_name(shown)
     slots, group = len(shown[0].slot), math.ceil(len(shown[0].slot) / _MOST_POINTS)
     steps = _stretches(shown[0])
-    where = f"at severity {shown[0].severity[-1]}" if steps else "on average"
-    last = {id(result): _last(result) if steps else leading(result) for result in shown}
+    # Where drift comes back, the last severity is like any other.
+    ends = bool(steps) and shown[0].ends_at_its_worst
+    where = f"at severity {shown[0].severity[-1]}" if ends else "on average"
+    last = {id(result): _last(result) if ends else leading(result) for result in shown}
     lines = merged(shown, lambda result: np.round(_right(result).astype(float), 9).tobytes())
     drawn = _foremost(lines)
     # Above a narrow figure every name takes a row.

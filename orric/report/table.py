@@ -75,6 +75,11 @@ def _growth_spread(result: Result) -> float | None:
     return None if overload is None else overload.growth.half_width
 
 
+def _ends_at_its_worst(results: Sequence[Result]) -> bool:
+    """Say whether the last severity is one that is worth a column: a drift that comes back ends where it began."""
+    return all(result.ends_at_its_worst for result in results)
+
+
 def _deadlines(results: Sequence[Result]) -> bool:
     return any(result.has_deadlines for result in results)
 
@@ -105,7 +110,7 @@ COLUMNS = (
     Column("in-time accuracy (%)", _of("in_time_accuracy", 100), 2, shown=_deadlines),
     Column("mean accuracy (%)", _of("mean_accuracy", 100), 2),
     Column("worst stream's (%)", _worst_stream, 2, shown=_known(_worst_stream)),
-    Column("accuracy, last severity (%)", _of("last_severity_accuracy", 100), 2),
+    Column("accuracy, last severity (%)", _of("last_severity_accuracy", 100), 2, shown=_ends_at_its_worst),
     *(Column(f"{name} latency (s)", _of(key), 2, shown=all_answered) for name, key in _LATENCIES),
     *(
         Column(f"{name} latency of the answered (s)", _of(key), 2, shown=lambda results: not all_answered(results))

@@ -13,7 +13,7 @@ from orric.report.conclusion import conclusion, idle_while_late
 from orric.report.facts import leading, leading_name, winners
 from orric.report.folder import untried
 from orric.report.plots import accuracy_by_slot, accuracy_cost_latency
-from orric.report.table import html_table
+from orric.report.table import columns_of, html_table
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,31 @@ def test_what_is_not_yet_set_is_told_of_the_scenario(small) -> None:
     assert untried(small(spare="idle", **sharing)) == ["spare", "headroom"]
     assert untried(small(spare="idle", headroom=0.2, **sharing)) == ["spare"]
     assert untried(small(spare="inference", sharing={"model": "fluid"})) == ["sharing", "headroom"]
+
+
+def test_the_last_severity_is_told_only_where_it_is_the_worst(small) -> None:
+    def told(**drift: object) -> tuple[list[str], str]:
+        one = orric.simulate(small(drift={"corruption": "fog", **drift}), orric.InferenceOnly(), seed=1)
+        headline = " ".join(accuracy_by_slot([one]).get_suptitle().replace("\u00a0", " ").split())
+        return [column.heading for column in columns_of([one.pooled()])], headline
+
+    headings, headline = told(kind="steps", severities=[1, 3, 5])
+    assert "accuracy, last severity (%)" in headings
+    assert "at severity 5" in headline
+    headings, headline = told(kind="periodic", low=1, high=5, period_slots=6)
+    assert "mean accuracy (%)" in headings
+    assert "accuracy, last severity (%)" not in headings
+    assert "on average" in headline
+
+
+def test_streams_that_are_pooled_keep_whether_they_end_at_their_worst(small) -> None:
+    one = orric.simulate(small(), orric.InferenceOnly(), seed=1)
+    two = {name: np.repeat(values, 2) for name, values in one.columns.items()}
+    two["stream"] = np.tile(["a", "b"], len(one.slot))
+    rising = np.arange(len(one.slot)) // 3
+    for second, ends in ((rising + 1, True), (rising[::-1], False)):
+        both = replace(one, columns={**two, "severity": np.stack([rising, second], axis=1).ravel()})
+        assert both.pooled().ends_at_its_worst is both.ends_at_its_worst is ends
 
 
 def test_where_nobody_was_answered_it_says_so_and_why(pair) -> None:
