@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -300,3 +301,48 @@ def test_long_runs_say_what_a_point_is_and_show_single_slots_where_they_have_the
     driven.click("[...document.querySelectorAll('button.window')].at(-1)")
     assert "One point for each slot." in text(driven, "#queue figcaption")
     assert driven.errors == []
+
+
+def test_an_empty_queue_is_told_in_words(driven, results, tmp_path):
+    none = [replace(one, columns={**one.columns, "waiting": 0 * one.columns["waiting"]}) for one in results]
+    open_page(driven, written(tmp_path / "empty.html", none))
+    assert "At the end of no slot shown does any." in text(driven, "#queue")
+    assert driven.value("document.querySelector('#queue .plot').offsetHeight") == 0
+    open_page(driven, written(tmp_path / "full.html", results))
+    assert "At the end of no slot" not in text(driven, "#queue")
+    assert driven.value("document.querySelector('#queue .plot').offsetHeight") > 100
+
+
+def test_the_height_of_lanes_is_told_in_words_that_say_what_it_is(shown):
+    assert re.search(r"lanes of GPUs are drawn up to \d+ %; lanes of streams are drawn up to", text(shown, "#timeline"))
+
+
+def test_a_cost_that_hardly_differs_does_not_fill_the_figure(shown):
+    told = "one.place.latency_p99_s = Array(3).fill(5.64 + 0.04 * n)"
+    shown.value(f"META.results.forEach((one, n) => {{ {told}; }})")
+    shown.value("render()")
+    at = "[...document.querySelectorAll('#tradeoff-latency_p99_s .point circle')].map(one => +one.getAttribute('cx'))"
+    places, count = shown.value(at), shown.value("META.results.length")
+    width = shown.value("document.getElementById('tradeoff-latency_p99_s').clientWidth") - 64
+    # The axis is a tenth of the value wide, at least.
+    assert 0 < max(places) - min(places) <= 1.05 * width * 0.04 * (count - 1) / 0.57
+
+
+def test_names_of_points_keep_off_markers_and_the_front(shown):
+    clear = """[...document.querySelectorAll('.tradeoff svg')].every(svg => {
+      const inside = (box, x, y) => box.left < x && x < box.right && box.top + 2 < y && y < box.bottom - 2;
+      const names = [...svg.querySelectorAll('.name')].map(one => one.getBoundingClientRect());
+      const path = svg.querySelector('path[stroke-dasharray]'), frame = svg.getBoundingClientRect();
+      const markers = [...svg.querySelectorAll('.point circle')];
+      const places = markers.map(one => ['cx', 'cy'].map(key => +one.getAttribute(key)));
+      if (path) for (let at = 0; at <= path.getTotalLength(); at += 2) {
+        const {x, y} = path.getPointAtLength(at);
+        places.push([x, y]);
+      }
+      const hit = ([x, y]) => names.some(box => inside(box, x + frame.left, y + frame.top));
+      return names.length > 0 && !places.some(hit);
+    })"""
+    for width in (1280, 400):
+        shown.resize(width)
+        shown.value("render()")
+        assert shown.value(clear)

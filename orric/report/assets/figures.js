@@ -152,12 +152,16 @@ function drawQueue(chart, state) {
     format: short,
   };
   const columns = [row.values, ...(row.band ? row.band.columns : [])];
+  // A flat line says less than a sentence.
+  const empty = columns.every(values => values.every(value => !(value > 0)));
+  chart.holder.hidden = chart.legend.parentElement.hidden = empty;
+  chart.unit.textContent = `Requests of ${whichStream(state)} that wait, or are in service, under ${nameOf(result)}`;
+  chart.note.textContent = empty ? "At the end of no slot shown does any." : pointNote(lines);
+  if (empty) return;
   drawLines(chart, state, lines, [row], {
     scales: {y: {range: bounds(columns, 0, stepsShown(state) ? 0.25 : 0.06)}},
     axes: axes(short, slotAxis),
   });
-  chart.unit.textContent = `Requests of ${whichStream(state)} that wait, or are in service, under ${nameOf(result)}`;
-  chart.note.textContent = pointNote(lines);
 }
 
 function deadlinesOf(state) {

@@ -107,8 +107,8 @@ function drawTimeline(chart, state) {
   ]);
   const what = META.measured ? "What the GPUs' time goes to" : "What the budget goes to";
   chart.unit.textContent =
-    `${what} under ${nameOf(state.result)}; a GPU's lane is ${percent(Math.max(...lanes.filter(lane => lane.kind === "gpus").map(lane => lane.scale)), 0)} high` +
-    (lanes.some(lane => lane.kind === "streams") ? `, a stream's ${percent(most)} of its GPU` : "");
+    `${what} under ${nameOf(state.result)}; lanes of GPUs are drawn up to ${percent(Math.max(...lanes.filter(lane => lane.kind === "gpus").map(lane => lane.scale)), 0)}` +
+    (lanes.some(lane => lane.kind === "streams") ? `; lanes of streams are drawn up to ${percent(most)}` : "");
   const {size} = lanes[0].lines.block,
     slots = lanes.map(lane => lane.lines.block.size);
   const bin =

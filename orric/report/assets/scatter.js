@@ -51,6 +51,9 @@ function drawScatter(holder, key, state) {
     [bottom, top] = bounds([ys], null, 0.12);
   const logarithmic = Math.min(...xs) > 0 && Math.max(...xs) / Math.min(...xs) > 30;
   if (left < 0.5 * right) left = 0;
+  // At least a tenth of the value wide, for the same reason as the height below.
+  const span = 0.1 * Math.max(...xs);
+  if (right - left < span) [left, right] = [(left + right - span) / 2, (left + right + span) / 2];
   // At least 2 points high, so that differences too small to matter do not fill the figure.
   if (top - bottom < 0.02) [bottom, top] = [(top + bottom) / 2 - 0.01, (top + bottom) / 2 + 0.01];
   [bottom, top] = [Math.max(bottom, 0), Math.min(top, 1.01)];
@@ -121,6 +124,12 @@ function drawScatter(holder, key, state) {
       }),
     );
   }
+  // Names keep off the line of the front.
+  const corners = front.map(n => ({x: px(place(n).x[0]), y: py(place(n).y[0])})),
+    line = corners.flatMap(({x, y}, i) => [
+      {left: x, right: corners[i + 1] ? corners[i + 1].x : width - edge.right, top: y - 1, bottom: y + 1},
+      ...(i ? [{left: x - 1, right: x + 1, top: Math.min(y, corners[i - 1].y), bottom: Math.max(y, corners[i - 1].y)}] : []),
+    ]);
   const points = shown.map(n => ({n, x: px(place(n).x[0]), y: py(place(n).y[0])}));
   // The selected one last, so that it lies on top.
   points.sort((one, other) => (one.n === state.result) - (other.n === state.result));
@@ -193,19 +202,21 @@ function drawScatter(holder, key, state) {
     });
     svg.append(group);
   }
-  name(svg, points, {left: edge.left + 2, right: width - 4, top: 2, bottom: height - edge.bottom}, state);
+  name(svg, points, {left: edge.left + 2, right: width - 4, top: 2, bottom: height - edge.bottom}, line, state);
   holder.append(svg);
 }
 
 // Names beside their points: at the nearest place where nothing else stands, with a leader where that is far.
-function name(svg, points, frame, state) {
+function name(svg, points, frame, line, state) {
   const groups = [];
   for (const point of points) {
     const same = groups.find(one => Math.hypot(one.x - point.x, one.y - point.y) < 3);
     if (same) same.members.push(point.n);
     else groups.push({x: point.x, y: point.y, members: [point.n]});
   }
-  const taken = groups.map(one => ({left: one.x - 6, right: one.x + 6, top: one.y - 6, bottom: one.y + 6}));
+  // As large as a marker is drawn when it is selected.
+  const marks = groups.map(one => ({left: one.x - 9, right: one.x + 9, top: one.y - 9, bottom: one.y + 9})),
+    taken = [...marks, ...line];
   groups.sort((one, other) => other.members.includes(state.result) - one.members.includes(state.result));
   for (const group of groups) {
     const names = group.members.map(n => META.results[n].allocator),
