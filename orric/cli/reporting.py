@@ -180,7 +180,7 @@ def _compare(folders: list[Folder], page: Path | None, as_json: bool) -> None:
 
 
 def _print_comparison(one: Comparison, several: bool) -> None:
-    from orric.report.changes import MEASURES
+    from orric.report.changes import MEASURES, tells_chance
     from orric.report.compare_page import row_of
 
     if several:
@@ -195,9 +195,12 @@ def _print_comparison(one: Comparison, several: bool) -> None:
     pairs = max((change.pairs for change in moved), default=0)
     seeds = f"paired by {pairs} seeds" if pairs > 1 else "of one run each: seeds tell what is chance"
     if rows:
-        headings = ("measure", "allocator", "before", "after", "change", "chance")
+        # A column that says "one pair only" in every row says nothing.
+        shown = 6 if tells_chance(moved) else 5
+        headings = ("measure", "allocator", "before", "after", "change", "chance")[:shown]
         words = ("measure", "allocator", "chance")
-        print_table(console_of_output(), headings, rows, words, f"What has changed, {seeds}")
+        kept = [row[:shown] for row in rows]
+        print_table(console_of_output(), headings, kept, words, f"What has changed, {seeds}")
     changed = {change.measure for change in moved}
     same = dict.fromkeys(MEASURES[change.measure].title for change in one.found if change.measure not in changed)
     if same:

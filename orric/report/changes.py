@@ -270,6 +270,11 @@ def _framed(rows: Any) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
+def tells_chance(found: Sequence[Change]) -> bool:
+    """Say whether seeds are paired, so that chance is known of any change."""
+    return any(change.verdict in ("beyond chance", "may be chance") for change in found)
+
+
 def in_words(first: Case, other: Case, found: Sequence[Change]) -> list[str]:
     """Say who is best in the other case and in the first, and what has become of the best.
 
@@ -290,8 +295,13 @@ def in_words(first: Case, other: Case, found: Sequence[Change]) -> list[str]:
     ends = by_line[was][leading].before, by_line[now][leading].after
     texts = [f"{MEASURES[leading].text(value)} {unit}" for value in ends]
     said = f"{spoken(now)} has the highest {title} in {other.label}: {texts[1]}"
-    still = "" if was == now else f", where it was {spoken(was)}"
-    sentences = [f"{said}; the highest in {first.label} is {texts[0]}{still}."]
+    still, own = "", ""
+    if was != now:
+        own = f"; its own changed by {MEASURES[leading].text(by_line[now][leading].difference, signed=True)}"
+        own, still = f"{own} {MEASURES[leading].unit_of_change}", f" under {spoken(was)}"
+    apart = f"{MEASURES[leading].text(abs(ends[1] - ends[0]))} {MEASURES[leading].unit_of_change}"
+    way = "as much as" if texts[0] == texts[1] else f"{apart} {'more' if ends[1] > ends[0] else 'less'} than"
+    sentences = [f"{said}, {way} the highest in {first.label} ({texts[0]}{still}){own}."]
     for line in dict.fromkeys((now, was)):
         mine = by_line[line]
         told = [mine[name] for name in (leading, *TOLD) if name in mine]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ OF_SUMMARIES = {
     "asked", "baseline", "means", "differences", "multiplicity", "axes", "cases",
 }  # fmt: skip
 SHOWN = 8
+# Keys of one of several.
+NUMBERED = re.compile(r"(stream|gpu|fault)\.([0-9]+)\.(.+)")
 # Keys of a scenario that are files.
 FILES = (".profile", ".csv", ".timestamps", ".utilisation")
 # What earlier versions of orric did not record of a sweep's runs, or of a run's slots.
@@ -165,11 +168,7 @@ def cases_of(folders: Sequence[Folder]) -> list[Case]:
 
 def told_apart(one: Folder, other: Folder) -> list[str]:
     """Say what differs in what was asked: keys of the scenarios, allocators, versions."""
-    said = []
-    before, after = asked(one), asked(other)
-    for key in dict.fromkeys([*before, *after]):
-        if before.get(key) != after.get(key):
-            said.append(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}")
+    said = _changed(asked(one), asked(other))
     keys = [name for name in one.keys if name != "seed"] if one.is_sweep else ["slot", "stream"]
     rows = [len(folder.rows[keys].drop_duplicates()) for folder in (one, other)]
     common = len(_texts(one, keys).merge(_texts(other, keys), on=keys))
@@ -186,6 +185,24 @@ def told_apart(one: Folder, other: Folder) -> list[str]:
         if mine - others
     ]
     return [*said[:SHOWN], *more, *only]
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say which keys differ; streams, GPUs and faults that change alike share a line."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key):
+            numbered = NUMBERED.fullmatch(key)
+            name = f"{numbered[1]}.{{}}.{numbered[3]}" if numbered else key.replace("{", "{{").replace("}", "}}")
+            group = groups.setdefault((name, _shown(before.get(key)), _shown(after.get(key))), [])
+            group.append(numbered[2] if numbered else "")
+    said = []
+    for (name, old, new), numbers in groups.items():
+        owner = name.split(".")[0]
+        both = [one for keys in (before, after) for key in keys if (one := NUMBERED.fullmatch(key)) and one[1] == owner]
+        every = len(numbers) > 1 and {one[2] for one in both} == {*numbers}
+        said.append(f"{name.format('*' if every else ','.join(numbers))}: {old} -> {new}")
+    return said
 
 
 def _texts(folder: Folder, keys: Sequence[str]) -> pandas.DataFrame:

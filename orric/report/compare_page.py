@@ -6,11 +6,13 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orric.report.changes import MEASURES, Change, changes, in_words
+from orric.report.changes import MEASURES, Change, changes, in_words, tells_chance
 from orric.report.compare import Case, Folder, cases_of, told_apart
 from orric.report.document import document
 from orric.report.listing import Cell, listing
 
+# Changes of what was asked that stand in the headline.
+MOST_NAMED = 2
 NOTE = (
     "Paired by seed. Intervals are of 95 %; what is beyond chance is so after Holm's correction for the allocators "
     "of a measure."
@@ -79,6 +81,10 @@ def compare_page(folders: Sequence[Folder], told: Sequence[Comparison]) -> str:
         told: From `compared`.
     """
     verdict, *sentences = [sentence for one in told for sentence in one.sentences]
+    if len(told) == 1 and (changed := [line for line in told[0].differs if not line.startswith("version of ")]):
+        more = f"; and {len(changed) - MOST_NAMED} more" * (len(changed) > MOST_NAMED)
+        verdict += f" What was changed: {'; '.join(changed[:MOST_NAMED])}{more}."
+    chance = any(tells_chance(one.found) for one in told)
     sections = []
     for number, one in enumerate(told, start=1):
         differs = "".join(f"<li>{html.escape(line)}</li>" for line in one.differs)
@@ -86,7 +92,7 @@ def compare_page(folders: Sequence[Folder], told: Sequence[Comparison]) -> str:
         rows = []
         for change in one.found:
             measure = MEASURES[change.measure]
-            before, after, moved, chance = row_of(change)
+            before, after, moved, verdict_of = row_of(change)
             known = change.difference == change.difference
             rows.append(
                 [
@@ -95,15 +101,23 @@ def compare_page(folders: Sequence[Folder], told: Sequence[Comparison]) -> str:
                     Cell(before, measure.factor * change.before if change.before == change.before else None),
                     Cell(after, measure.factor * change.after if change.after == change.after else None),
                     Cell(moved, measure.factor * change.difference if known else None),
-                    Cell(chance),
+                    *([Cell(verdict_of)] if chance else []),
                 ]
             )
-        headings = ("measure", "allocator", "before", "after", "change", "chance")
+        words = ("measure", "allocator", *(["chance"] if chance else []))
+        headings = ("measure", "allocator", "before", "after", "change", *words[2:])
         caption = f"Before: {one.first.label}; after: {one.other.label}"
-        table = listing(f"changes-{number}", caption, headings, rows, ("measure", "allocator", "chance"))
+        table = listing(f"changes-{number}", caption, headings, rows, words)
         sections.append((f"{one.first.label} and {one.other.label}", f"{asked}\n{table}"))
     provenance = {
         f"folder {number}": f"{folder.path}: {folder.summary.get('command', 'unknown command')}"
         for number, folder in enumerate(folders, start=1)
     }
-    return document("orric report: comparison", verdict, lacking(folders), [*sentences, NOTE], sections, provenance)
+    return document(
+        "orric report: comparison",
+        verdict,
+        lacking(folders),
+        [*sentences, *([NOTE] if chance else [])],
+        sections,
+        provenance,
+    )

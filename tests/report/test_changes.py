@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas
@@ -10,8 +11,8 @@ import pytest
 
 from orric.exceptions import ScenarioError
 from orric.report.changes import MEASURES, changes, in_words
-from orric.report.compare import Case, Folder, cases_of
-from orric.report.compare_page import compared
+from orric.report.compare import Case, Folder, _changed, cases_of
+from orric.report.compare_page import compare_page, compared
 
 from ..result_folders import write_run
 
@@ -88,6 +89,28 @@ def test_any_number_is_compared_with_the_first(folders) -> None:
     assert told[0].differs == ["spare: idle -> inference"]
     assert told[1].differs == []
     assert {change.verdict for change in told[1].found} == {"same"}
+
+
+def test_streams_that_change_alike_share_a_line() -> None:
+    before = {"stream.1.deadline_s": 3.0, "stream.2.deadline_s": 3.0, "stream.3.deadline_s": 3.0, "a{0}": 1}
+    assert _changed(before, dict.fromkeys(before, 5.0)) == ["stream.*.deadline_s: 3.0 -> 5.0", "a{0}: 1 -> 5.0"]
+    two = {**before, "stream.1.deadline_s": 5.0, "stream.3.deadline_s": 5.0}
+    assert _changed(before, two) == ["stream.1,3.deadline_s: 3.0 -> 5.0"]
+    assert _changed(before, {**before, "stream.2.deadline_s": 4.0}) == ["stream.2.deadline_s: 3.0 -> 4.0"]
+
+
+def test_the_headline_tells_by_how_much_and_after_what(folders) -> None:
+    pair = [folders["idle", 1], folders["inference", 1]]
+    (told,) = compared(pair)
+    change = next(one for one in told.found if one.measure == "in_time_accuracy" and one.allocator == "orric")
+    page = compare_page(pair, [told])
+    verdict = re.findall('<p class="verdict">(.*?)</p>', page)[0]
+    assert f"{100 * change.difference:.2f} points more than the highest in" in verdict
+    assert verdict.endswith("What was changed: spare: idle -&gt; inference.")
+    # Of one seed nothing is known of chance, and no column says so row by row.
+    assert ">chance<" not in page
+    seeds = [folders[key] for key in sorted(folders)]
+    assert ">chance<" in compare_page(seeds, compared(seeds))
 
 
 def test_of_other_slots_those_that_both_have_are_compared(folders, small, tmp_path: Path) -> None:
