@@ -245,7 +245,9 @@ def read_camera(path: Path, name: str, reading: Reading) -> Camera:
     if not known.any():
         raise TraceError(str(path), f"no row has a count in column {count_column!r}", "give counts, or take it out")
     lines, values, counts, keys = lines[known], values[known], counts[known], keys[known]
-    instants = times.instants(values, lines, lambda at: f"{path}:{at}: column {column!r}", reading.twice)
+    instants = times.instants(
+        values, lines, lambda at: f"{path}:{at}: column {column!r}", reading.twice, counted=count_column is not None
+    )
     step = -1 if newest_first(instants) else 1
     disordered = int((instants[::step] < np.maximum.accumulate(instants[::step])).sum())
     order = np.argsort(instants, kind="stable")

@@ -29,6 +29,8 @@ MOST_BYTES = 1 << 24
 NEW = ".orric.new"
 LOCK, KEY, KEPT, RESULT = "lock", "key", "kept", "result"
 ELSEWHERE = "choose another with --output"
+# Files that a daemon's store has one of, beside its journal.
+STORE_MARKS = ("store.json", "current.json")
 # What the operating system says of a disk that takes no more.
 UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 Passing = Callable[[str], Any]
@@ -159,6 +161,19 @@ def result_folder_around(path: Path) -> Path | None:
     return None
 
 
+def store_around(path: Path) -> Path | None:
+    """Return the daemon's store that a path is, or lies in; None where there is none.
+
+    A store has a journal, and beside it a file that tells of a store, or, of before there was one, of versions.
+    """
+    path = path.resolve()
+    for folder in (path, *path.parents):
+        with suppress(OSError):
+            if (folder / "journal").is_dir() and any((folder / name).is_file() for name in STORE_MARKS):
+                return folder
+    return None
+
+
 def owned(folder: Path, kind: str) -> frozenset[str]:
     """Return the names of the files of a folder that orric wrote, whether they are there or not.
 
@@ -170,6 +185,8 @@ def owned(folder: Path, kind: str) -> frozenset[str]:
         ScenarioError: It holds something else, or results of another kind.
     """
     where = f"result folder {folder}"
+    if (store := store_around(folder)) is not None:
+        raise ScenarioError(where, f"lies in {store}, a daemon's store", ELSEWHERE)
     try:
         if not os.path.lexists(folder):
             return frozenset()

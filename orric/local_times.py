@@ -103,7 +103,13 @@ class Times(Instants):
         return fault(cell, where, self.forms, _REMEDY)
 
     def instants(
-        self, values: Nanoseconds, lines: Array, where: Callable[[int], str], twice: Twice = "order"
+        self,
+        values: Nanoseconds,
+        lines: Array,
+        where: Callable[[int], str],
+        twice: Twice = "order",
+        *,
+        counted: bool = False,
     ) -> Nanoseconds:
         """Return the instants of values in the order of the file's rows.
 
@@ -113,6 +119,8 @@ class Times(Instants):
             where: Return file, line and column of a line, for the message.
             twice: Which a local time is that comes twice in a night: told by the "order" of rows, always the "first"
                 or always the "second".
+            counted: Whether a row tells of an interval, of which there is one row: a time that is no later than the
+                one above it then begins the second pass, where no larger step back does.
 
         Raises:
             TraceError: With the line of the first value that stands for no instant or two.
@@ -122,7 +130,7 @@ class Times(Instants):
         assert self.zone is not None
         # Of a log with the newest row first, time goes on upwards.
         step = -1 if newest_first(values) else 1
-        return _instants(values[::step], self.zone, lines[::step], where, twice)[::step]
+        return _instants(values[::step], self.zone, lines[::step], where, twice, counted)[::step]
 
     def _leading(self, nanoseconds: Array, zones: Array, good: Array) -> Array:
         found = super()._leading(nanoseconds, zones, good)
@@ -176,7 +184,9 @@ def _offset_s(second: int, zone: tzinfo) -> int:
     return round((_moment(second, zone).utcoffset() or timedelta()).total_seconds())
 
 
-def _instants(walls: Nanoseconds, zone: tzinfo, lines: Array, where: Callable[[int], str], twice: Twice) -> Nanoseconds:
+def _instants(
+    walls: Nanoseconds, zone: tzinfo, lines: Array, where: Callable[[int], str], twice: Twice, counted: bool
+) -> Nanoseconds:
     """Return the instants at which a zone's clocks showed what they did, in the order of the file's rows."""
     first, second = _offsets(walls, zone)
     left_out = np.flatnonzero(first < second)
@@ -196,18 +206,20 @@ def _instants(walls: Nanoseconds, zone: tzinfo, lines: Array, where: Callable[[i
         for night in np.unique(nights):
             rows = doubtful[nights == night]
             shift = int(first[rows[0]] - second[rows[0]])
-            later = _later(walls[rows], shift, twice, where(int(lines[rows[0]])), zone)
+            later = _later(walls[rows], shift, twice, where(int(lines[rows[0]])), zone, counted)
             chosen[rows[later:]] = second[rows[0]]
     found: Nanoseconds = walls - chosen
     return found
 
 
-def _later(walls: Nanoseconds, shift: int, twice: Twice, where: str, zone: tzinfo) -> int:
+def _later(walls: Nanoseconds, shift: int, twice: Twice, where: str, zone: tzinfo, counted: bool) -> int:
     """Return from which row on the times of one night are those of the second pass."""
     if twice != "order":
         return len(walls) if twice == "first" else 0
     # Rows a little out of order are not the clocks' doing.
     back = np.flatnonzero(np.diff(walls) < -shift // 2) + 1
+    if counted and not len(back):
+        back = np.flatnonzero(np.diff(walls) <= 0) + 1  # of half hours and of hours
     if len(back) == 1:
         return int(back[0])
     found = f"{_clock(walls[0])} came twice in {zone}, and the order of the rows does not tell which is meant"

@@ -105,6 +105,17 @@ def test_a_gap_after_a_gap_is_filled_by_what_filled_the_first(cameras):
     assert camera.filled().timestamps(T0 * SECOND).counts(60.0).tolist() == [1, 2, 3, 4, 3, 4, 5, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize(("minutes", "counts"), [(60, 6), (30, 12), (20, 18)])
+def test_counts_of_long_intervals_pass_the_hour_that_comes_twice(cameras, minutes, counts):
+    """Two rows of 02:00 in order were refused: of hours the times do not step back, and of half hours by half of it."""
+    walls = [60 * hour + minute for hour in (0, 1, 2, 2, 3, 4) for minute in range(0, 60, minutes)]
+    rows = [f"2026-10-25T{wall // 60:02}:{wall % 60:02}:00,{n + 1}" for n, wall in enumerate(walls)]
+    (camera,) = cameras(Reading(zone=zone_of("Europe/Berlin")), a="\n".join(["time,requests", *rows, ""]))
+    assert (np.diff(camera.instants) == 60 * minutes * SECOND).all()
+    assert camera.counts.tolist() == list(range(1, counts + 1))
+    assert camera.gaps == ()
+
+
 def test_counts_are_spread_over_their_intervals(cameras):
     (camera,) = cameras(a=counted([(0, 2), (60, 0), (120, 3)]))
     assert (camera.requests, camera.gaps, camera.last / SECOND - T0) == (5, (), 180.0)

@@ -14,6 +14,7 @@ import orric
 from orric import allocators
 from orric.allocators.greedy import InferenceOnly
 from orric.comparison import _profiled, compare, lines, simulate_line
+from orric.sweep import plan
 from orric.workers import in_parallel
 
 from .builders import ROOT
@@ -142,6 +143,23 @@ def installed(monkeypatch):
 
     yield register
     allocators._installed.cache_clear()
+
+
+def test_an_edited_allocator_of_another_package_is_another_version(installed, tmp_path, monkeypatch):
+    """Its name and its package's version alone stood for what was kept of it."""
+    code = tmp_path / "edited/inner.py"
+    code.parent.mkdir()
+    (code.parent / "__init__.py").touch()
+    code.write_text("class Mine: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    installed(mine="edited.inner:Mine")
+    plan.allocator_version.cache_clear()
+    before = plan.allocator_version("adwin+mine")
+    assert plan.allocator_version("adwin+mine") == before
+    code.write_text("class Mine: 'edited'\n")
+    plan.allocator_version.cache_clear()
+    assert plan.allocator_version("adwin+mine") != before
+    assert plan.allocator_version("orric") == "orric"
 
 
 def test_an_allocator_of_another_package_is_found_by_its_entry_point(installed):

@@ -154,6 +154,17 @@ def test_links_are_not_followed_out(tmp_path: Path) -> None:
     assert (tmp_path / "name").is_symlink()
 
 
+@pytest.mark.parametrize("mark", ["store.json", "current.json"])
+def test_results_do_not_come_into_a_daemons_store(tmp_path: Path, mark: str) -> None:
+    store = tmp_path / "store"
+    put(store, {mark: "{}", "journal/1.jsonl": "", "versions/1/version.json": "{}"})
+    for target in (store, store / "results", store / "journal", store / "versions/1"):
+        with pytest.raises(ScenarioError, match="a daemon's store"):
+            make(target, NEWER)
+    put(tmp_path / "mine", {"current.json": "{}"})
+    make(tmp_path / "mine/results", NEWER)  # a file of that name alone is no store
+
+
 def test_what_stands_in_the_way_is_not_written_over(tmp_path: Path) -> None:
     target = tmp_path / "out"
     make(target, OLD)

@@ -151,6 +151,27 @@ def test_a_gpu_is_compared_with_the_device_of_the_profile(tmp_path: Path, times:
     assert warnings(scenario.model_copy(update={"gpu": (guess,)}), 1) == []
 
 
+@pytest.mark.parametrize("device", [None, {"macs_per_s": 6.7e10}])
+def test_a_latency_that_no_device_reaches(tmp_path: Path, device: Any) -> None:
+    profile = orric.Profile.load(ROOT / "traces/profiles/digits.toml")
+    quick = [one.model_copy(update={"latency_s": 1e-9}) for one in profile.inference]
+    profile = profile.model_copy(
+        update={"inference": tuple(quick), "device": None, "batch_latency": (), "models": None}
+    )
+    profile = profile.model_validate({**profile.model_dump(), "device": device})
+    (text,) = (
+        one for one in told(write_profile(profile, tmp_path / "p.toml"), macs_per_s=6.7e10) if "latency_s" in one
+    )
+    assert "in latency_s = 1e-09 the 2.82e+06 MACs of '32px' are done 42,068 times as fast" in text
+    assert ("its own [device]" if device else "gpu.1 ('gpu0')") in text
+
+
+def test_no_budget_and_an_upload(profile_path: Path) -> None:
+    """Numpy complained of the mean of nothing, and a request took nan seconds."""
+    texts = told(profile_path, budget={"kind": "constant", "fraction": 0.0}, deadline_s=10.0)
+    assert not any("nan" in text for text in texts)
+
+
 def test_profiles_of_unlike_devices_on_one_gpu(tmp_path: Path) -> None:
     scenario = build_scenario(tmp_path / "slow.toml", budget={"kind": "constant", "fraction": 0.9})
     for name, speed in (("slow", 1e8), ("fast", 1.1e10)):

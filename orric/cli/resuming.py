@@ -73,15 +73,21 @@ class KeptLines:
         return self._folder / f"{line[1]}-{line[0]}"
 
     def _found(self, line: Line) -> Result | None:
+        from pyarrow.lib import ArrowException
+        from pyarrow.parquet import read_metadata
+
         from orric.report.stored import load_results
 
         path = self._path(line)
-        if not path.is_dir() or (self.requests is not None and not (self.requests / f"{path.name}.parquet").is_file()):
+        if not path.is_dir():
             return None
         try:
+            if self.requests is not None:
+                # A file that was cut short has lost its end, where it says what it holds.
+                read_metadata(self.requests / f"{path.name}.parquet")
             return load_results(path)[0]
-        except ScenarioError:
-            return None  # damaged since, as by a disk that lost its power
+        except (OSError, ArrowException, ScenarioError):
+            return None  # not there, or damaged since, as by a disk that lost its power
 
     def keep(self, result: Result) -> None:
         """Keep a line, whole or not at all."""

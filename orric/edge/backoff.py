@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orric.configuration import RetrainingConfiguration
+from orric.configuration import RetrainingConfiguration, undominated
 
 # Retrainings that must get through before the next larger one is tried.
 SUCCESSES = 2
@@ -102,12 +102,3 @@ class Backoff:
             return
         self._cap, self._rest, self._next_rest = names.index(state["most"]), state["rest"], state["next_rest"]
         self._through, self.why = state["through"], state["why"]
-
-
-def undominated(options: Sequence[RetrainingConfiguration]) -> list[RetrainingConfiguration]:
-    """Return the configurations that gain more than every cheaper one, by cost."""
-    found: list[RetrainingConfiguration] = []
-    for one in sorted(options, key=lambda it: (it.cost_macs, -it.profit)):
-        if not found or one.profit > found[-1].profit:
-            found.append(one)
-    return found

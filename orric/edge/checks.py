@@ -43,7 +43,9 @@ def checked(config: EdgeConfig, token: str | None) -> list[str]:
         OrricError: A start would be refused.
     """
     refuse(config)
-    probe_of(config.budget)
+    probe = probe_of(config.budget)
+    if config.budget.probe == "command":
+        probe()  # what says nothing now would leave the daemon to take the whole device for its own
     recognise(config.store_folder)
     found = [*_of_speed(config), *_of_store(config.store_folder)]
     if not _is_held(config.store_folder):
@@ -69,6 +71,8 @@ def _measured(config: EdgeConfig) -> str:
 def _of_speed(config: EdgeConfig) -> list[str]:
     """Return what is odd about the device's speed, the slots and the deadline."""
     found, speed = [], config.macs_per_s
+    # What a slot has at most of the device, where that is known beforehand.
+    part = config.budget.fraction if config.budget.probe == "fixed" else 1.0
     device = config.profiles[0].device
     if device is not None:
         factor = speed / device.macs_per_s
@@ -81,11 +85,19 @@ def _of_speed(config: EdgeConfig) -> list[str]:
             )
     for keys, profile in zip(config.stream, config.profiles, strict=True):
         costs = [one.cost_macs for one in profile.retraining if one.cost_macs > 0]
-        least_s = min(costs, default=0.0) * keys.requests[0] / speed
+        whose = "the whole device" if part == 1 else f"{100 * part:.3g} % of the device"
+        cheapest_s = min(one.cost_macs for one in profile.inference) * keys.requests[0] / (speed * part)
+        if cheapest_s > config.slot_s:
+            found.append(
+                f"slot_s is {config.slot_s:g}, and the {keys.requests[0]:g} requests of {keys.name} take "
+                f"{cheapest_s:.3g} s of {whose} at the cheapest: every slot turns some away; give more of the device, "
+                "or fewer requests"
+            )
+        least_s = min(costs, default=0.0) * keys.requests[0] / (speed * part)
         if least_s > config.slot_s and (config.retraining.enabled or config.mode == "decisions"):
             found.append(
-                f"slot_s is {config.slot_s:g}, and the smallest retraining of {keys.name} takes {least_s:.3g} s of the "
-                f"whole device at {keys.requests[0]:g} requests: nothing is ever retrained; give longer slots"
+                f"slot_s is {config.slot_s:g}, and the smallest retraining of {keys.name} takes {least_s:.3g} s of "
+                f"{whose} at {keys.requests[0]:g} requests: nothing is ever retrained; give longer slots"
             )
         fastest_s = min(
             one.cost_macs / speed if one.latency_s is None or device is None

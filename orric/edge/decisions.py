@@ -63,7 +63,9 @@ class DecisionService:
                 if given["stream"] not in names:
                     raise EdgeError("observed", f"stream {given['stream']!r} is unknown", f"known: {', '.join(names)}")
             if self.slot >= self._config.horizon_slots:
+                # What was observed is of the last slot of an episode whose allocator decides nothing more.
                 self._new_episode()
+                observed = []
             if budget_macs is None:
                 budget_macs = self._budget_macs()
             seen = [Observation(slot=max(self.slot, 1), **given) for given in observed]

@@ -35,6 +35,16 @@ _Seen: Any = create_model("_Seen", __base__=_Closed, **_fields(Observation))
 _Allocated: Any = create_model("_Allocated", __base__=_Closed, **_fields(StreamAllocation))
 
 
+class _Backoff(_Closed):
+    """Of `orric.edge.backoff`."""
+
+    most: str
+    rest: Whole
+    next_rest: Index
+    through: Whole
+    why: str
+
+
 class _Episode(_Closed):
     kind: Literal["episode"]
     total: Whole
@@ -42,6 +52,7 @@ class _Episode(_Closed):
     paused: bool
     forecast: Amount | None
     profile: str | None = None
+    backoff: _Backoff | None = None
 
 
 class _Decision(_Closed):
@@ -56,16 +67,6 @@ class _Decision(_Closed):
     observed: list[_Seen] = []
     late_s: Amount = 0.0
     missed: Whole = 0
-
-
-class _Backoff(_Closed):
-    """Of `orric.edge.backoff`."""
-
-    most: str
-    rest: Whole
-    next_rest: Index
-    through: Whole
-    why: str
 
 
 class _Observation(_Closed):

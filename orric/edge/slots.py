@@ -143,7 +143,6 @@ class SlotLoop:
             self.paused = record["paused"]
         if record["kind"] in ("episode", "observation"):
             self._forecast = record["forecast"]
-        if record["kind"] == "observation":
             self.learner.backoff.resume(record.get("backoff"))
 
     def _new_episode(self) -> None:
@@ -151,9 +150,14 @@ class SlotLoop:
             "kind": "episode", "total": self.total, "of": head_of(self.config), "paused": self.paused,
             "forecast": self._forecast, "profile": self._profile.name,
         }  # fmt: skip
-        self._journal.begin(record)
+        self._journal.begin(record | self._stepped_back())
         self.slot, self._taken, self._finished = 0, [], {}
         self._decider = self._new_decider()
+
+    def _stepped_back(self) -> Record:
+        """Return what a record tells of the back-off, nothing while there is none."""
+        backoff = self.learner.backoff.state()
+        return {} if backoff is None else {"backoff": backoff}
 
     def _new_decider(self) -> Decider:
         config = self.config
@@ -244,8 +248,7 @@ class SlotLoop:
             try:
                 record = {"kind": "observation", "seen": asdict(observation), "forecast": self._forecast}
                 executed = {} if outcome.executed is None else {"executed": outcome.executed}
-                backoff = self.learner.backoff.state()
-                self._journal.append(record | executed | ({} if backoff is None else {"backoff": backoff}))
+                self._journal.append(record | executed | self._stepped_back())
                 self._decider.observe(observation)
             except OSError as error:
                 self._not_written(error)

@@ -108,7 +108,8 @@ def _margins(best: Result, named: Mapping[str, Result]) -> str:
         if other is None or other is best:
             continue
         margin = leading(best) - leading(other)
-        side = "level with" if abs(margin) <= TIE else f"{_points(abs(margin))} {'over' if margin > 0 else 'below'}"
+        level = abs(margin) <= tie_margin(best)
+        side = "level with" if level else f"{_points(abs(margin))} {'over' if margin > 0 else 'below'}"
         phrases.append(f"{side} {name} ({percent(leading(other))}), {remark}")
     measure = "By in-time accuracy it is" if best.has_deadlines else "That is"
     return f"{measure} {'; '.join(phrases)}." if phrases else ""
@@ -175,7 +176,7 @@ def _gap(best: Result, named: Mapping[str, Result]) -> str:
     if len(gaps) < 2:
         return ""
     widest, narrowest = max(gaps, key=lambda name: gaps[name]), min(gaps, key=lambda name: gaps[name])
-    if gaps[widest] <= TIE:
+    if gaps[widest] <= tie_margin(best):
         return "Over inference-only it gains nothing, early or late."
     opening = next(name for name, gap in gaps.items() if gap >= gaps[widest] / 2)
     told = gaps if len(gaps) <= 6 else dict.fromkeys((opening, narrowest, widest))
@@ -243,8 +244,12 @@ def _over_all(shown: Sequence[Result], best: Result) -> str:
     if len(rivals) == 1:
         return f"{said}."
     first = max(rivals, key=lambda one: one.mean_accuracy)
-    if first.mean_accuracy - best.mean_accuracy <= tie_margin(best):
+    if first.mean_accuracy == best.mean_accuracy:
         return f"{said}: the most, by that measure, too."
+    if first.mean_accuracy - best.mean_accuracy <= tie_margin(best):
+        return (
+            f"{said}, level with {spoken(first.allocator)} ({percent(first.mean_accuracy)}), the most by that measure."
+        )
     return f"{said}; by that measure {spoken(first.allocator)} did best ({percent(first.mean_accuracy)})."
 
 

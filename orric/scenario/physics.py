@@ -25,6 +25,8 @@ MOST_TOLD = 5
 # A GPU that is so many times faster or slower than the device of the profile is rather one unit beside it. Slower ones
 # may be more: small scenarios stand for large ones.
 FASTER, SLOWER, DEVICES = 100.0, 1000.0, 100.0
+# Configurations differ in how well they use a device, but not by so much.
+EFFICIENCIES = 10.0
 # Of an upload, the part that has to be able to be in time.
 IN_TIME = 0.95
 # A run that sees less of a period than this sees only one end of it.
@@ -189,12 +191,27 @@ def _of_devices(scenario: Scenario, there: Sequence[int], gpu: Gpu, named: str) 
             text = f"{named}: macs_per_s = {gpu.macs_per_s:g} is {how} of the device of profile {name!r}"
             yield Warned("device", f"{text}, and latencies are scaled by it; check the unit, or calibrate there")
             break
+    for profile in {scenario.profiles[k].name: scenario.profiles[k] for k in there}.values():
+        yield from _of_latencies(profile, gpu, named)
     if speeds and max(speeds.values()) >= DEVICES * min(speeds.values()):
         slow, fast = min(speeds, key=speeds.__getitem__), max(speeds, key=speeds.__getitem__)
         text = (
             f"{named}: its profiles {slow!r} and {fast!r} were measured at {speeds[slow]:g} and {speeds[fast]:g} MACs/s"
         )
         yield Warned("devices", f"{text}; calibrate both on one device")
+
+
+def _of_latencies(profile: Profile, gpu: Gpu, named: str) -> Iterator[Warned]:
+    """Warn of a latency in which the device, or without one the GPU, could never do the work."""
+    device = profile.device
+    speed, whose = (gpu.macs_per_s, named) if device is None else (device.macs_per_s, "its own [device]")
+    for one in profile.inference:
+        if one.latency_s is not None and one.cost_macs > EFFICIENCIES * speed * one.latency_s:
+            times = one.cost_macs / (speed * one.latency_s)
+            text = f"profile {profile.name!r}: in latency_s = {one.latency_s:g} the {one.cost_macs:.3g} MACs of "
+            text += f"{one.name!r} are done {times:,.0f} times as fast as at the {speed:.3g} MACs/s of {whose}"
+            yield Warned("latency", f"{text}; check its unit, or calibrate anew")
+            return
 
 
 def _of_clean_images(scenario: Scenario, seed: int, k: int, profile: Profile, named: str) -> Iterator[Warned]:
@@ -237,7 +254,9 @@ def _of_deadlines(
         if (in_time := float(able.sum() / max(requests.sum(), 1.0))) < IN_TIME and requests.any():
             text = f"{named}: of uploads of {requests.mean():.4g} requests on average at most {100 * in_time:.0f} % "
             text += "can be in time"
-            why = f"one takes {each_s[each_s < np.inf].mean():.3g} s and deadline_s is {deadline_s:g}"
+            known = each_s[each_s < np.inf]
+            each = f"takes {known.mean():.3g} s" if len(known) else "is never served"
+            why = f"one {each} and deadline_s is {deadline_s:g}"
             yield Warned("upload", f"{text}: {why}; raise it, or spread the arrivals")
     if deadline_s is not None and deadline_s >= run_s > scenario.slot_s:
         text = f"{named}: deadline_s = {deadline_s:g} is not below the {run_s:g} s of the run"

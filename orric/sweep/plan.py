@@ -359,12 +359,32 @@ def solver_version() -> str:
 
 @cache
 def allocator_version(name: str) -> str:
-    """Return an allocator's name, and of another package's allocator that package's version."""
+    """Return an allocator's name, and of another package's allocator that package's version and a hash of its code.
+
+    Whoever writes an allocator runs it again and again under one version.
+    """
     from importlib.metadata import entry_points
 
-    installed = {point.name: point.dist for point in entry_points(group="orric.allocators")}
-    owners = [installed.get(part) for part in name.split("+")]
-    return " ".join([name, *(owner.version for owner in owners if owner is not None)])
+    installed = {point.name: point for point in entry_points(group="orric.allocators")}
+    told = [name]
+    for part in name.split("+"):
+        if (point := installed.get(part)) is not None:
+            told += [point.dist.version if point.dist is not None else "", _code_of(point.module)]
+    return " ".join(told)
+
+
+def _code_of(module: str) -> str:
+    """Return a hash of all Python files of the package that a module is of; of the module's own where it has none."""
+    from importlib.util import find_spec
+
+    with suppress(ImportError, ValueError):
+        spec = find_spec(module.partition(".")[0])
+        if spec is not None:
+            folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+            files = [path for folder in folders for path in folder.rglob("*.py")]
+            files += [Path(spec.origin)] if spec.origin and not folders else []
+            return hashlib.sha256("".join(hash_of(path) for path in sorted(files)).encode()).hexdigest()
+    return "missing"
 
 
 def hash_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from orric.configuration import RetrainingConfiguration
-from orric.edge.backoff import MOST_REST, SUCCESSES, Backoff, undominated
+from orric.edge.backoff import MOST_REST, SUCCESSES, Backoff
 
 NONE, SMALL, POOR, LARGE = (
     RetrainingConfiguration(name=name, profit=profit, cost_macs=cost)
@@ -15,7 +15,9 @@ OPTIONS = [LARGE, NONE, POOR, SMALL]
 
 
 def test_those_that_gain_less_for_more_are_left_out() -> None:
-    assert undominated(OPTIONS) == [NONE, SMALL, LARGE]
+    backoff = Backoff(OPTIONS)
+    backoff.ended(LARGE, "100%: too long")
+    assert backoff.executed(LARGE) == SMALL, "and not POOR, which costs more and gains less"
 
 
 def test_it_steps_down_rests_and_comes_again() -> None:

@@ -48,6 +48,26 @@ def test_a_speed_far_from_the_measured_one_is_told_with_both(check) -> None:
     assert "is 1e+13, 149 times the 6.72e+10" in fast
 
 
+def test_a_command_that_tells_no_budget_is_refused(check) -> None:
+    """Its daemon took the whole device for its own, slot by slot."""
+    for command, words in ((["/nonexistent"], "cannot be run"), (["false"], "ended with status 1")):
+        with pytest.raises(EdgeError, match=words):
+            check(budget={"probe": "command", "command": command, "macs_per_s": MEASURED})
+    assert check(budget={"probe": "command", "command": ["echo", "0.5"], "macs_per_s": MEASURED}) == []
+
+
+def test_what_a_part_of_the_device_cannot_do_is_told(check) -> None:
+    many = [{"name": "digits", "profile": str(DIGITS), "requests": [50_000.0, 60_000.0]}]
+    shed, _ = check(retraining__enabled=True, budget={"fraction": 1e-4, "macs_per_s": MEASURED}, stream=many)
+    assert "the 50000 requests of" in shed
+    assert "of 0.01 % of the device at the cheapest: every slot turns some away" in shed
+    (never,) = check(
+        profile=DIGITS, retraining__enabled=True, budget={"fraction": 1e-3, "macs_per_s": MEASURED}, slot_s=2.0
+    )
+    assert "of 0.1 % of the device at" in never
+    assert "nothing is ever retrained" in never
+
+
 def test_a_speed_left_out_is_the_measured_one(write, check, tmp_path: Path) -> None:
     assert EdgeConfig.load(write(budget={"fraction": 0.5}), {}).macs_per_s == pytest.approx(MEASURED, rel=1e-5)
     assert check(budget__macs_per_s=None, budget={"fraction": 0.5}) == []
@@ -70,10 +90,11 @@ def test_what_can_serve_nobody_is_refused(check, orric_command, write, onnx_stud
 
 
 def test_slots_and_deadlines_that_nothing_fits(check) -> None:
-    (short,) = check(
+    shed, short = check(
         profile=DIGITS, retraining__enabled=True, slot_s=0.01, retraining__deadline=1.0,
         stream=[{"name": "digits", "profile": str(DIGITS), "requests": [1000.0, 1000.0]}],
     )  # fmt: skip
+    assert shed.startswith("slot_s is 0.01, and the 1000 requests of digits take 0.")
     assert short.startswith("slot_s is 0.01, and the smallest retraining of digits takes 0.")
     (late,) = check(server__deadline_s=1e-7)
     assert late.startswith("server.deadline_s is 1e-07, and the fastest answer of digits takes")

@@ -254,6 +254,23 @@ def test_episodes_begin_again(open_daemon, images: np.ndarray) -> None:
     assert daemon.loop.total == 7
 
 
+def test_a_restart_in_the_first_slot_of_an_episode_keeps_the_back_off(open_daemon, images: np.ndarray) -> None:
+    daemon = open_daemon(horizon_slots=2)
+    daemon.loop.learner.backoff.ended(None, "killed")
+    for _ in range(2):
+        slot(daemon, images)
+    daemon.loop.begin()  # of the next episode
+    stepped_back = daemon.loop.learner.backoff.state()
+    assert stepped_back is not None
+    daemon._held.close()  # as when it is killed
+    again = Daemon(EdgeConfig.load(daemon._path, {}), daemon._path, TOKEN)
+    try:
+        assert again.loop.recovered == ["went on after slot 1 of episode 2"]
+        assert again.loop.learner.backoff.state() == stepped_back
+    finally:
+        again.stop()
+
+
 def test_what_clocks_do_does_not_matter(open_daemon, images: np.ndarray) -> None:
     """Slots are kept by a clock that never goes back; a leap ahead makes one slot long."""
     now = [1000.0]
