@@ -184,6 +184,23 @@ def test_the_operator_over_http(listening) -> None:
     assert str(daemon.config.store_folder) not in json.dumps(state)
 
 
+def test_what_an_ended_episode_was_told_does_not_reach_the_next(listening) -> None:
+    """It was handed to the new allocator as of its own first slot, before it had decided any."""
+    streams = [{"name": "gate", "profile": str(DIGITS), "requests": [10.0, 500.0]}]
+    daemon, address = listening(
+        profile=DIGITS, mode="decisions", stream=streams, allocator="orric-guided", budget__macs_per_s=1e10,
+        horizon_slots=2,
+    )  # fmt: skip
+    observed = []
+    for slot in range(5):
+        seen = {"stream": "gate", "requests": 100, "served": 100, "agreement": slot / 10}
+        body = {"streams": [{"name": "gate", "requests": 100}], "observed": [seen] * (slot > 0)}
+        assert ask(address, "POST", "/v1/decide", body, HEADERS)[0] == 200
+        told = daemon.decisions._journal.records[-1]["observed"]
+        observed.append([(one["slot"], one["agreement"]) for one in told])
+    assert observed == [[], [(1, 0.1)], [], [(1, 0.3)], []]
+
+
 @pytest.mark.parametrize("allocator", ["orric", "orric-joint"])
 def test_decisions_for_those_who_serve_otherwise(listening, allocator: str) -> None:
     streams = [
