@@ -175,3 +175,12 @@ def orric_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def fog() -> tuple[np.ndarray, np.ndarray]:
+    """Return digits under fog and their true classes."""
+    from orric.retraining.accuracy import drifted
+    from orric.vision.datasets import digits
+
+    return drifted(digits(), 1, 1, 300, "fog", 5)

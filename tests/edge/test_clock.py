@@ -21,7 +21,6 @@ from orric.profile import Profile
 
 from .conftest import DIGITS
 from .lines import counted
-from .test_slots import fog  # noqa: F401 (a fixture)
 
 SLOT_S = 3.0
 # All is afforded, and the process does not step back behind whatever else runs here.
@@ -135,7 +134,7 @@ def test_a_process_that_hangs_at_its_start_holds_up_no_slot(opened, monkeypatch,
     assert (daemon.loop.missed, daemon.loop.overrun_s) == (0, 0.0)
 
 
-def test_killed_again_and_again_it_steps_back_and_says_why(opened, monkeypatch, fog, few) -> None:  # noqa: F811
+def test_killed_again_and_again_it_steps_back_and_says_why(opened, monkeypatch, fog, few) -> None:
     images, _ = fog
     monkeypatch.setenv("ORRIC_FAULT", "worker.label:kill")
     given = {**QUICK, "profile": few}
@@ -198,7 +197,7 @@ def test_labelling_that_is_slow_ends_with_its_slot(opened, monkeypatch, images: 
     assert learner.backoff.most == "50%"
 
 
-def test_a_version_that_is_long_in_being_written_holds_up_no_slot(opened, monkeypatch, fog) -> None:  # noqa: F811
+def test_a_version_that_is_long_in_being_written_holds_up_no_slot(opened, monkeypatch, fog) -> None:
     images, _ = fog
     daemon, time, _ = opened(8, **QUICK)
     learner, keep = daemon.loop.learner, daemon.versions.store.keep

@@ -16,11 +16,11 @@ import pytest
 from ..browser import CHROMIUM, browser
 from .lines import counted
 from .test_http import request_of
-from .test_slots import fog, slot  # noqa: F401 (a fixture)
+from .test_slots import slot
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_charts_move_and_a_swap_appears(listening, fog, tmp_path: Path) -> None:  # noqa: F811
+def test_charts_move_and_a_swap_appears(listening, fog, tmp_path: Path) -> None:
     images, _ = fog
     daemon, address = listening(retrains=True, slot_s=60.0)
     slot(daemon, images)
