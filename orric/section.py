@@ -24,7 +24,15 @@ Amount = Annotated[float, Field(strict=True, ge=0)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 Real = Annotated[float, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1)]
-Name = Annotated[str, Field(strict=True, min_length=1)]
+
+
+def _nameable(name: str) -> str:
+    if "\0" in name:
+        raise ValueError(f"found {name!r}, which no file and no name can be; leave out its NUL character")
+    return name
+
+
+Name = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_nameable)]
 
 
 def _of_a_folder(name: str) -> str:

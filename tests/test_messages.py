@@ -58,6 +58,12 @@ MISTAKES = [
     ("1.0e8", '"1 GMACs"', "found '1 GMACs'; give a number of MACs per second, without quotes and unit"),
     ("60.0", '"60s"', "4: slot_s: found '60s'; give a number of seconds, without quotes and unit"),
     ("60.0", "00:01:00", "4: slot_s: found 00:01:00; give a number of seconds"),
+    (
+        REQUESTS,
+        'requests = { csv = "a\\u0000b" }',
+        "stream.1.requests.csv: found 'a\\x00b', which no file and no name can be",
+    ),
+    ("60.0", "1" * 5000, "holds a number or a nesting beyond all use; shorten it"),
     ("60.0", "2026-12-01", "4: slot_s: found 2026-12-01; give a number of seconds"),
     (
         "fraction = 0.9",
