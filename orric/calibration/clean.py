@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from orric.by_drift import CLEAN_DRIFT, DriftCurve
-from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.fitting import criterion_of, fit_curve
-from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan, Progress
-from orric.calibration.measurement import package_versions, processor, shortened
-from orric.calibration.plan import conditions, measured_runs
-from orric.calibration.table import checked_hashes, moved_to
+from orric.calibration.learning_run import CLEAN, LearningRun, Progress
+from orric.calibration.measurement import shortened
+from orric.calibration.table import measured_at_all_ratios, moved_to
+from orric.drift import SEVERITIES
 from orric.exceptions import CalibrationError
 from orric.learning import Tabulated
 from orric.profile import Profile
-from orric.vision.datasets import load_dataset
 
 
 def clean_curve(runs: Sequence[LearningRun], most: float) -> DriftCurve:
@@ -79,24 +76,15 @@ def with_clean_curve(
         ProfileError: The profile names no models, or its weights are not those that it was measured on.
         CalibrationError: There are too few sampling ratios and seeds to fit.
     """
-    hashes = checked_hashes(profile, where)
-    assert profile.models is not None
-    plans = tuple(Plan(ratio) for ratio in sorted(set(profile.uniform_ratios)))
-    versions = package_versions()
-    hashes["dataset"] = load_dataset(profile.models.dataset, profile.data).fingerprint
-    checkpoint = Checkpoint(output, conditions(profile, slots, per_slot, hashes, versions))
-    work = [Assignment(CLEAN, seed, plans) for seed in seeds]
-    runs = measured_runs(profile, work, slots, per_slot, jobs, checkpoint, progress)
+    runs, told = measured_at_all_ratios(profile, where, output, [CLEAN], seeds, slots, per_slot, jobs, progress)
     added = clean_curve(runs, profile.most_profit)
     others = tuple(entry for entry in profile.drift_curve if (entry.corruption, entry.severity) != CLEAN_DRIFT)
     provenance = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **told,
         "command": "orric calibrate --clean-of",
-        "processor": processor(),
         "seeds": list(seeds),
-        "slots": slots // 5,
+        "slots": slots // len(SEVERITIES),
         "samples_per_slot": per_slot,
-        "versions": versions,
     }
     changed = {
         "drift_curve": (added, *others),

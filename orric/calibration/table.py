@@ -113,6 +113,48 @@ def moved_to(profile: Profile, output: Path) -> Profile:
     return profile.moved(output.parent)
 
 
+def measured_at_all_ratios(
+    profile: Profile,
+    where: str,
+    output: Path,
+    corruptions: Sequence[str],
+    seeds: Sequence[int],
+    slots: int,
+    per_slot: int,
+    jobs: int,
+    progress: Progress,
+    *,
+    everywhere: bool = False,
+) -> tuple[list[LearningRun], dict[str, Any]]:
+    """Make learning runs of a profile's own models at every fixed ratio, and tell when, where and with which versions.
+
+    Args:
+        profile: With [models].
+        where: Its file, for errors.
+        output: Where the new profile will lie; what is measured is kept beside it.
+        corruptions: What the streams drift through, "none" for clean images.
+        seeds: Of the streams.
+        slots: Of every stream.
+        per_slot: Samples per slot.
+        jobs: Worker processes.
+        progress: Called with what is being done and the part that is done.
+        everywhere: Whether at every resolution, or at the fullest alone.
+
+    Raises:
+        ProfileError: The profile names no models, or its weights are not those that it was measured on.
+    """
+    hashes = checked_hashes(profile, where)
+    assert profile.models is not None
+    plans = tuple(Plan(ratio, everywhere=everywhere) for ratio in sorted(set(profile.uniform_ratios)))
+    work = [Assignment(corruption, seed, plans) for corruption in corruptions for seed in seeds]
+    versions = package_versions()
+    hashes["dataset"] = load_dataset(profile.models.dataset, profile.data).fingerprint
+    checkpoint = Checkpoint(output, conditions(profile, slots, per_slot, hashes, versions))
+    runs = measured_runs(profile, work, slots, per_slot, jobs, checkpoint, progress)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return runs, {"date": today, "processor": processor(), "versions": versions}
+
+
 def with_table(
     profile: Profile,
     where: str,
@@ -141,22 +183,14 @@ def with_table(
     Raises:
         ProfileError: The profile names no models, or its weights are not those that it was measured on.
     """
-    hashes = checked_hashes(profile, where)
-    assert profile.models is not None
-    fullest = fullest_ratio(profile)
-    plans = tuple(Plan(ratio, everywhere=True) for ratio in sorted(set(profile.uniform_ratios)))
     corruptions = list(dict.fromkeys(entry.corruption for entry in profile.drift_curve if entry.severity))
-    work = [Assignment(corruption, seed, plans) for corruption in [CLEAN, *corruptions] for seed in seeds]
-    versions = package_versions()
-    hashes["dataset"] = load_dataset(profile.models.dataset, profile.data).fingerprint
-    checkpoint = Checkpoint(output, conditions(profile, slots, per_slot, hashes, versions))
-    runs = measured_runs(profile, work, slots, per_slot, jobs, checkpoint, progress)
+    measured = (profile, where, output, [CLEAN, *corruptions], seeds, slots, per_slot, jobs, progress)
+    runs, told = measured_at_all_ratios(*measured, everywhere=True)
+    fullest = fullest_ratio(profile)
     provenance = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **told,
         "command": "orric calibrate --table-of",
-        "processor": processor(),
         **table_provenance(seeds, slots, per_slot),
-        "versions": versions,
     }
     changed = {
         "table": table_of(runs, [one.name for one in profile.inference], corruptions, fullest),
