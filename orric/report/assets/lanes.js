@@ -69,7 +69,15 @@ function drawTimeline(chart, state) {
   const narrow = innerWidth < 600,
     room = gutter();
   const [xAxis, yAxis] = axes(String, slotAxis);
-  const name = text => (text.length > room / 7.2 ? `${text.slice(0, Math.floor(room / 7.2) - 1)}…` : text);
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = axisFont();
+  const fits = text => pen.measureText(text).width <= room - 12;
+  // The ends of names of many cameras tell them apart.
+  const name = text => {
+    let kept = text;
+    while (kept.length > 1 && !fits(kept === text ? text : `…${kept}`)) kept = kept.slice(1);
+    return kept === text ? text : `…${kept}`;
+  };
   const grid = lanes[0].lines.x,
     base = slotOptions(state, chart, index => index);
   const shown = USES.filter((use, n) => lanes.some(lane => lane.uses[n] && lane.uses[n].some(value => value > 0)));
