@@ -140,6 +140,22 @@ def test_a_run_of_something_else_starts_anew(orric, small, tmp_path, stopping, c
     assert len(begun) == len(load_results(tmp_path / "out"))
 
 
+def test_kept_requests_that_were_cut_short_are_made_anew(orric, small, tmp_path, stopping):
+    """They became the result."""
+    assert orric("run", small, "--output", tmp_path / "whole", "--jobs", 1, "--requests")[0] == 0
+    stopping("inference-only")
+    assert orric("run", small, "--output", tmp_path / "out", "--jobs", 1, "--requests")[0] == 130
+    kept = sorted((tmp_path / ".out.partial/kept/requests").iterdir())
+    assert kept
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    stopping(None)
+    status, _, err = orric("run", small, "--output", tmp_path / "out", "--jobs", 1, "--requests")
+    assert (status, err) == (0, "")
+    for path in (tmp_path / "whole/requests").iterdir():
+        assert path.read_bytes() == (tmp_path / "out/requests" / path.name).read_bytes()
+
+
 def test_a_changed_trace_starts_anew(orric, small, tmp_path, stopping):
     trace = tmp_path / "trace.csv"
     trace.write_text("slot,requests,budget_macs\n" + "".join(f"{n},100,5e10\n" for n in range(1, 11)))

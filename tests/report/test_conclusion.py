@@ -138,3 +138,21 @@ def test_where_nobody_was_answered_it_says_so_and_why(pair) -> None:
     first, second = conclusion([replace(shed, columns={**shed.columns, "shed": pair[0].requests})])
     assert first == "No request was answered, so there is nothing to compare."
     assert "(100.0 % shed)" in second
+
+
+def test_who_ties_by_chance_is_over_nobody(pair) -> None:
+    """All three tied to within what may be chance, and the best was said to be points over another."""
+    late, prompt = pair
+    requests = late.requests / late.requests.sum() * 40.0  # so few that much may be chance
+    lines = [
+        altered(late, name, requests=requests, served=requests, late=0.0 * requests, correct=part * requests,
+                correct_in_time=part * requests)
+        for name, part in (("orric", 0.70), ("inference-only", 0.64), ("thief", 0.66))
+    ]  # fmt: skip
+    lines = [replace(one, accuracy_model="onnx") for one in lines]
+    verdict, *others = conclusion(lines)
+    assert "all 3 allocators tie" in verdict
+    said = " ".join(others)
+    assert "level with inference-only (64.0 %)" in said
+    assert "points over" not in said
+    assert winners([prompt, late]) == [prompt]
