@@ -96,8 +96,13 @@ def test_what_the_system_has_accepted_is_not_reset() -> None:
         waiting.close()
 
 
-@pytest.mark.parametrize("host", ["ä" * 60, "a..b", "a\0b"])
+@pytest.mark.parametrize("host", ["ä" * 60, "a..b"])
 def test_hosts_that_are_no_names_are_told_in_a_line(host: str) -> None:
     with pytest.raises(EdgeError, match=r"cannot be listened on \(.*choose another port or host") as caught:
         listen(Server(host=host, port=0))
     assert "\n" not in str(caught.value)
+
+
+def test_a_host_with_a_nul_character_is_refused_before_it_is_listened_on() -> None:
+    with pytest.raises(EdgeError, match=r"host: found 'a\\x00b'.*leave out its NUL character"):
+        Server(host="a\0b", port=0)
