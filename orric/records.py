@@ -12,44 +12,13 @@ import numpy as np
 
 from orric.exceptions import extra
 from orric.latency import LatencyHistogram
+from orric.observation import Observation as Observation
 from orric.overload import Overload, overload_of
 
 if TYPE_CHECKING:
     import pandas
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What an allocator learns of one stream after a slot. Never the true accuracy.
-
-    Attributes:
-        slot: Index of the slot, from 1.
-        stream: Name of the stream.
-        requests: Requests that arrived.
-        served: Requests served in the slot.
-        late: Those of them that missed their deadline.
-        shed: Requests turned away.
-        retrained: Part of the allocated retraining work that finished, in [0, 1].
-        agreement: Part of the labelled samples on which student and teacher agreed, or None without labels.
-        attention: How alike the places are that student and teacher look at, on labelled samples, within 0 and 1; None
-            where nobody watches.
-        abandoned: Requests that left before anybody served them.
-        lost: Requests that a crash took along.
-    """
-
-    slot: int
-    stream: str
-    requests: float
-    served: float
-    late: float
-    shed: float
-    retrained: float
-    agreement: float | None
-    attention: float | None = None
-    abandoned: float = 0.0
-    lost: float = 0.0
 
 
 @dataclass(frozen=True)

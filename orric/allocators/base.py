@@ -16,11 +16,13 @@ from orric.configuration import (
     StreamAllocation,
     undominated,
 )
+from orric.devices import Device
 from orric.exceptions import AllocatorError, ScenarioError
 from orric.learning import UNIFORM, LearningCurve, LearningExtent
 from orric.objective import feasible
 from orric.profile import Profile
 from orric.records import Observation
+from orric.timeliness import Timeliness
 
 Array = np.ndarray[Any, Any]
 Indices = np.ndarray[Any, np.dtype[np.intp]]
@@ -41,6 +43,7 @@ class StreamTask:
         memory: How past retraining adds up.
         gpu: Name of the GPU that it is placed on.
         memory_bytes: What its models take of a GPU's memory.
+        timeliness: Which part of its requests is answered by the deadline; None where nobody has one.
     """
 
     name: str
@@ -53,6 +56,7 @@ class StreamTask:
     memory: LearningExtent = UNIFORM
     gpu: str = "gpu0"
     memory_bytes: float = 0.0
+    timeliness: Timeliness | None = None
 
     @classmethod
     def of(
@@ -63,6 +67,7 @@ class StreamTask:
         name: str = "stream-1",
         gpu: str = "gpu0",
         memory_bytes: float = 0.0,
+        timeliness: Timeliness | None = None,
     ) -> StreamTask:
         """Take from a profile what an allocator may know."""
         return cls(
@@ -76,6 +81,7 @@ class StreamTask:
             memory=profile.memory,
             gpu=gpu,
             memory_bytes=memory_bytes,
+            timeliness=timeliness,
         )
 
     @property
@@ -95,6 +101,7 @@ class Task:
         memories_bytes: Room for models on every GPU; empty where none is limited.
         cloud: Whether retraining may be sent to a cloud.
         capacities_macs: What each whole GPU does in a slot, so that shares of it can be given; () where it is unknown.
+        devices: How the jobs of each GPU share it; () where it is unknown.
     """
 
     horizon: int
@@ -103,6 +110,7 @@ class Task:
     memories_bytes: tuple[float, ...] = ()
     cloud: bool = False
     capacities_macs: tuple[float, ...] = ()
+    devices: tuple[Device, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,11 +121,13 @@ class Slot:
         index: t, from 1.
         budgets_macs: C(t) of every GPU.
         requests: D(t) of every stream, exact or a forecast.
+        backlogs: Requests of every stream that wait, or are in service, at the slot's start; () where it is unknown.
     """
 
     index: int
     budgets_macs: tuple[float, ...]
     requests: tuple[float, ...]
+    backlogs: tuple[float, ...] = ()
 
 
 class Allocator(ABC):
