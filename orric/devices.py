@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,27 @@ class Device:
         """Whether who has work gets what others leave."""
         return self.sharing in ("weighted", "priority")
 
-    def speed(self, share: float) -> float:
+    def speed(self, share: Any) -> Any:
         """Return how many seconds of work at the whole GPU a job gets done in a second while it alone has work.
 
         Args:
-            share: Of the GPU, in [0, 1].
+            share: Of the GPU, in [0, 1]; a number or an array.
         """
-        if share <= 0:
-            return 0.0
+        share = np.asarray(share, float)
         if self.sharing == "time-slice":
-            return max(share - self.switch_s / self.round_s, 0.0)
-        return 1.0 / (self.fixed + (1 - self.fixed) / share)
+            return np.maximum(share - self.switch_s / self.round_s, 0.0)
+        if not self.fixed:
+            return share
+        with np.errstate(divide="ignore"):
+            return np.where(share > 0, 1.0 / (self.fixed + (1 - self.fixed) / share), 0.0)
+
+    def share(self, speed: Any) -> Any:
+        """Return the share that a speed takes, which may be above 1 where no share gives it."""
+        speed = np.asarray(speed, float)
+        if self.sharing == "time-slice":
+            return speed + self.switch_s / self.round_s
+        if not self.fixed:
+            return speed
+        with np.errstate(divide="ignore"):
+            slowed = 1.0 / speed - self.fixed
+            return np.where(speed <= 0, 0.0, np.where(slowed > 0, (1 - self.fixed) / slowed, np.inf))

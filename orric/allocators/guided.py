@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from orric.allocators.base import Array, Slot, Task
-from orric.allocators.joint import JointOrric, StreamsTogether
-from orric.allocators.knapsack import Selection
+from orric.allocators.joint import JointOrric
+from orric.allocators.timely import Choices, Plan
+from orric.allocators.together import StreamsTogether
 from orric.exceptions import ScenarioError
 from orric.records import Observation
 
@@ -17,7 +18,7 @@ HALVINGS = 7
 
 
 class GuidedOrric(JointOrric):
-    """Joint ORRIC guided by how well each student does, within 95 % of what is proved.
+    """Joint ORRIC guided by how well each student does, within what is proved.
 
     ORRIC's weights know of a learning curve only its least slope L, which is why they value retraining so little and
     give what there is of it to one stream. Students tell more: by its agreement a with the teacher a student is
@@ -28,11 +29,15 @@ class GuidedOrric(JointOrric):
     holds, times (1 - `give_up`), whatever the estimates are (compare algorithms with predictions: consistency by the
     estimates, robustness by the guarantee).
 
+    The proof of the guarantee adds up over slots, and so does what may be given up: what a slot leaves unused is banked
+    for later ones, and what later ones will be allowed at the least (by the least requests at the cheapest
+    configuration) may be borrowed.
+
     An agreement that is not renewed goes back to `unknown` by a tenth of the difference per slot, so that no student is
     forgotten. At most 9 knapsacks per slot and GPU.
 
     Args:
-        give_up: Part of the guarantee that may be given up, in [0, 1).
+        give_up: Part of the guarantee that may be given up over an episode, in [0, 1).
         unknown: What is assumed of a student that nobody has compared with the teacher, as a part of F, in [0, 1].
         gap: As in `JointOrric`, for every knapsack.
 
@@ -57,12 +62,29 @@ class GuidedOrric(JointOrric):
         self._numbers = {stream.name: k for k, stream in enumerate(task.streams)}
         self._best = np.array([stream.best_accuracy for stream in task.streams])
         self._most = np.array([stream.retraining[-1].profit or 1.0 for stream in task.streams])
+        # Of every GPU what earlier slots left of what may be given up, and the least part in time so far.
+        self._banks, self._in_time = np.zeros(len(task.gpus)), np.ones(len(task.gpus))
         self._agreements, self._told = self._best * self.unknown, np.zeros(len(task.streams))
 
     def observe(self, record: Observation) -> None:
+        super().observe(record)
         if record.agreement is not None:
             k = self._numbers[record.stream]
             self._agreements[k], self._told[k] = min(record.agreement, self._best[k]), record.slot
+
+    def _learn(self, slot: Slot) -> None:
+        """Learn from the slot before, and put into the bank what it left of what may be given up."""
+        for gpu, group in self._groups:
+            past = self._lessons.learn(group)
+            if past is None or past.slot >= self.task.horizon:
+                continue
+            choices = group.choices(past.demand)
+            if choices is None:
+                continue
+            weights = group.weights(past.slot, past.demand.requests)
+            value, in_time = group.earned(weights, past)
+            self._banks[gpu] += value - choices.best(weights, self.gap).bound * (1 - self.give_up)
+            self._in_time[gpu] = min(self._in_time[gpu], in_time)
 
     def slopes(self, slot: int) -> Array:
         """Return (F - a) / A^T_max of every stream by what is known at the start of a slot, shape (K,)."""
@@ -72,24 +94,25 @@ class GuidedOrric(JointOrric):
         slopes: Array = np.maximum(self._best - expected, 0.0) / self._most
         return slopes
 
-    def solve(self, group: StreamsTogether, slot: Slot, requests: Array, budget_macs: float) -> Selection | None:
-        proved = group.weights(slot.index)
-        best = group.select(proved, requests, budget_macs, self.gap)
-        if best is None:
-            return None
+    def solve(self, group: StreamsTogether, choices: Choices, slot: Slot) -> Plan:
+        proved = group.weights(slot.index, choices.requests)
+        best = choices.best(proved, self.gap)
         half = len(group.streams)
         # At least what is proved: L is a floor under every slope.
         steep = np.maximum(self.slopes(slot.index)[group.streams] * group.future(slot.index), proved[:half])
         estimated = np.concatenate([steep, proved[half:]])
+        # What later slots may give up at the least is there to be borrowed.
+        gpu = group.gpu
+        later = max(self.task.horizon - slot.index, 0) * float(group.least.sum()) * self._in_time[gpu]
+        least = best.bound * (1 - self.give_up) - max(self._banks[gpu], 0.0) - self.give_up * later
         # The share of ORRIC's own weights in the mixture: as little as the guarantee allows.
-        share, low, high, taken = 0.0, 0.0, 1.0, best
+        share, low, high = 0.0, 0.0, 1.0
+        taken = best
         for _ in range(HALVINGS):
-            mixture = estimated * (1 - share) + proved * share
-            found = group.select(mixture, requests, budget_macs, self.gap)
-            assert found is not None, "the cheapest pairs fit"
-            value = group.value(found, proved, requests)
-            if value >= best.bound * (1 - self.give_up):
-                taken, high = Selection(found.items, value, max(best.bound, value), found.spent), share
+            plan = choices.best(estimated * (1 - share) + proved * share, self.gap)
+            value = choices.value(plan, proved)
+            if value >= least:
+                taken, high = plan.weighed(value, best.bound), share
             else:
                 low = share
             if high == 0:

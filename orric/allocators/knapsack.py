@@ -66,6 +66,79 @@ def hull(profits: Sequence[float], costs: Sequence[float]) -> list[int]:
     return kept
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Items of classes, row by row, with the segments of their upper hulls: from a vertex to the next.
+
+    Attributes:
+        counts: Number of items of every class, shape (n,).
+        profits: Of all items of all classes, end to end.
+        costs: Likewise, per unit of size; ascending within a class.
+        owners: Of every segment the class.
+        lows: Of every segment the item in which it begins, counted within its class.
+        highs: The item in which it ends.
+    """
+
+    counts: Array
+    profits: Array
+    costs: Array
+    owners: Array
+    lows: Array
+    highs: Array
+
+    @classmethod
+    def of(cls, profits: Array, costs: Array) -> Rows:
+        """Take items from arrays; O(n m h) for hulls of h vertices.
+
+        Args:
+            profits: Of every class and item, shape (n, m).
+            costs: Likewise, ascending from the cheapest on; infinite where a class has fewer than m items.
+        """
+        there = np.isfinite(costs)
+        owners, lows, highs = [], [], []
+        left, at = np.arange(len(costs)), np.zeros(len(costs), np.intp)
+        while len(left):
+            rises = profits[left] - profits[left, at][:, None]
+            runs = costs[left] - costs[left, at][:, None]
+            possible = there[left] & (rises > 0) & (runs > 0)
+            slopes = np.divide(rises, runs, out=np.full(rises.shape, -np.inf), where=possible)
+            # Of vertices in one line the last.
+            following = slopes.shape[1] - 1 - slopes[:, ::-1].argmax(axis=1)
+            going = possible.any(axis=1)
+            left, at, following = left[going], at[going], following[going]
+            owners.append(left)
+            lows.append(at)
+            highs.append(following)
+            at = following
+        return cls(
+            there.sum(axis=1), profits[there], costs[there],
+            np.concatenate(owners), np.concatenate(lows), np.concatenate(highs),
+        )  # fmt: skip
+
+    @classmethod
+    def of_kinds(cls, items: Sequence[tuple[tuple[float, ...], tuple[float, ...]]]) -> Rows:
+        """Take the profits and the costs of every class from tuples, both strictly ascending; shared ones once."""
+        kinds = {one: number for number, one in enumerate(dict.fromkeys(items))}
+        hulls = [hull(profits, costs) for profits, costs in kinds]
+        kind = np.array([kinds[one] for one in items], np.intp)
+        edges = np.array([len(found) - 1 for found in hulls])
+        return cls(
+            counts=np.array([len(profits) for profits, _ in kinds])[kind],
+            profits=_laid_out([np.array(profits) for profits, _ in kinds], kind),
+            costs=_laid_out([np.array(costs) for _, costs in kinds], kind),
+            owners=np.repeat(np.arange(len(items)), edges[kind]),
+            lows=_laid_out([np.array(found[:-1], np.intp) for found in hulls], kind),
+            highs=_laid_out([np.array(found[1:], np.intp) for found in hulls], kind),
+        )
+
+    def followed_by(self, other: Rows) -> Rows:
+        """Return these classes and then others."""
+        ours = len(self.counts)
+        pairs = ((self.counts, other.counts), (self.profits, other.profits), (self.costs, other.costs))
+        segments = ((self.owners, other.owners + ours), (self.lows, other.lows), (self.highs, other.highs))
+        return Rows(*(np.concatenate(pair) for pair in (*pairs, *segments)))
+
+
 class Classes:
     """Classes of items, with profits and costs per unit of size. Weights and sizes change from slot to slot.
 
@@ -73,33 +146,30 @@ class Classes:
     of the hulls' slopes is the same for all weights that are `scales` times one number per group.
 
     Args:
-        items: Of every class the profits and the costs of its items, both strictly ascending; shared tuples are looked
-            at once.
-        groups: Of every class the group, shape (n,).
+        rows: Their items and hulls.
+        groups: Of every class the group, shape (n,); left out, none is known.
         scales: Of every class its weight but for the factor of its group, shape (n,).
     """
 
-    def __init__(
-        self, items: Sequence[tuple[tuple[float, ...], tuple[float, ...]]], groups: Array, scales: Array
-    ) -> None:
-        kinds = {one: number for number, one in enumerate(dict.fromkeys(items))}
-        hulls = [hull(profits, costs) for profits, costs in kinds]
-        kind = np.array([kinds[one] for one in items], np.intp)
-        counts = np.array([len(profits) for profits, _ in kinds])
-        self.starts = np.concatenate([[0], np.cumsum(counts[kind])])
+    def __init__(self, rows: Rows, groups: Array | None = None, scales: Array | None = None) -> None:
+        self.starts = np.concatenate([[0], np.cumsum(rows.counts)])
         # All items of all classes in one row.
-        self.owner = np.repeat(np.arange(len(items)), counts[kind])
-        self.profits = _laid_out([np.array(profits) for profits, _ in kinds], kind)
-        self.costs = _laid_out([np.array(costs) for _, costs in kinds], kind)
-        # All segments of all hulls: from a vertex to the next.
-        edges = np.array([len(found) - 1 for found in hulls])
-        owner = np.repeat(np.arange(len(items)), edges[kind])
-        low = _laid_out([np.array(found[:-1], np.intp) for found in hulls], kind) + self.starts[owner]
-        high = _laid_out([np.array(found[1:], np.intp) for found in hulls], kind) + self.starts[owner]
-        slopes = (self.profits[high] - self.profits[low]) / (self.costs[high] - self.costs[low])
-        order = np.lexsort((-slopes * scales[owner], groups[owner]))
-        self._segment_owner, self._slopes, self._high = owner[order], slopes[order], high[order]
-        self._widths = (self.costs[high] - self.costs[low])[order]
+        self.owner = np.repeat(np.arange(len(rows.counts)), rows.counts)
+        self.profits, self.costs, owner = rows.profits, rows.costs, rows.owners
+        low, high = rows.lows + self.starts[owner], rows.highs + self.starts[owner]
+        widths = self.costs[high] - self.costs[low]
+        slopes = (self.profits[high] - self.profits[low]) / widths
+        self._segment_owner, self._slopes, self._high, self._widths = owner, slopes, high, widths
+        if groups is not None and scales is not None:
+            order = np.lexsort((-slopes * scales[owner], groups[owner]))
+            self._segment_owner, self._slopes, self._high = owner[order], slopes[order], high[order]
+            self._widths = widths[order]
+
+    def bound(self, weights: Array, sizes: Array, budget: float) -> float:
+        """Return what no selection is worth more than; minus infinity where not even the cheapest items fit."""
+        problem = _Problem(self, weights, sizes)
+        rest = budget * (1 + ROUNDING) - problem.least_cost
+        return problem.relaxed(rest).bound if rest >= 0 else -np.inf
 
     def select(
         self,

@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 
 from orric.allocators.base import Array, Slot, Task
-from orric.allocators.joint import Answers, JointOrric, StreamsTogether
-from orric.allocators.knapsack import Selection
+from orric.allocators.joint import JointOrric
+from orric.allocators.timely import Plan
+from orric.allocators.together import Answers, StreamsTogether
 from orric.configuration import Allocation
 
-Found = list[Selection | None]
+Found = list[Plan | None]
 
 
 class PlacingOrric(JointOrric):
@@ -48,56 +49,46 @@ class PlacingOrric(JointOrric):
         self._home = np.array([task.gpus.index(stream.gpu) for stream in task.streams])
         self._memory = np.array([stream.memory_bytes for stream in task.streams])
         self._answers = Answers(task.streams, task.gpus)
-        self._pool = StreamsTogether(task.streams, np.arange(len(task.streams)), task.horizon)
+        self._pool = StreamsTogether(task, np.arange(len(task.streams)), None, self._ranges)
         self._away: tuple[bytes, list[tuple[int, StreamsTogether]]] = (b"", [])
 
     def decide(self, slot: Slot) -> Allocation:
         if len(self.task.gpus) == 1:
             return super().decide(slot)
-        requests, budgets = np.array(slot.requests), np.array(slot.budgets_macs)
-        pooled = self.solve(self._pool, slot, requests, float(budgets.sum()))
+        self._learn(slot)
+        budgets = np.array(slot.budgets_macs)
+        pool = self._pool.choices(self.demand(self._pool, slot, float(budgets.sum())))
+        pooled = None if pool is None else self.solve(self._pool, pool, slot)
         places, groups, reason = self._home, self._groups, "all at home"
-        chosen = self._solved(groups, slot, requests)
+        chosen = self._planned(groups, slot)
         if pooled is not None and _worth(chosen) < pooled.bound * (1 - self.worth):
-            moved = self._placed(requests, budgets, pooled)
-            candidates = self._grouped(moved)
-            found = self._solved(candidates, slot, requests)
+            moved = self._placed(np.array(slot.requests), budgets, pooled)
+            candidates = self._groups_of(moved)
+            found = self._planned(candidates, slot)
             hosts = set(moved[moved != self._home].tolist())
             fits = all(one is not None for (gpu, _), one in zip(candidates, found, strict=True) if gpu in hosts)
             if fits and _worth(found) > _worth(chosen) * (1 + self.worth):
                 places, groups, chosen = moved, candidates, found
                 reason = f"{int((moved != self._home).sum())} streams away from home"
-        retraining, inference = np.zeros(len(requests), np.intp), np.zeros(len(requests), np.intp)
-        for (_, group), one in zip(groups, chosen, strict=True):
-            if one is not None:
-                half = len(group.streams)
-                retraining[group.streams], inference[group.streams] = one.items[:half], one.items[half:]
         value = _worth(chosen)
         lacking = float("nan")
         if pooled is not None and pooled.bound > 0 and value > 0:
             lacking = max(1 - value / pooled.bound, 0.0)
         self.gaps = (lacking,) * len(budgets)
-        return Allocation(
-            self._answers.of(retraining, inference, places), f"{reason}; within {lacking:.2g} of any placement"
-        )
+        plans = [(group.streams, plan) for (_, group), plan in zip(groups, chosen, strict=True)]
+        return Allocation(self._answers.of(plans, places), f"{reason}; within {lacking:.2g} of any placement")
 
-    def _solved(self, groups: list[tuple[int, StreamsTogether]], slot: Slot, requests: Array) -> Found:
-        return [self.solve(group, slot, requests, slot.budgets_macs[gpu]) for gpu, group in groups]
+    def _planned(self, groups: list[tuple[int, StreamsTogether]], slot: Slot) -> Found:
+        return [self.planned(group, gpu, slot) for gpu, group in groups]
 
-    def _grouped(self, places: Array) -> list[tuple[int, StreamsTogether]]:
+    def _groups_of(self, places: Array) -> list[tuple[int, StreamsTogether]]:
         """Return the streams of each GPU; the last placement's are kept, because it often is the next one's."""
         key = places.tobytes()
         if self._away[0] != key:
-            self._away = (
-                key,
-                [
-                    (gpu, StreamsTogether(self.task.streams, np.flatnonzero(places == gpu), self.task.horizon))
-                    for gpu in sorted(set(places.tolist()))
-                ],
-            )
+            self._away = (key, self._grouped(places))
         return self._away[1]
 
-    def _placed(self, requests: Array, budgets: Array, pooled: Selection) -> Array:
+    def _placed(self, requests: Array, budgets: Array, pooled: Plan) -> Array:
         """Leave at home what fits there at its pooled choice, dearest first; let the rest go where most room is."""
         costs = requests * self._pool.costs(pooled)
         places, room = self._home.copy(), budgets.copy()

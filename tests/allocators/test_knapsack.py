@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from orric.allocators import knapsack
-from orric.allocators.knapsack import Classes, hull
+from orric.allocators.knapsack import Classes, Rows, hull
 
 
 class Instance:
@@ -19,7 +19,7 @@ class Instance:
 
     def __init__(self, items, groups, scales, weights, sizes):
         self.items, self.weights, self.sizes = items, weights, sizes
-        self.classes = Classes(items, groups, scales)
+        self.classes = Classes(Rows.of_kinds(items), groups, scales)
         self.values = [w * d * np.array(p) for w, d, (p, _) in zip(weights, sizes, items, strict=True)]
         self.costs = [d * np.array(c) for d, (_, c) in zip(sizes, items, strict=True)]
         self.least = sum(float(costs[0]) for costs in self.costs)
@@ -149,7 +149,7 @@ def test_streams_that_are_all_alike_do_not_tie_the_search_up():
     for streams in (30, 300, 3000):
         items = [retraining] * streams + [inference] * streams
         scales = np.concatenate([np.full(streams, 0.3), np.full(streams, 0.9)])
-        classes = Classes(items, np.repeat([0, 1], streams), scales)
+        classes = Classes(Rows.of_kinds(items), np.repeat([0, 1], streams), scales)
         found = classes.select(scales, np.full(2 * streams, 10.0), 47.3 * streams, gap=1e-4)
         assert found.gap < 1e-3
         assert found.spent <= 47.3 * streams
@@ -175,14 +175,14 @@ def test_hull_is_the_least_concave_curve_over_the_items(rises, start):
 
 
 def test_nothing_fits():
-    classes = Classes([((0.0, 1.0), (1.0, 2.0))], np.zeros(1, np.intp), np.ones(1))
+    classes = Classes(Rows.of_kinds([((0.0, 1.0), (1.0, 2.0))]), np.zeros(1, np.intp), np.ones(1))
     assert classes.select(np.ones(1), np.ones(1), 0.5) is None
     found = classes.select(np.ones(1), np.ones(1), 1.0)
     assert found.items.tolist() == [0]
 
 
 def test_what_is_worth_nothing_is_not_bought():
-    classes = Classes([((0.0, 1.0), (0.0, 2.0)), ((0.5, 1.0), (1.0, 2.0))], np.array([0, 1]), np.ones(2))
+    classes = Classes(Rows.of_kinds([((0.0, 1.0), (0.0, 2.0)), ((0.5, 1.0), (1.0, 2.0))]), np.array([0, 1]), np.ones(2))
     assert classes.select(np.array([0.0, 1.0]), np.ones(2), 10.0).items.tolist() == [0, 1]
 
 

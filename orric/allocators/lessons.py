@@ -1,0 +1,92 @@
+"""What ORRIC learns from observations about serving in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orric.allocators.base import Array, StreamTask
+from orric.allocators.timely import Demand
+from orric.records import Observation
+from orric.timeliness import Correction
+
+if TYPE_CHECKING:
+    from orric.allocators.together import StreamsTogether
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """What was chosen for the streams of a GPU in a slot, and what it was to earn with the requests that came.
+
+    Attributes:
+        slot: Index from 1.
+        demand: What came, and the budget that there was.
+        retraining: Indices of configurations, shape (n,).
+        inference: Likewise.
+        in_time: The part in time that was to be expected, shape (n,).
+    """
+
+    slot: int
+    demand: Demand
+    retraining: Array
+    inference: Array
+    in_time: Array
+
+
+class Lessons:
+    """What the slot just over tells of every stream: whether it is served as fast as it should be.
+
+    All is learnt from observations alone, so that a restart which replays them loses nothing.
+
+    Args:
+        streams: Of a task.
+
+    Attributes:
+        factors: By which streams are served faster than they should be, shape (K,).
+    """
+
+    def __init__(self, streams: Sequence[StreamTask]) -> None:
+        self._numbers = {stream.name: k for k, stream in enumerate(streams)}
+        self._retraining = [{one.name: i for i, one in enumerate(stream.retraining)} for stream in streams]
+        self._inference = [{one.name: j for j, one in enumerate(stream.inference)} for stream in streams]
+        self._corrections = [Correction() for _ in streams]
+        self.factors = np.ones(len(streams))
+        self._seen: dict[int, Observation] = {}
+        self._waiting = np.zeros(len(streams))
+
+    def observe(self, record: Observation) -> None:
+        """Keep what happened to a stream until the whole slot is known."""
+        self._seen[self._numbers[record.stream]] = record
+
+    def learn(self, group: StreamsTogether) -> Past | None:
+        """Compare what was to be expected of the streams of a GPU with what happened.
+
+        Returns:
+            What was chosen for them in the slot just over; None where that was not told, or is unknown to the task.
+        """
+        seen = [self._seen.pop(k, None) for k in group.streams.tolist()]
+        there = [one for one in seen if one is not None]
+        if len(there) < len(seen):
+            return None
+        before, self._waiting[group.streams] = self._waiting[group.streams], [one.waiting for one in there]
+        names = zip(group.streams.tolist(), there, strict=True)
+        places = [(self._retraining[k].get(one.retraining), self._inference[k].get(one.inference)) for k, one in names]
+        chosen = np.array([(i, j) for i, j in places if i is not None and j is not None], np.intp).reshape(-1, 2)
+        budget_macs = there[0].budget_macs
+        if len(chosen) < len(there) or budget_macs <= 0:
+            return None
+        requests, shares = (
+            np.array(one) for one in zip(*((s.requests, s.inference_share or 0.0) for s in there), strict=True)
+        )
+        demand = Demand(requests, budget_macs, before, self.factors[group.streams])
+        expected = group.part_in_time(chosen[:, 1], shares, demand)
+        if group.timely is not None:
+            for k, one, part in zip(group.streams.tolist(), there, expected.tolist(), strict=True):
+                if one.requests > 0:
+                    correction = self._corrections[k]
+                    correction.observe(part, min((one.served - one.late) / one.requests, 1.0), one.requests)
+                    self.factors[k] = correction.factor
+        return Past(there[0].slot, demand, chosen[:, 0], chosen[:, 1], expected)

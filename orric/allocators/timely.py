@@ -1,0 +1,351 @@
+"""The slot problem of streams with deadlines on one GPU: configurations, and the shares that they are served at.
+
+What a pair earns is A^I times the part of the requests that is answered by the deadline, and that part depends on how
+fast the stream is served. In a hard partition a choice of inference is a configuration and a share of the GPU; the
+costs of all shares add up to the budget, and the slot problem is the same multiple-choice knapsack with more items.
+Where who has work gets what others leave, inference has all of the budget before it and retraining what it leaves;
+what slows a stream down is what the others are served. So a choice is a *level*, the part of the budget that inference
+takes at most, and with it one configuration per stream: at a level every stream sees at least the speed that the others
+leave, and each level is a multiple-choice knapsack of its own. The best level is found by the bounds of all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from orric.allocators.base import StreamTask
+from orric.allocators.knapsack import Classes, Rows, Selection
+from orric.devices import Device
+from orric.objective import feasible_together
+from orric.timeliness import Timeliness
+
+Array = np.ndarray[Any, Any]
+# Parts of the budget that inference may take together.
+LEVELS = (0.4, 0.6, 0.75, 0.88, 1.0)
+# Shares of a hard partition, as multiples of what the requests cost.
+ROOM = (1.0, 1.1, 1.25, 1.5, 1.8, 2.2, 3.0, 4.5)
+# What retraining weighs of all where who has work gets what others leave: little, and yet enough to begin.
+LITTLE = 1e-3
+# How much more of a hard partition retraining gets than it costs: switches may leave it a little late.
+SLACK = 1.02
+# Shares are rounded down by this part, so that together they never exceed the budget.
+ROUNDED_DOWN = 1 - 1e-9
+# The least part of a GPU that a stream is taken to see, whatever the others do.
+LEAST_SPEED = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the streams of a GPU do in a slot.
+
+    Attributes:
+        retraining: Indices of configurations, shape (n,).
+        inference: Likewise.
+        earned: A^I times the part in time, as expected, shape (n,).
+        value: What it is worth by the weights that chose it.
+        bound: No plan is worth more by them.
+        retraining_shares: Of the GPU, shape (n,); None for what the configurations cost.
+        inference_shares: Likewise.
+    """
+
+    retraining: Array
+    inference: Array
+    earned: Array
+    value: float
+    bound: float
+    retraining_shares: Array | None = None
+    inference_shares: Array | None = None
+
+    @property
+    def gap(self) -> float:
+        """(bound - value) / bound; 0 where it is the best."""
+        return max(self.bound - self.value, 0.0) / self.bound if self.bound > 0 else 0.0
+
+    def weighed(self, value: float, bound: float) -> Plan:
+        """Return the plan with what it is worth by other weights, and what no plan is worth more than by them."""
+        return replace(self, value=value, bound=max(value, bound))
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """What is asked of a GPU in a slot.
+
+    Attributes:
+        requests: D(t) of its streams, shape (n,).
+        budget_macs: C(t).
+        backlogs: Requests that wait at the slot's start, shape (n,).
+        factors: By which streams are served faster than they should be, by what was observed, shape (n,).
+    """
+
+    requests: Array
+    budget_macs: float
+    backlogs: Array
+    factors: Array
+
+
+class TimelyStreams:
+    """The streams of one GPU, of which some have a deadline.
+
+    Args:
+        streams: The streams, at least one, shape (n,).
+        device: How the GPU is shared.
+        capacity_macs: What the whole GPU does in a slot.
+    """
+
+    def __init__(self, streams: Sequence[StreamTask], device: Device, capacity_macs: float) -> None:
+        self.device, self.capacity_macs = device, capacity_macs
+        self.retraining_profits = _padded([[one.profit for one in stream.retraining] for stream in streams], 0.0)
+        self.retraining_costs = _padded([[one.cost_macs for one in stream.retraining] for stream in streams], np.inf)
+        self.profits = _padded([[one.profit for one in stream.inference] for stream in streams], 0.0)
+        self.costs = _padded([[one.cost_macs for one in stream.inference] for stream in streams], np.inf)
+        self.labelling = Rows.of(self.retraining_profits, self.retraining_costs)
+        self.rows = np.arange(len(streams))
+        kinds: dict[Timeliness | None, list[int]] = {}
+        for k, stream in enumerate(streams):
+            kinds.setdefault(stream.timeliness, []).append(k)
+        self._kinds = [(one, np.array(members)) for one, members in kinds.items() if one is not None]
+
+    def parts_in_time(self, speeds: Array, demand: Demand) -> Array:
+        """Return the part in time of every stream and inference configuration.
+
+        Args:
+            speeds: At which each would be served, shape (n, N) or (n, N, ...).
+            demand: What is asked.
+
+        Returns:
+            In the shape of the speeds; 1 where there is no deadline.
+        """
+        found, more = np.ones(speeds.shape), (1,) * (speeds.ndim - 2)
+        for one, members in self._kinds:
+            count = len(one.each_s)
+            which = np.arange(count).reshape(1, count, *more)
+            asked, waiting = (values[members].reshape(-1, 1, *more) for values in (demand.requests, demand.backlogs))
+            found[members, :count] = one.part(which, speeds[members, :count], asked, waiting)
+        return found
+
+    def speeds(self, inference: Array, shares: Array, demand: Demand) -> Array:
+        """Return the speeds at which streams are served by a choice, shape (n,)."""
+        if not self.device.conserving:
+            return self.device.speed(shares) * demand.factors
+        pool = demand.budget_macs / self.capacity_macs
+        loads = demand.requests * self.costs[self.rows, inference] / max(demand.budget_macs, 1e-300)
+        free = np.maximum(1 - (loads.sum() - loads), LEAST_SPEED)
+        found: Array = pool * free * demand.factors / self.device.slowdown
+        return found
+
+    def part_in_time(self, inference: Array, shares: Array, demand: Demand) -> Array:
+        """Return the part in time of a choice of inference, shape (n,)."""
+        speeds = self.speeds(inference, shares, demand)
+        found: Array = self.parts_in_time(np.repeat(speeds[:, None], self.costs.shape[1], axis=1), demand)
+        return found[self.rows, inference]
+
+    def choices(self, demand: Demand) -> Choices:
+        """Return what there is to choose from where the cheapest pairs fit."""
+        return (SharedChoices if self.device.conserving else PartitionedChoices)(self, demand)
+
+
+class Choices(ABC):
+    """What the streams of a GPU may choose from in one slot, whatever the weights.
+
+    Args:
+        demand: What is asked of them.
+    """
+
+    def __init__(self, demand: Demand) -> None:
+        self.demand, self.requests = demand, demand.requests
+
+    @abstractmethod
+    def best(self, weights: Array, gap: float) -> Plan:
+        """Return the best plan, as good as the gap asks.
+
+        Args:
+            weights: V_t of all streams and then W_t of all, shape (2 n,).
+            gap: See `Classes.select`.
+        """
+
+    @abstractmethod
+    def bound(self, weights: Array) -> float:
+        """Return what no plan is worth more than."""
+
+    @abstractmethod
+    def value(self, plan: Plan, weights: Array) -> float:
+        """Return what a plan is worth by other weights."""
+
+
+class TimelyChoices(Choices):
+    """Choices that earn what is in time.
+
+    Args:
+        streams: The streams.
+        demand: What is asked of them.
+    """
+
+    def __init__(self, streams: TimelyStreams, demand: Demand) -> None:
+        super().__init__(demand)
+        self.streams = streams
+
+    def value(self, plan: Plan, weights: Array) -> float:
+        half = len(self.requests)
+        profits = self.streams.retraining_profits[self.streams.rows, plan.retraining]
+        return float((self.requests * (weights[:half] * profits + weights[half:] * plan.earned)).sum())
+
+    def fits(self, retraining: Array, inference: Array) -> bool:
+        """Say whether configurations keep to the budget."""
+        streams, rows = self.streams, self.streams.rows
+        costs = streams.retraining_costs[rows, retraining], streams.costs[rows, inference]
+        return feasible_together(self.requests, *costs, self.demand.budget_macs)
+
+
+class SharedChoices(TimelyChoices):
+    """On a GPU where who has work gets what others leave."""
+
+    def __init__(self, streams: TimelyStreams, demand: Demand) -> None:
+        super().__init__(streams, demand)
+        self._sizes = np.concatenate([self.requests, self.requests])
+        there = np.isfinite(streams.costs)
+        self._costs = self.requests[:, None] * np.where(there, streams.costs, 0.0)
+        loads, cheapest = self._costs / demand.budget_macs, float(self._costs[:, 0].sum()) / demand.budget_macs
+        # A stream alone has nobody beside it.
+        levels = np.array([level for level in LEVELS if level >= cheapest] if len(loads) > 1 else [1.0])
+        self._levels = levels if len(levels) else np.array([1.0])
+        others = np.maximum(self._levels - loads[:, :, None], 0.0) if len(loads) > 1 else 0.0
+        pool = demand.budget_macs / streams.capacity_macs
+        speeds = pool * np.maximum(1 - others, LEAST_SPEED) * demand.factors[:, None, None] / streams.device.slowdown
+        speeds = np.broadcast_to(speeds, (*loads.shape, len(self._levels)))
+        self._earned = streams.profits[:, :, None] * streams.parts_in_time(speeds, demand)
+        self._made: dict[int, tuple[Classes, Classes]] = {}
+        self._labelling = Classes(streams.labelling)
+
+    def _classes(self, level: int) -> tuple[Classes, Classes]:
+        """Return the classes of all choices at a level, and those of inference alone."""
+        if level not in self._made:
+            serving = Rows.of(self._earned[:, :, level], self.streams.costs)
+            self._made[level] = Classes(self.streams.labelling.followed_by(serving)), Classes(serving)
+        return self._made[level]
+
+    def _bound(self, level: int, weights: Array) -> float:
+        both, serving = self._classes(level)
+        budget, half = self.demand.budget_macs, len(self.requests)
+        bound = both.bound(weights, self._sizes, budget)
+        if self._levels[level] < 1:
+            alone = serving.bound(weights[half:], self.requests, budget * self._levels[level])
+            bound = min(bound, alone + self._labelling.bound(weights[:half], self.requests, budget))
+        return bound
+
+    def bound(self, weights: Array) -> float:
+        return max(self._bound(level, weights) for level in range(len(self._levels)))
+
+    def best(self, weights: Array, gap: float) -> Plan:
+        bounds = [self._bound(level, weights) for level in range(len(self._levels))]
+        best: Plan | None = None
+        for level in sorted(range(len(bounds)), key=lambda level: -bounds[level]):
+            if best is not None and bounds[level] <= best.value * (1 + gap):
+                break
+            found = self._at(level, weights, gap, bounds[level])
+            if best is None or found.value > best.value:
+                best = found
+        assert best is not None, "the cheapest pairs fit"
+        return Plan(
+            best.retraining, best.inference, best.earned, best.value, max(best.value, *bounds), *self._shares(best)
+        )
+
+    def _at(self, level: int, weights: Array, gap: float, bound: float) -> Plan:
+        both, serving = self._classes(level)
+        half, budget = len(self.requests), self.demand.budget_macs
+        rows, most = self.streams.rows, budget * self._levels[level]
+
+        def whole(one: Selection) -> bool:
+            return self.fits(one.items[:half], one.items[half:])
+
+        found = both.select(weights, self._sizes, budget, gap, whole)
+        items = np.zeros(2 * half, np.intp) if found is None else found.items
+        retraining, inference = items[:half], items[half:]
+        if self._costs[rows, inference].sum() > most and self._levels[level] < 1:
+            alone = serving.select(weights[half:], self.requests, most, gap)
+            inference = np.zeros(half, np.intp) if alone is None else alone.items
+            rest = budget - float(self._costs[rows, inference].sum())
+            beside = self._labelling.select(
+                weights[:half], self.requests, rest, gap, lambda one: self.fits(one.items, inference)
+            )
+            retraining = np.zeros(half, np.intp) if beside is None else beside.items
+        plan = Plan(retraining, inference, self._earned[rows, inference, level], 0.0, bound)
+        return Plan(retraining, inference, plan.earned, self.value(plan, weights), bound)
+
+    def _shares(self, plan: Plan) -> tuple[Array, Array]:
+        """Let inference have what there is, in proportion to what it costs, and retraining what that leaves."""
+        streams, rows, half = self.streams, self.streams.rows, len(self.requests)
+        pool = self.demand.budget_macs / streams.capacity_macs * ROUNDED_DOWN
+        labelling = self.requests * streams.retraining_costs[rows, plan.retraining]
+        serving = self._costs[rows, plan.inference]
+        little = LITTLE if labelling.any() else 0.0
+        weights = [
+            part * costs / costs.sum() if costs.any() else np.full(half, part / half)
+            for part, costs in ((little, labelling), (1 - little, serving))
+        ]
+        return pool * weights[0], pool * weights[1]
+
+
+class PartitionedChoices(TimelyChoices):
+    """On a GPU of which everybody has a share of its own."""
+
+    def __init__(self, streams: TimelyStreams, demand: Demand) -> None:
+        super().__init__(streams, demand)
+        device, half = streams.device, len(self.requests)
+        self._pool = demand.budget_macs / streams.capacity_macs
+        needed = self.requests[:, None] * streams.costs / streams.capacity_macs
+        there = np.isfinite(needed)
+        needed = np.where(there, needed, 0.0)[:, :, None]
+        shares = np.concatenate([needed, device.share(needed * np.array(ROOM[1:]))], axis=2)
+        speeds = device.speed(np.minimum(shares, 1.0)) * demand.factors[:, None, None]
+        self._earned_by_share = streams.profits[:, :, None] * streams.parts_in_time(speeds, demand)
+        self._shares_of = shares
+        flat = np.where(there[:, :, None], shares, np.inf).reshape(half, -1)
+        self._order = np.argsort(flat, axis=1, kind="stable")
+        costs = np.take_along_axis(flat, self._order, axis=1)
+        profits = np.take_along_axis(self._earned_by_share.reshape(half, -1), self._order, axis=1)
+        work = self.requests[:, None] * streams.retraining_costs / streams.capacity_macs
+        some = np.isfinite(work) & (work > 0)
+        self._labelling = np.where(some, device.share(np.where(some, work, 1.0) * SLACK), work)
+        labelling = Rows.of(self.requests[:, None] * streams.retraining_profits, self._labelling)
+        self._classes = Classes(labelling.followed_by(Rows.of(self.requests[:, None] * profits, costs)))
+
+    def bound(self, weights: Array) -> float:
+        return max(self._classes.bound(weights, np.ones(len(weights)), self._pool), 0.0)
+
+    def _chosen(self, items: Array) -> tuple[Array, Array, Array]:
+        half, rows = len(self.requests), self.streams.rows
+        picked = self._order[rows, items[half:]]
+        return items[:half], picked // len(ROOM), picked % len(ROOM)
+
+    def best(self, weights: Array, gap: float) -> Plan:
+        half, rows = len(self.requests), self.streams.rows
+
+        def fits(one: Selection) -> bool:
+            retraining, inference, _ = self._chosen(one.items)
+            return self.fits(retraining, inference)
+
+        found = self._classes.select(weights, np.ones(2 * half), self._pool, gap, fits)
+        items = np.zeros(2 * half, np.intp) if found is None else found.items
+        retraining, inference, room = self._chosen(items)
+        earned = self._earned_by_share[rows, inference, room]
+        labelling, serving = self._labelling[rows, retraining], self._shares_of[rows, inference, room]
+        # Nothing of the budget is left over.
+        left = max(self._pool * ROUNDED_DOWN - float(labelling.sum()), 0.0)
+        total = float(serving.sum())
+        serving = serving * (left / total) if total > 0 else np.full(half, left / half)
+        plan = Plan(retraining, inference, earned, 0.0, 0.0, labelling, serving)
+        value = self.value(plan, weights)
+        bound = max(value, value if found is None else found.bound)
+        return Plan(retraining, inference, earned, value, bound, labelling, serving)
+
+
+def _padded(rows: Sequence[Sequence[float]], filler: float) -> Array:
+    found = np.full((len(rows), max(map(len, rows))), filler)
+    for k, row in enumerate(rows):
+        found[k, : len(row)] = row
+    return found
