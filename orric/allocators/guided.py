@@ -72,7 +72,7 @@ class GuidedOrric(JointOrric):
             k = self._numbers[record.stream]
             self._agreements[k], self._told[k] = min(record.agreement, self._best[k]), record.slot
 
-    def _learn(self, slot: Slot) -> None:
+    def _learn(self) -> None:
         """Learn from the slot before, and put into the bank what it left of what may be given up."""
         for gpu, group in self._groups:
             past = self._lessons.learn(group)
@@ -82,9 +82,14 @@ class GuidedOrric(JointOrric):
             if choices is None:
                 continue
             weights = group.weights(past.slot, past.demand.requests)
-            value, in_time = group.earned(weights, past)
-            self._banks[gpu] += value - choices.best(weights, self.gap).bound * (1 - self.give_up)
-            self._in_time[gpu] = min(self._in_time[gpu], in_time)
+            best = choices.best(weights, self.gap)
+            taken = choices.plan(past.retraining, past.inference, past.shares, weights)
+            if best.inference_shares is not None:
+                # As they are measured that were taken: by the shares that were given in the end.
+                best = choices.plan(best.retraining, best.inference, best.inference_shares, weights)
+            self._banks[gpu] += taken.value - best.value * (1 - self.give_up)
+            # What was expected at the least of what could be had.
+            self._in_time[gpu] = min(self._in_time[gpu], group.part_earned(taken, past.demand))
 
     def slopes(self, slot: int) -> Array:
         """Return (F - a) / A^T_max of every stream by what is known at the start of a slot, shape (K,)."""
@@ -104,7 +109,7 @@ class GuidedOrric(JointOrric):
         # What later slots may give up at the least is there to be borrowed.
         gpu = group.gpu
         later = max(self.task.horizon - slot.index, 0) * float(group.least.sum()) * self._in_time[gpu]
-        least = best.bound * (1 - self.give_up) - max(self._banks[gpu], 0.0) - self.give_up * later
+        least = best.value * (1 - self.give_up) - max(self._banks[gpu], 0.0) - self.give_up * later
         # The share of ORRIC's own weights in the mixture: as little as the guarantee allows.
         share, low, high = 0.0, 0.0, 1.0
         taken = best

@@ -76,6 +76,9 @@ class JointOrric(Allocator):
         ]
 
     def observe(self, record: Observation) -> None:
+        if self._lessons.slot not in (None, record.slot):
+            # The slot before is whole, and nobody was asked since.
+            self._learn()
         self._ranges.observe(record)
         self._lessons.observe(record)
         if self._alone is not None:
@@ -86,7 +89,7 @@ class JointOrric(Allocator):
             fits = feasible(slot.requests[0], 0.0, self.task.streams[0].cheapest_macs, slot.budgets_macs[0])
             self.gaps = (0.0 if fits else float("nan"),)
             return self._alone.decide(slot)
-        self._learn(slot)
+        self._learn()
         plans, unfit = [], []
         gaps = [0.0] * len(slot.budgets_macs)
         for gpu, group in self._groups:
@@ -100,7 +103,7 @@ class JointOrric(Allocator):
             return Allocation(self._answers.of(plans), f"no pairs fit on {', '.join(unfit[:3])}")
         return Allocation(self._answers.of(plans), f"within {max(gaps):.2g} of the best")
 
-    def _learn(self, slot: Slot) -> None:
+    def _learn(self) -> None:
         """Learn from the slot before, now that all of its observations are there."""
         for _, group in self._groups:
             self._lessons.learn(group)

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """What was chosen for the streams of a GPU in a slot, and what it was to earn with the requests that came.
+    """What was chosen for the streams of a GPU in a slot, and what came.
 
     Attributes:
         slot: Index from 1.
         demand: What came, and the budget that there was.
         retraining: Indices of configurations, shape (n,).
         inference: Likewise.
-        in_time: The part in time that was to be expected, shape (n,).
+        shares: Of the GPU, at which they were to be served, shape (n,).
     """
 
     slot: int
     demand: Demand
     retraining: Array
     inference: Array
-    in_time: Array
+    shares: Array
 
 
 class Lessons:
@@ -61,6 +61,11 @@ class Lessons:
         """Keep what happened to a stream until the whole slot is known."""
         self._seen[self._numbers[record.stream]] = record
 
+    @property
+    def slot(self) -> int | None:
+        """The slot whose observations have not been learnt from; None where there are none."""
+        return next((one.slot for one in self._seen.values()), None)
+
     def learn(self, group: StreamsTogether) -> Past | None:
         """Compare what was to be expected of the streams of a GPU with what happened.
 
@@ -82,11 +87,11 @@ class Lessons:
             np.array(one) for one in zip(*((s.requests, s.inference_share or 0.0) for s in there), strict=True)
         )
         demand = Demand(requests, budget_macs, before, self.factors[group.streams])
-        expected = group.part_in_time(chosen[:, 1], shares, demand)
         if group.timely is not None:
+            expected = group.timely.part_in_time(chosen[:, 1], shares, demand)
             for k, one, part in zip(group.streams.tolist(), there, expected.tolist(), strict=True):
                 if one.requests > 0:
                     correction = self._corrections[k]
                     correction.observe(part, min((one.served - one.late) / one.requests, 1.0), one.requests)
                     self.factors[k] = correction.factor
-        return Past(there[0].slot, demand, chosen[:, 0], chosen[:, 1], expected)
+        return Past(there[0].slot, demand, chosen[:, 0], chosen[:, 1], shares)

@@ -55,7 +55,7 @@ class PlacingOrric(JointOrric):
     def decide(self, slot: Slot) -> Allocation:
         if len(self.task.gpus) == 1:
             return super().decide(slot)
-        self._learn(slot)
+        self._learn()
         budgets = np.array(slot.budgets_macs)
         pool = self._pool.choices(self.demand(self._pool, slot, float(budgets.sum())))
         pooled = None if pool is None else self.solve(self._pool, pool, slot)

@@ -11,6 +11,7 @@ leave, and each level is a multiple-choice knapsack of its own. The best level i
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from orric.allocators.base import StreamTask
-from orric.allocators.knapsack import Classes, Rows, Selection
+from orric.allocators.knapsack import ROUNDING, Classes, Rows, Selection
 from orric.devices import Device
 from orric.objective import feasible_together
 from orric.timeliness import Timeliness
@@ -27,6 +28,10 @@ from orric.timeliness import Timeliness
 Array = np.ndarray[Any, Any]
 # Parts of the budget that inference may take together.
 LEVELS = (0.4, 0.6, 0.75, 0.88, 1.0)
+# Choices that are tried one by one rather than searched; and complete ones, where rounding refuses the better ones.
+FEW, TRIED = 20_000, 20
+# Where a level is exceeded, by which power of ten retraining may weigh more, and how often that is halved.
+MOST_HEAVIER, HALVINGS = 3.0, 4
 # Shares of a hard partition, as multiples of what the requests cost.
 ROOM = (1.0, 1.1, 1.25, 1.5, 1.8, 2.2, 3.0, 4.5)
 # What retraining weighs of all where who has work gets what others leave: little, and yet enough to begin.
@@ -105,6 +110,12 @@ class TimelyStreams:
         self.costs = _padded([[one.cost_macs for one in stream.inference] for stream in streams], np.inf)
         self.labelling = Rows.of(self.retraining_profits, self.retraining_costs)
         self.rows = np.arange(len(streams))
+        counts = [(len(stream.retraining), len(stream.inference)) for stream in streams]
+        sizes = [math.prod(column) for column in zip(*counts, strict=True)]
+        # All choices of retraining and all of inference, of streams that are few enough to try them.
+        self.few: tuple[Array, ...] = ()
+        if sum(sizes) <= FEW:
+            self.few = tuple(np.indices(column).reshape(len(column), -1) for column in zip(*counts, strict=True))
         kinds: dict[Timeliness | None, list[int]] = {}
         for k, stream in enumerate(streams):
             kinds.setdefault(stream.timeliness, []).append(k)
@@ -171,6 +182,10 @@ class Choices(ABC):
     @abstractmethod
     def bound(self, weights: Array) -> float:
         """Return what no plan is worth more than."""
+
+    @abstractmethod
+    def plan(self, retraining: Array, inference: Array, shares: Array, weights: Array) -> Plan:
+        """Return a choice of configurations and shares of inference as the plan that it is."""
 
     @abstractmethod
     def value(self, plan: Plan, weights: Array) -> float:
@@ -241,6 +256,39 @@ class SharedChoices(TimelyChoices):
         return max(self._bound(level, weights) for level in range(len(self._levels)))
 
     def best(self, weights: Array, gap: float) -> Plan:
+        found = self._by_trying(weights) if self.streams.few else self._by_level(weights, gap)
+        retraining_shares, inference_shares = self._shares(found)
+        return replace(found, retraining_shares=retraining_shares, inference_shares=inference_shares)
+
+    def _by_trying(self, weights: Array) -> Plan:
+        """Return the best plan of few streams: of all choices of inference, each with the best retraining beside it."""
+        streams, half, rows = self.streams, len(self.requests), self.streams.rows[:, None]
+        (labelling, serving), budget = streams.few, self.demand.budget_macs
+        spent, costs = (
+            (self.requests[:, None] * costs[rows, which]).sum(axis=0)
+            for costs, which in ((streams.costs, serving), (streams.retraining_costs, labelling))
+        )
+        levels = np.minimum(np.searchsorted(self._levels, spent / budget * ROUNDED_DOWN), len(self._levels) - 1)
+        earned = ((self.requests * weights[half:])[:, None] * self._earned[rows, serving, levels]).sum(axis=0)
+        gains = ((self.requests * weights[:half])[:, None] * streams.retraining_profits[rows, labelling]).sum(axis=0)
+        order = np.argsort(costs, kind="stable")
+        most = np.maximum.accumulate(gains[order])
+        # The cheapest with which so much is gained.
+        first = np.maximum.accumulate(np.where(np.r_[True, most[1:] > most[:-1]], np.arange(len(most)), 0))
+        room = np.searchsorted(costs[order], (budget - spent) * (1 + ROUNDING), side="right") - 1
+        total = np.where(room >= 0, earned + most[room], -np.inf)
+        for best in np.argsort(-total, kind="stable")[:TRIED].tolist():
+            retraining, inference = labelling[:, order[first[room[best]]]], serving[:, best]
+            # What fits but for rounding does not fit.
+            if total[best] > -np.inf and self.fits(retraining, inference):
+                break
+        else:
+            retraining = inference = np.zeros(half, np.intp)
+        plan = self.plan(retraining, inference, self.requests, weights)
+        return plan.weighed(plan.value, plan.value)
+
+    def _by_level(self, weights: Array, gap: float) -> Plan:
+        """Return the best plan of many streams, level by level."""
         bounds = [self._bound(level, weights) for level in range(len(self._levels))]
         best: Plan | None = None
         for level in sorted(range(len(bounds)), key=lambda level: -bounds[level]):
@@ -250,31 +298,52 @@ class SharedChoices(TimelyChoices):
             if best is None or found.value > best.value:
                 best = found
         assert best is not None, "the cheapest pairs fit"
-        return Plan(
-            best.retraining, best.inference, best.earned, best.value, max(best.value, *bounds), *self._shares(best)
-        )
+        return best.weighed(best.value, max(bounds))
 
     def _at(self, level: int, weights: Array, gap: float, bound: float) -> Plan:
+        """Return the best plan that is found at a level."""
         both, serving = self._classes(level)
         half, budget = len(self.requests), self.demand.budget_macs
         rows, most = self.streams.rows, budget * self._levels[level]
 
-        def whole(one: Selection) -> bool:
-            return self.fits(one.items[:half], one.items[half:])
-
-        found = both.select(weights, self._sizes, budget, gap, whole)
-        items = np.zeros(2 * half, np.intp) if found is None else found.items
-        retraining, inference = items[:half], items[half:]
-        if self._costs[rows, inference].sum() > most and self._levels[level] < 1:
-            alone = serving.select(weights[half:], self.requests, most, gap)
-            inference = np.zeros(half, np.intp) if alone is None else alone.items
-            rest = budget - float(self._costs[rows, inference].sum())
-            beside = self._labelling.select(
-                weights[:half], self.requests, rest, gap, lambda one: self.fits(one.items, inference)
+        def together(heavier: float) -> Plan:
+            """Choose for retraining that weighs so many times what it does."""
+            changed = np.concatenate([weights[:half] * heavier, weights[half:]])
+            found = both.select(
+                changed, self._sizes, budget, gap, lambda one: self.fits(one.items[:half], one.items[half:])
             )
-            retraining = np.zeros(half, np.intp) if beside is None else beside.items
-        plan = Plan(retraining, inference, self._earned[rows, inference, level], 0.0, bound)
-        return Plan(retraining, inference, plan.earned, self.value(plan, weights), bound)
+            items = np.zeros(2 * half, np.intp) if found is None else found.items
+            return self.plan(items[:half], items[half:], self.requests, weights)
+
+        def keeps(plan: Plan) -> bool:
+            return float(self._costs[rows, plan.inference].sum()) <= most
+
+        found = together(1.0)
+        if self._levels[level] == 1 or keeps(found):
+            return replace(found, bound=bound)
+        # Inference first, then retraining of what is left; or less inference than that, for more retraining.
+        alone = serving.select(weights[half:], self.requests, most, gap)
+        inference = np.zeros(half, np.intp) if alone is None else alone.items
+        rest = budget - float(self._costs[rows, inference].sum())
+        beside = self._labelling.select(
+            weights[:half], self.requests, rest, gap, lambda one: self.fits(one.items, inference)
+        )
+        retraining = np.zeros(half, np.intp) if beside is None else beside.items
+        found = max(found, self.plan(retraining, inference, self.requests, weights), key=lambda one: one.value)
+        low, high = 0.0, MOST_HEAVIER
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            other = together(10**middle)
+            low, high = (low, middle) if keeps(other) else (middle, high)
+            found = max(found, other, key=lambda one: one.value)
+        return replace(found, bound=bound)
+
+    def plan(self, retraining: Array, inference: Array, shares: Array, weights: Array) -> Plan:
+        # The lowest level that there is room in; shares follow from the configurations.
+        load = float(self._costs[self.streams.rows, inference].sum()) / self.demand.budget_macs
+        level = min(int(np.searchsorted(self._levels, load * ROUNDED_DOWN)), len(self._levels) - 1)
+        plan = Plan(retraining, inference, self._earned[self.streams.rows, inference, level], 0.0, 0.0)
+        return plan.weighed(self.value(plan, weights), 0.0)
 
     def _shares(self, plan: Plan) -> tuple[Array, Array]:
         """Let inference have what there is, in proportion to what it costs, and retraining what that leaves."""
@@ -321,6 +390,13 @@ class PartitionedChoices(TimelyChoices):
         half, rows = len(self.requests), self.streams.rows
         picked = self._order[rows, items[half:]]
         return items[:half], picked // len(ROOM), picked % len(ROOM)
+
+    def plan(self, retraining: Array, inference: Array, shares: Array, weights: Array) -> Plan:
+        rows = self.streams.rows
+        there = self._shares_of[rows, inference] <= shares[:, None] * (2 - ROUNDED_DOWN)
+        room = np.maximum(there.sum(axis=1) - 1, 0)
+        plan = Plan(retraining, inference, self._earned_by_share[rows, inference, room], 0.0, 0.0)
+        return plan.weighed(self.value(plan, weights), 0.0)
 
     def best(self, weights: Array, gap: float) -> Plan:
         half, rows = len(self.requests), self.streams.rows

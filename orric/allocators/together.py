@@ -9,7 +9,6 @@ import numpy as np
 
 from orric.allocators.base import Array, StreamTask, Task
 from orric.allocators.knapsack import Classes, Rows, Selection
-from orric.allocators.lessons import Past
 from orric.allocators.orric import future_weights, retraining_scale
 from orric.allocators.ranges import Ranges
 from orric.allocators.timely import Choices, Demand, Plan, TimelyStreams
@@ -77,26 +76,12 @@ class StreamsTogether:
             return self.timely.choices(demand)
         return PlainChoices(self.classes, demand)
 
-    def part_in_time(self, inference: Array, shares: Array, demand: Demand) -> Array:
-        """Return the part in time that is to be expected of a choice of inference, shape (n,).
-
-        Args:
-            inference: Indices of configurations, shape (n,).
-            shares: Of the GPU, shape (n,).
-            demand: What is asked.
-        """
-        if self.timely is None:
-            return np.ones(len(inference))
-        return self.timely.part_in_time(inference, shares, demand)
-
-    def earned(self, weights: Array, past: Past) -> tuple[float, float]:
-        """Return what a past choice was worth by some weights, and which part of its serving was in time."""
-        sizes = past.demand.requests
-        profits = self.classes.chosen_profits(np.concatenate([past.retraining, past.inference]))
-        half = len(sizes)
-        serving = sizes * weights[half:] * profits[half:]
-        timely, whole = float((serving * past.in_time).sum()), float(serving.sum())
-        return float((sizes * weights[:half] * profits[:half]).sum()) + timely, timely / whole if whole else 1.0
+    def part_earned(self, plan: Plan, demand: Demand) -> float:
+        """Return which part of what a plan's configurations would earn in all time it earns in time."""
+        profits = self.classes.chosen_profits(np.concatenate([plan.retraining, plan.inference]))
+        serving = demand.requests * self._serving
+        whole = float((serving * profits[len(serving) :]).sum())
+        return float((serving * plan.earned).sum()) / whole if whole else 1.0
 
     def costs(self, plan: Plan) -> Array:
         """Return what the pairs of a plan cost per request, shape (n,)."""
@@ -130,9 +115,13 @@ class PlainChoices(Choices):
         earned = self._classes.chosen_profits(found.items)[half:]
         return Plan(found.items[:half], found.items[half:], earned, found.value, found.bound)
 
+    def plan(self, retraining: Array, inference: Array, shares: Array, weights: Array) -> Plan:
+        profits = self._classes.chosen_profits(np.concatenate([retraining, inference]))
+        value = float((self._sizes * weights * profits).sum())
+        return Plan(retraining, inference, profits[len(self.requests) :], value, value)
+
     def value(self, plan: Plan, weights: Array) -> float:
-        profits = self._classes.chosen_profits(np.concatenate([plan.retraining, plan.inference]))
-        return float((self._sizes * weights * profits).sum())
+        return self.plan(plan.retraining, plan.inference, plan.earned, weights).value
 
     def _keeps(self, found: Selection) -> bool:
         """Say whether a selection keeps to the budget."""
