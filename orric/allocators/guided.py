@@ -25,19 +25,21 @@ class GuidedOrric(JointOrric):
     F - a short of the best accuracy F, and a concave curve rises at least as steeply as the straight line
     (F - a) / A^T_max up to it. With that for the slope, and h_t as in ORRIC, a unit of profit is worth
     (F - a) h_t / A^T_max. An allocation by these estimates is taken if by ORRIC's own weights it is worth at least
-    1 - `give_up` of the best; else the nearest mixture of both weights whose allocation is. So joint ORRIC's guarantee
-    holds, times (1 - `give_up`), whatever the estimates are (compare algorithms with predictions: consistency by the
-    estimates, robustness by the guarantee).
+    1 - `give_up` of what joint ORRIC decides; else the nearest mixture of both weights whose allocation is. So joint
+    ORRIC's guarantee holds, times (1 - `give_up`), whatever the estimates are (compare algorithms with predictions:
+    consistency by the estimates, robustness by the guarantee).
 
     The proof of the guarantee adds up over slots, and so does what may be given up: what a slot leaves unused is banked
     for later ones, and what later ones will be allowed at the least (by the least requests at the cheapest
-    configuration) may be borrowed.
+    configuration, and the least part in time so far) may be borrowed. Where a slot's observations did not tell what was
+    chosen, nothing is borrowed, and each slot keeps to its own part.
 
     An agreement that is not renewed goes back to `unknown` by a tenth of the difference per slot, so that no student is
     forgotten. At most 9 knapsacks per slot and GPU.
 
     Args:
-        give_up: Part of the guarantee that may be given up over an episode, in [0, 1).
+        give_up: Part of the guarantee that may be given up over an episode, in [0, 1); left out, alpha / (1 + alpha),
+            which leaves of (1 + alpha) f(0) / F what is proved of serving alone (see `orric.competitive.bounds`).
         unknown: What is assumed of a student that nobody has compared with the teacher, as a part of F, in [0, 1].
         gap: As in `JointOrric`, for every knapsack.
 
@@ -50,11 +52,11 @@ class GuidedOrric(JointOrric):
 
     name: ClassVar[str] = "orric-guided"
 
-    def __init__(self, give_up: float = 0.05, unknown: float = 0.5, gap: float = 1e-6) -> None:
+    def __init__(self, give_up: float | None = None, unknown: float = 0.5, gap: float = 1e-6) -> None:
         super().__init__(gap)
         if not 0 <= unknown <= 1:
             raise ScenarioError(f"allocator {self.name!r}: unknown", f"found {unknown:g}", "give a part in [0, 1]")
-        self.give_up, self.unknown = self._part("give_up", give_up), unknown
+        self.give_up, self.unknown = None if give_up is None else self._part("give_up", give_up), unknown
 
     def reset(self, task: Task, rng: np.random.Generator) -> None:
         super().reset(task, rng)
@@ -64,6 +66,8 @@ class GuidedOrric(JointOrric):
         self._most = np.array([stream.retraining[-1].profit or 1.0 for stream in task.streams])
         # Of every GPU what earlier slots left of what may be given up, and the least part in time so far.
         self._banks, self._in_time = np.zeros(len(task.gpus)), np.ones(len(task.gpus))
+        # Up to which slot that is known.
+        self._booked = [0] * len(task.gpus)
         self._agreements, self._told = self._best * self.unknown, np.zeros(len(task.streams))
 
     def observe(self, record: Observation) -> None:
@@ -76,10 +80,11 @@ class GuidedOrric(JointOrric):
         """Learn from the slot before, and put into the bank what it left of what may be given up."""
         for gpu, group in self._groups:
             past = self._lessons.learn(group)
-            if past is None or past.slot >= self.task.horizon:
+            if past is None:
                 continue
+            self._booked[gpu] = past.slot
             choices = group.choices(past.demand)
-            if choices is None:
+            if choices is None or past.slot > self.task.horizon:
                 continue
             weights = group.weights(past.slot, past.demand.requests)
             best = choices.best(weights, self.gap)
@@ -87,9 +92,13 @@ class GuidedOrric(JointOrric):
             if best.inference_shares is not None:
                 # As they are measured that were taken: by the shares that were given in the end.
                 best = choices.plan(best.retraining, best.inference, best.inference_shares, weights)
-            self._banks[gpu] += taken.value - best.value * (1 - self.give_up)
+            self._banks[gpu] += taken.value - best.value * (1 - self.allowed(group))
             # What was expected at the least of what could be had.
             self._in_time[gpu] = min(self._in_time[gpu], group.part_earned(taken, past.demand))
+
+    def allowed(self, group: StreamsTogether) -> float:
+        """Return which part of the guarantee of some streams may be given up."""
+        return group.alpha / (1 + group.alpha) if self.give_up is None else self.give_up
 
     def slopes(self, slot: int) -> Array:
         """Return (F - a) / A^T_max of every stream by what is known at the start of a slot, shape (K,)."""
@@ -106,10 +115,11 @@ class GuidedOrric(JointOrric):
         # At least what is proved: L is a floor under every slope.
         steep = np.maximum(self.slopes(slot.index)[group.streams] * group.future(slot.index), proved[:half])
         estimated = np.concatenate([steep, proved[half:]])
-        # What later slots may give up at the least is there to be borrowed.
-        gpu = group.gpu
-        later = max(self.task.horizon - slot.index, 0) * float(group.least.sum()) * self._in_time[gpu]
-        least = best.value * (1 - self.give_up) - max(self._banks[gpu], 0.0) - self.give_up * later
+        part = self.allowed(group)
+        least = best.value * (1 - part)
+        if self._booked[group.gpu] == slot.index - 1:
+            later = max(self.task.horizon - slot.index, 0) * group.least * self._in_time[group.gpu]
+            least -= max(self._banks[group.gpu] + part * later, 0.0)
         # The share of ORRIC's own weights in the mixture: as little as the guarantee allows.
         share, low, high = 0.0, 0.0, 1.0
         taken = best

@@ -27,11 +27,14 @@ class StreamsTogether:
         ranges: Of all streams of the task.
 
     Attributes:
+        alpha: That of Theorem 4 for all of them, by their declared ranges and in-time parts of 1: the mean of
+            L A^T_max D_min^2 A^I_min / (F D_max^2 A^I_max), weighted by F A^I_max D_max.
+        least: What serving them earns at the least in a slot, in ORRIC's weights, were all of it in time.
         timely: How they are served in time; None where no stream has a deadline, or where nobody knows the GPU.
     """
 
     def __init__(self, task: Task, streams: Array, gpu: int | None, ranges: Ranges) -> None:
-        self.streams, self.gpu, self._ranges = streams, gpu, ranges
+        self.streams, self.gpu, self._ranges = streams, gpu or 0, ranges
         meant = [task.streams[k] for k in streams.tolist()]
         self.timely: TimelyStreams | None = None
         known = gpu is not None and task.devices and task.capacities_macs
@@ -47,7 +50,13 @@ class StreamsTogether:
         self._serving = np.array([one.best_accuracy for one in meant])
         self._first_serving = self._serving - np.array([one.slope_floor * one.retraining[-1].profit for one in meant])
         self._cheapest = np.array([one.cheapest_macs for one in meant])
-        self.least = np.array([one.least_requests * one.best_accuracy * one.inference[0].profit for one in meant])
+        most = [one.best_accuracy * one.inference[-1].profit * one.most_requests for one in meant]
+        rising = [
+            scale * one.retraining[-1].profit * one.least_requests
+            for scale, one in zip(self._scales, meant, strict=True)
+        ]
+        self.alpha = float(sum(rising) / sum(most))
+        self.least = float(sum(one.least_requests * one.best_accuracy * one.inference[0].profit for one in meant))
         groups = np.concatenate([self._memory, np.full(len(meant), len(memories))])
         items = [_items(one.retraining) for one in meant] + [_items(one.inference) for one in meant]
         self.classes = Classes(Rows.of_kinds(items), groups, np.concatenate([self._scales, self._serving]))

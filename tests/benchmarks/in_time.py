@@ -3,11 +3,11 @@
 usage: python tests/benchmarks/in_time.py [--seeds N] [--scenarios NAME ...] [--sharing priority] [--output FILE]
                                           [--jobs N]
 
-By the learning curve, on the shipped scenarios that have deadlines and on four that `drawn.py` draws. `orric-guided` runs
-as it is. Every other allocator that stays on the edge runs with the scenario's headroom replaced by 0, 0.2, 0.5, 1 and
-2, and counts with whichever gives the highest mean; so does `orric-guided` told of no deadlines, which is what it was
-before it knew them. What is done stands in FILE (JSON lines); a run that was interrupted goes on from there. An hour on
-two idle cores with 30 seeds.
+By the learning curve, on the shipped scenarios that have deadlines and on four that `drawn.py` draws. `orric-guided`
+runs as it is. Every other allocator that stays on the edge runs with the scenario's headroom replaced by 0, 0.2, 0.5, 1
+and 2, and counts with whichever gives the highest mean; so does `orric-guided` told of no deadlines, which is what it
+was before it knew them. What is done stands in FILE (JSON lines); a run that was interrupted goes on from there. An
+hour on two idle cores with 30 seeds.
 
 With --sharing priority every GPU serves first and retrains while nobody is served; told is then how many requests are
 late, beside those of inference-only, and what is lost in accuracy over all answers.
@@ -154,10 +154,10 @@ def priority(scenario: str, first: Rows, before: Rows) -> str:
     ours, serving = first[OURS, None], first["inference-only", None]
     late, alone = (float(column(rows, "late").mean()) for rows in (ours, serving))
     lost = mean_interval(column(before[BLIND, None], "all") - column(ours, "all"))
+    where = f"{BLIND}, where GPUs are shared as in the scenario"
     return (
         f"{scenario}: late {late:.2f} % (inference-only {alone:.2f} %), in time {column(ours, 'in_time').mean():.2f}, "
-        f"over all answers {column(ours, 'all').mean():.2f}, which is {lost.mean:+.2f} ± {lost.half_width:.2f} less than "
-        f"{BLIND}, where GPUs are shared as in the scenario"
+        f"over all answers {column(ours, 'all').mean():.2f}, which is {lost.mean:+.2f} ± {lost.half_width:.2f} less than {where}"
     )
 
 
