@@ -38,12 +38,13 @@ class StreamTask:
         inference: Configurations without dominated ones, ascending in cost and profit.
         best_accuracy: The accuracy that stands for f(A^T_max).
         slope_floor: L.
-        least_requests: D_min, above 0.
-        most_requests: D_max.
+        least_requests: D_min, above 0, as slots tell it: declared, or else what the first slot tells.
+        most_requests: D_max, likewise. What comes may lie outside; see `orric.allocators.ranges`.
         memory: How past retraining adds up.
         gpu: Name of the GPU that it is placed on.
         memory_bytes: What its models take of a GPU's memory.
         timeliness: Which part of its requests is answered by the deadline; None where nobody has one.
+        headroom: By which part more requests slots tell, and the range, than are expected to come.
     """
 
     name: str
@@ -57,6 +58,7 @@ class StreamTask:
     gpu: str = "gpu0"
     memory_bytes: float = 0.0
     timeliness: Timeliness | None = None
+    headroom: float = 0.0
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class StreamTask:
         gpu: str = "gpu0",
         memory_bytes: float = 0.0,
         timeliness: Timeliness | None = None,
+        headroom: float = 0.0,
     ) -> StreamTask:
         """Take from a profile what an allocator may know."""
         return cls(
@@ -82,6 +85,7 @@ class StreamTask:
             gpu=gpu,
             memory_bytes=memory_bytes,
             timeliness=timeliness,
+            headroom=headroom,
         )
 
     @property

@@ -60,6 +60,7 @@ class GuidedOrric(JointOrric):
         self._agreements, self._told = self._best * self.unknown, np.zeros(len(task.streams))
 
     def observe(self, record: Observation) -> None:
+        super().observe(record)
         if record.agreement is not None:
             k = self._numbers[record.stream]
             self._agreements[k], self._told[k] = min(record.agreement, self._best[k]), record.slot
@@ -73,7 +74,7 @@ class GuidedOrric(JointOrric):
         return slopes
 
     def solve(self, group: StreamsTogether, slot: Slot, requests: Array, budget_macs: float) -> Selection | None:
-        proved = group.weights(slot.index)
+        proved = group.weights(slot.index, requests)
         best = group.select(proved, requests, budget_macs, self.gap)
         if best is None:
             return None

@@ -10,10 +10,12 @@ import numpy as np
 from orric.allocators.base import Allocator, Array, Slot, StreamTask, Task
 from orric.allocators.knapsack import Classes, Selection
 from orric.allocators.orric import Orric, future_weights, retraining_scale
+from orric.allocators.ranges import Ranges
 from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
 from orric.exceptions import ScenarioError
 from orric.learning import LearningExtent
 from orric.objective import feasible, feasible_together
+from orric.records import Observation
 
 
 class JointOrric(Allocator):
@@ -22,7 +24,7 @@ class JointOrric(Allocator):
     In every slot and on every GPU it maximises sum_k D_k (V_t^k A^T_i(k) + W_t^k A^I_j(k)) under
     sum_k D_k (C^T_i(k) + C^I_j(k)) <= C(t): a multiple-choice knapsack of 2 K classes, solved to within `gap` of the
     best. ORRIC's guarantee holds for all streams together, times (1 - gap). One stream alone is decided as by `Orric`.
-    Streams stay on their GPUs.
+    Streams stay on their GPUs. Requests that leave a stream's range widen it, see `Ranges`.
 
     O(K (M + N)) per slot, with a merge of slopes that are sorted once; see `Classes.select`.
 
@@ -53,15 +55,21 @@ class JointOrric(Allocator):
         super().reset(task, rng)
         self.gaps = ()
         places = np.array([task.gpus.index(stream.gpu) for stream in task.streams])
-        self._answers = Answers(task.streams)
+        self._answers, self._ranges = Answers(task.streams), Ranges(task.streams)
         # One stream alone is ORRIC's own problem, solved by its staircase in microseconds.
         self._alone = Orric() if len(task.streams) == 1 and len(task.gpus) == 1 else None
         if self._alone is not None:
             self._alone.reset(task, rng)
-        self._groups = [
-            (gpu, StreamsTogether(task.streams, np.flatnonzero(places == gpu), task.horizon))
-            for gpu in sorted(set(places.tolist()))
-        ]
+        self._groups = [(gpu, self._together(np.flatnonzero(places == gpu))) for gpu in sorted(set(places.tolist()))]
+
+    def _together(self, streams: Array) -> StreamsTogether:
+        """Return some of the task's streams, given by their indices, as one budget has them."""
+        return StreamsTogether(self.task.streams, streams, self.task.horizon, self._ranges)
+
+    def observe(self, record: Observation) -> None:
+        self._ranges.observe(record)
+        if self._alone is not None:
+            self._alone.observe(record)
 
     def decide(self, slot: Slot) -> Allocation:
         if self._alone is not None:
@@ -87,7 +95,7 @@ class JointOrric(Allocator):
 
     def solve(self, group: StreamsTogether, slot: Slot, requests: Array, budget_macs: float) -> Selection | None:
         """Choose for the streams of one GPU; None where not even the cheapest pairs fit."""
-        return group.select(group.weights(slot.index), requests, budget_macs, self.gap)
+        return group.select(group.weights(slot.index, requests), requests, budget_macs, self.gap)
 
 
 class ExactJointOrric(JointOrric):
@@ -110,10 +118,11 @@ class StreamsTogether:
         all_streams: The streams of a task.
         streams: Indices of those meant, at least one, shape (n,).
         horizon: T.
+        ranges: Of all streams of the task.
     """
 
-    def __init__(self, all_streams: Sequence[StreamTask], streams: Array, horizon: int) -> None:
-        self.streams = streams
+    def __init__(self, all_streams: Sequence[StreamTask], streams: Array, horizon: int, ranges: Ranges) -> None:
+        self.streams, self._ranges = streams, ranges
         meant = [all_streams[k] for k in streams.tolist()]
         memories: dict[LearningExtent, int] = {}
         self._memory = np.array([memories.setdefault(one.memory, len(memories)) for one in meant], np.intp)
@@ -127,10 +136,16 @@ class StreamsTogether:
         items = [_items(one.retraining) for one in meant] + [_items(one.inference) for one in meant]
         self._classes = Classes(items, groups, np.concatenate([self._scales, self._serving]))
 
-    def weights(self, slot: int) -> Array:
-        """Return V_t of all streams and then W_t of all, shape (2 n,)."""
+    def weights(self, slot: int, requests: Array) -> Array:
+        """Return V_t of all streams and then W_t of all, shape (2 n,).
+
+        Args:
+            slot: Index from 1.
+            requests: D(t) of all streams of the task, shape (K,).
+        """
         serving = self._first_serving if slot == 1 else self._serving
-        return np.concatenate([self._scales * self.future(slot), serving])
+        scales = self._scales * self._ranges.narrowed(requests[self.streams], self.streams)
+        return np.concatenate([scales * self.future(slot), serving])
 
     def future(self, slot: int) -> Array:
         """Return h_t of every stream, shape (n,)."""

@@ -8,9 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from orric.allocators.base import Array, Indices, SingleStreamAllocator, Slot, StreamTask, Task
+from orric.allocators.ranges import Ranges
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration
 from orric.learning import LearningExtent
 from orric.objective import feasible
+from orric.records import Observation
 
 
 def future_weights(horizon: int, memory: LearningExtent) -> Array:
@@ -177,7 +179,7 @@ class Weighted(SingleStreamAllocator):
         pair = staircase(
             self._profits[0],
             self._profits[1],
-            float(self.retraining_weights[slot]),
+            float(self.retraining_weights[slot]) * self.narrowed(requests),
             float(self.inference_weights[slot]),
             lambda i, j: bool(feasible(requests, retraining[i], inference[j], budget_macs)),
         )
@@ -190,6 +192,14 @@ class Weighted(SingleStreamAllocator):
         self._profits = self.retraining_profits.tolist(), self.inference_profits.tolist()
         self.retraining_weights, self.inference_weights = self.weights(task)
 
+    def narrowed(self, requests: float) -> float:
+        """Return what V_t is multiplied by where a slot is decided by itself.
+
+        Args:
+            requests: D(t).
+        """
+        return 1.0
+
     def weights(self, task: Task) -> tuple[Array, Array]:
         """Return V_t and W_t, shape (T,) each."""
         raise NotImplementedError
@@ -200,7 +210,8 @@ class Orric(Weighted):
 
     Per slot it maximises V_t A^T_i + W_t A^I_j under the budget, where V_t values what retraining now adds to
     all later slots at the least. O(M + N) per slot. With window or decay memory the weights are adapted, see
-    `future_weights`. Ties go to less retraining.
+    `future_weights`. Ties go to less retraining. Slot by slot, V_t falls when requests leave the range of the task
+    (`Ranges`); all at once, the task's range holds.
 
     >>> from orric import InferenceConfiguration, RetrainingConfiguration
     >>> stream = StreamTask(
@@ -219,12 +230,22 @@ class Orric(Weighted):
 
     name: ClassVar[str] = "orric"
 
+    def reset(self, task: Task, rng: np.random.Generator) -> None:
+        super().reset(task, rng)
+        self._ranges = Ranges(task.streams)
+
+    def observe(self, record: Observation) -> None:
+        self._ranges.observe(record)
+
+    def narrowed(self, requests: float) -> float:
+        return float(self._ranges.narrowed(np.array([requests]))[0])
+
     def weights(self, task: Task) -> tuple[Array, Array]:
         return slot_weights(task.streams[0], task.horizon)
 
     def reason(self, slot: Slot, retraining: RetrainingConfiguration, inference: InferenceConfiguration) -> str:
         index = min(slot.index, self.task.horizon) - 1
-        worth = self.retraining_weights[index] * retraining.profit
+        worth = self.retraining_weights[index] * self.narrowed(slot.requests[0]) * retraining.profit
         serving = self.inference_weights[index] * inference.profit
         return f"{super().reason(slot, retraining, inference)}; retraining worth {worth:.2g}, serving {serving:.2g}"
 

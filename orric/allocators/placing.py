@@ -48,7 +48,7 @@ class PlacingOrric(JointOrric):
         self._home = np.array([task.gpus.index(stream.gpu) for stream in task.streams])
         self._memory = np.array([stream.memory_bytes for stream in task.streams])
         self._answers = Answers(task.streams, task.gpus)
-        self._pool = StreamsTogether(task.streams, np.arange(len(task.streams)), task.horizon)
+        self._pool = self._together(np.arange(len(task.streams)))
         self._away: tuple[bytes, list[tuple[int, StreamsTogether]]] = (b"", [])
 
     def decide(self, slot: Slot) -> Allocation:
@@ -90,10 +90,7 @@ class PlacingOrric(JointOrric):
         if self._away[0] != key:
             self._away = (
                 key,
-                [
-                    (gpu, StreamsTogether(self.task.streams, np.flatnonzero(places == gpu), self.task.horizon))
-                    for gpu in sorted(set(places.tolist()))
-                ],
+                [(gpu, self._together(np.flatnonzero(places == gpu))) for gpu in sorted(set(places.tolist()))],
             )
         return self._away[1]
 

@@ -35,12 +35,16 @@ class SplitBudget(MultiStreamAllocator):
         super().reset(task, rng)
         self._deciders = [copy.deepcopy(self._each) for _ in task.streams]
         for decider, stream, child in zip(self._deciders, task.streams, rng.spawn(len(task.streams)), strict=True):
-            decider.reset(Task(task.horizon, (stream,), (stream.gpu,)), child)
+            place = task.gpus.index(stream.gpu)
+            devices = task.devices[place : place + 1]
+            decider.reset(Task(task.horizon, (stream,), (stream.gpu,), devices=devices), child)
 
     def decide(self, slot: Slot) -> Allocation:
         answers = [
-            decider.decide(Slot(slot.index, (part,), (number,)))
-            for decider, part, number in zip(self._deciders, self.parts_by_demand(slot), slot.requests, strict=True)
+            decider.decide(Slot(slot.index, (part,), (number,), slot.backlogs[k : k + 1]))
+            for k, (decider, part, number) in enumerate(
+                zip(self._deciders, self.parts_by_demand(slot), slot.requests, strict=True)
+            )
         ]
         return Allocation(
             tuple(replace(answer.streams[0]) for answer in answers), "; ".join(answer.reason for answer in answers[:3])
