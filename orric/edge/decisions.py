@@ -110,7 +110,7 @@ class DecisionService:
                 "overloaded": decision.overloaded, "reason": decision.reason, "streams": streams,
             }  # fmt: skip
 
-    def _chosen(self) -> dict[str, dict[str, str]]:
+    def _chosen(self) -> dict[str, dict[str, Any]]:
         """Return the configurations that were decided last, by stream; nothing at the begin of an episode."""
         last = next((one for one in reversed(self._journal.records) if one["kind"] == "decision"), None)
         return {} if last is None else {

@@ -16,6 +16,7 @@ from orric.allocators.choice import Choice
 from orric.allocators.guard import Guard
 from orric.allocators.split import for_task
 from orric.configuration import Allocation, StreamAllocation
+from orric.devices import Device
 from orric.edge.config import EdgeConfig
 from orric.edge.journal import Record, whole_records
 from orric.edge.recorded import follows
@@ -25,6 +26,7 @@ from orric.objective import feasible_together
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Observation
+from orric.timeliness import Timeliness
 
 # Of an episode's head. Those of landed versions have none.
 HEAD = 2
@@ -148,7 +150,8 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
     records = found.records
     try:
         of = records[0]["of"]
-        timeliness, devices = None, ()
+        timeliness: Timeliness | None = None
+        devices: tuple[Device, ...] = ()
         if "told" in of:
             told = of["told"]
             timeliness, devices = heeded(told)

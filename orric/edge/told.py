@@ -43,14 +43,15 @@ def timeliness_of(config: EdgeConfig, keys: StreamKeys, profile: Profile) -> Tim
     """
     deadline_s, server = config.deadline_s(keys), config.server
     batches = [profile.batch_seconds(one, config.macs_per_s) for one in undominated(profile.inference)]
-    ours = {"most": server.most_batch, "wait_s": server.longest_wait_s, "queue_limit": float(server.queue_images)}
+    waiting: dict[str, Any] = {"most": server.most_batch, "wait_s": server.longest_wait_s}
+    waiting["queue_limit"] = float(server.queue_images)
     return Timeliness(
         slot_s=config.slot_s,
         deadline_s=_NEVER if deadline_s is None else deadline_s,
         arrivals=ArrivalProcess(drawn=True, **keys.arrivals.model_dump()),
         fixed_s=tuple(fixed_s for fixed_s, _ in batches),
         each_s=tuple(each_s for _, each_s in batches),
-        **({} if config.mode == "decisions" else ours),
+        **({} if config.mode == "decisions" else waiting),
     )
 
 
