@@ -22,9 +22,15 @@ from orric.randomness import generator
 
 
 class AccuracyModel(Protocol):
-    """What the simulator asks of the student of one stream, in the order of time."""
+    """What the simulator asks of the student of one stream, in the order of time.
+
+    Attributes:
+        name: Of the model.
+        labels: How many samples the last retraining labelled.
+    """
 
     name: str
+    labels: int
 
     def arrive(self, slot: int, count: int) -> None:
         """Take in samples that arrive in a slot (from 1), in order; a slot's may come in several parts."""
@@ -102,6 +108,9 @@ class _Unsampled(ABC):
         severities: Severity of each slot.
         seed: Seed of the run; left out, an agreement is the probability itself.
         stream: Number of the stream, from 0.
+
+    Attributes:
+        labels: How many samples the last retraining labelled.
     """
 
     def __init__(
@@ -112,6 +121,7 @@ class _Unsampled(ABC):
         seed: int | None = None,
         stream: int = 0,
     ) -> None:
+        self.labels = 0
         self._told, self._seed, self._stream = profile, seed, stream
         self._drift = list(zip(corruptions, severities, strict=True))
         self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
@@ -148,7 +158,7 @@ class _Unsampled(ABC):
     def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
         # Whoever trains at once need not have had the samples kept.
         count, self._kept = self._counts[collected] if self._kept is None else self._kept, None
-        labelled = round(self._told.sampling_ratio(retraining) * count)
+        self.labels = labelled = round(self._told.sampling_ratio(retraining) * count)
         if not labelled:
             return None
         right = self.serve(collected, extent, self._best, 1)

@@ -316,6 +316,24 @@ class Profile(Section):
             return ratio
         return min(next(one.profit for one in self.retraining if one.name == retraining), 1.0)
 
+    def batch_seconds(self, inference: InferenceConfiguration, macs_per_s: float) -> tuple[float, float]:
+        """Return what a batch takes on a device, and what each of its requests takes besides, in seconds.
+
+        That is the measured batch latency where there is one, else latency_s for each request, both scaled from the
+        measured device to this one, and elsewhere cost_macs / capacity.
+
+        Args:
+            inference: The configuration.
+            macs_per_s: Capacity of the whole device.
+        """
+        scale = self.device.macs_per_s / macs_per_s if self.device else 1.0
+        for one in self.batch_latency:
+            if one.inference == inference.name:
+                return one.fixed_s * scale, one.each_s * scale
+        if inference.latency_s is not None:
+            return 0.0, inference.latency_s * scale
+        return 0.0, inference.cost_macs / macs_per_s
+
     def teacher_accuracy(self, corruption: str | None, severity: int | None) -> float:
         """Return how often the teacher is right under a corruption and severity; always, where nothing is known."""
         drift = drift_of(corruption, severity)

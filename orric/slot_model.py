@@ -11,7 +11,7 @@ import numpy as np
 from orric.allocators.base import Allocator, Array, Slot, StreamTask, Task
 from orric.allocators.choice import Choice
 from orric.allocators.guard import Guard
-from orric.configuration import Allocation, StreamAllocation
+from orric.configuration import Allocation, StreamAllocation, undominated
 from orric.exceptions import BudgetError
 from orric.learning import LearningCurve, RunningExtent
 from orric.objective import feasible, long_term_accuracy, servable
@@ -129,16 +129,25 @@ def _decide(
         return guard.decide_all(trace.requests, trace.budget_macs)
     corruptions, severities = _drift(trace)
     choice, allocations, extent = Choice(profile, guard.name), [], RunningExtent(profile.memory)
+    cheapest = undominated(profile.retraining)[0], undominated(profile.inference)[0]
     given = zip(trace.requests.tolist(), trace.budget_macs.tolist(), served.tolist(), strict=True)
     for slot, (requests, budget_macs, number) in enumerate(given, start=1):
-        allocations.append(guard.decide(Slot(slot, (budget_macs,), (requests,))))
+        allocations.append(guard.decide(Slot(slot, (budget_macs,), (requests,), (0.0,))))
         agreement = None
-        retraining, _ = choice.pair(slot, allocations[-1].streams[0])
-        if fitting[slot - 1] and requests and profile.sampling_ratio(retraining.name) > 0:
+        retraining, inference = choice.pair(slot, allocations[-1].streams[0])
+        if not fitting[slot - 1]:
+            retraining, inference = cheapest
+        labelled = requests * profile.sampling_ratio(retraining.name) if fitting[slot - 1] else 0.0
+        if labelled > 0:
             teacher = profile.teacher_accuracy(corruptions[slot - 1], severities[slot - 1])
             agreement = min(float(curves[slot - 1](extent.value)) * teacher, 1.0)
-        extent.add(requests, retraining.profit if fitting[slot - 1] else 0.0)
-        guard.observe(Observation(slot, trace.stream, requests, number, 0.0, requests - number, 1.0, agreement))
+        extent.add(requests, retraining.profit)
+        guard.observe(
+            Observation(
+                slot, trace.stream, requests, number, 0.0, requests - number, 1.0, agreement,
+                retraining=retraining.name, inference=inference.name, labels=labelled,
+            )
+        )  # fmt: skip
     return allocations
 
 

@@ -13,9 +13,9 @@ from orric.records import Observation
 class Ranges:
     """D_min and D_max of every stream: those of its task, widened by what came so far and by what a slot tells.
 
-    Nobody knows beforehand what will come. ORRIC's V_t falls with D_min / D_max, so that it falls for good when requests
-    leave the range that was declared. What was told of earlier slots is forgotten once their requests were counted, so
-    that observations alone restore the ranges. Slots without requests widen nothing: D_min is of those that have some.
+    Nobody knows beforehand what will come. ORRIC's V_t falls with D_min / D_max, so it falls for good when requests
+    leave the declared range. What was told of earlier slots is forgotten once their requests were counted, so that
+    observations alone restore the ranges. Slots without requests widen nothing: D_min is of those that have some.
 
     Args:
         streams: Of a task.

@@ -56,6 +56,7 @@ class _Stream:
         self.name = task.name
         self.retraining = [one.name for one in kept]
         self.profits = [one.profit for one in kept]
+        self._gains = {one.name: one.profit for one in kept}
         self.retraining_macs = [one.cost_macs for one in kept]
         self.inference = [one.name for one in task.inference]
         self.factors = [one.profit for one in task.inference]
@@ -64,14 +65,11 @@ class _Stream:
         self._most, self._best = task.retraining[-1].profit or 1.0, task.best_accuracy
         self._curves, self._extent = curves, RunningExtent(task.memory)
         self._untold = self._accuracy = task.best_accuracy / 2
-        self.decided: tuple[int, float] = (0, 0.0)
 
     def observe(self, record: Observation) -> None:
         """Learn what came of a slot."""
         if self._curves is not None:
-            # Of a slot that it was not asked about nothing is known but that requests came.
-            profit = self.decided[1] if self.decided[0] == record.slot else 0.0
-            self._extent.add(record.requests, profit * record.retrained)
+            self._extent.add(record.requests, self._gains.get(record.retraining, 0.0) * record.retrained)
         elif record.agreement is None:
             self._accuracy += (self._untold - self._accuracy) * _FORGOTTEN
         else:
@@ -93,17 +91,16 @@ class Thief(MicroProfiled, Allocator):
 
     In each slot and for each GPU it takes the streams there with the slot's budget as one window and steals as
     `orric.allocators.stealing.steal` says. Estimates of accuracy come from the profile's learning curves where they
-    are handed in (see `profiled_by`), at a learning extent that it keeps itself from its own decisions and what it was
-    told of them. Else the accuracy is the last agreement with the teacher; half of `best_accuracy` (which is as far
-    from the best as from nothing) before there is any, to which it returns by a tenth in each slot without labels,
-    lest a student once good is never looked at again; and retraining brings it nearer to `best_accuracy` by the part
-    A_i / A_max. Both ways, weights serve as soon as they are there, as published, though in a scenario they may take
-    over when the slot ends.
+    are handed in (see `profiled_by`), at a learning extent that it keeps itself from what it was told was retrained.
+    Else the accuracy is the last agreement with the teacher; half of `best_accuracy` (which is as far from the best as
+    from nothing) before there is any, to which it returns by a tenth in each slot without labels, lest a student once
+    good is never looked at again; and retraining brings it nearer to `best_accuracy` by the part A_i / A_max. Both
+    ways, weights serve as soon as they are there, as published, though in a scenario they may take over when the slot
+    ends.
 
     Shares are given where the task knows the GPUs' capacities. What a stream's requests cost at its cheapest
     configuration is never taken from its inference; where that is more than the budget, every stream gets its cheapest
-    pair. Deciding a slot again gives the same answer. After a restart the observations alone restore what it knows
-    from agreements; with curves the slots are decided again, too, as its own decisions are not in the records.
+    pair. Deciding a slot again gives the same answer.
 
     Source: Bhardwaj et al., "Ekya: Continuous Learning of Video Analytics Models on Edge Compute Servers", NSDI 2022,
     sections 4 and 5.
@@ -183,7 +180,7 @@ class Thief(MicroProfiled, Allocator):
             cheapest = [self._streams[k].cheapest_macs for k in there]
             if budget_macs <= 0 or not feasible_together(np.array(requests), 0.0, np.array(cheapest), budget_macs):
                 for k in there:
-                    decided[k] = self._allocation(slot, k, 0, 0)
+                    decided[k] = self._allocation(k, 0, 0)
                 continue
             window = RetrainingWindow(
                 1.0,
@@ -238,7 +235,6 @@ class Thief(MicroProfiled, Allocator):
             part = min(budget_macs / self.task.capacities_macs[gpu], 1.0) * _ROUNDED_DOWN
         return [
             self._allocation(
-                slot,
                 k,
                 retraining[place],
                 inference[place],
@@ -258,7 +254,6 @@ class Thief(MicroProfiled, Allocator):
 
     def _allocation(
         self,
-        slot: Slot,
         k: int,
         retraining: int,
         inference: int,
@@ -266,7 +261,6 @@ class Thief(MicroProfiled, Allocator):
         inference_share: float | None = None,
     ) -> StreamAllocation:
         stream = self._streams[k]
-        stream.decided = slot.index, stream.profits[retraining]
         return StreamAllocation(
             stream.retraining[retraining], stream.inference[inference], inference_share, retraining_share
         )

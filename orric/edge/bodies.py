@@ -31,6 +31,10 @@ class Observed(_Body):
     shed: Requests = 0.0
     retrained: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     agreement: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    abandoned: Requests = 0.0
+    lost: Requests = 0.0
+    waiting: Requests = 0.0
+    labels: Requests = 0.0
 
 
 class Decide(_Body):

@@ -104,10 +104,11 @@ def _of_speed(config: EdgeConfig) -> list[str]:
             else one.latency_s * device.macs_per_s / speed
             for one in profile.inference
         )  # fmt: skip
-        deadline_s = config.server.deadline_s
+        deadline_s = config.deadline_s(keys)
         if deadline_s is not None and deadline_s < fastest_s:
+            where = "server" if keys.deadline_s is None else "stream"
             found.append(
-                f"server.deadline_s is {deadline_s:g}, and the fastest answer of {keys.name} takes {fastest_s:.3g} s: "
+                f"{where}.deadline_s is {deadline_s:g}, and the fastest answer of {keys.name} takes {fastest_s:.3g} s: "
                 "every one is late"
             )
     return found

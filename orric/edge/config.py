@@ -60,7 +60,7 @@ class Server(Section):
         hosts: Names beside the machine's own that requests may be for; "*" stands for any.
         health_port: Where a listener of its own answers whoever asks for health and metrics, and nothing else; left
             out, the port after `port`, or a free one where that is 0; 0 takes a free one, -1 opens none.
-        deadline_s: Answers later than this count as late, None for none.
+        deadline_s: Answers later than this count as late, None for none; a stream may have its own.
         drain_s: How long a shutdown waits for requests under way.
         provider: Where the student runs; one that is absent is named in the log, and the processor takes its place.
         threads: Threads of ONNX Runtime.
@@ -236,6 +236,30 @@ class Evidence(Section):
         return fewest_trained(self.statistics_error)
 
 
+class Arrivals(Section):
+    """How images come within a slot: allocators reckon by it how long they wait.
+
+    Attributes:
+        kind: As of a scenario's stream: "poisson", "deterministic" (evenly spaced), "upload" (all at once), "bursty"
+            (of two rates), "gamma" (independent gaps) or "hawkes" (self-exciting).
+        ratio: Of "bursty": rate within bursts divided by the rate between them.
+        burst_s: Of "bursty": mean length of a burst.
+        calm_s: Of "bursty": mean time between two.
+        variation: Of "gamma": coefficient of variation of the gaps.
+        branching: Of "hawkes": how many further ones each excites on average.
+        decay_s: Of "hawkes": after how long on average.
+    """
+
+    error: ClassVar[type[OrricError]] = EdgeError
+    kind: Literal["poisson", "deterministic", "upload", "bursty", "gamma", "hawkes"] = "poisson"
+    ratio: Annotated[float, Field(strict=True, ge=1)] = 1.0
+    burst_s: Positive = 1.0
+    calm_s: Positive = 1.0
+    variation: Positive = 1.0
+    branching: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    decay_s: Positive = 1.0
+
+
 class StreamKeys(Section):
     """A stream that is decided for.
 
@@ -243,12 +267,16 @@ class StreamKeys(Section):
         name: For records; the model's name of inference.
         profile: Relative to the configuration's file.
         requests: Fewest and most requests of a slot that are expected.
+        deadline_s: Answers later than this count as late; left out, `server.deadline_s` holds.
+        arrivals: How its images come.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
     name: FolderName = "stream-1"
     profile: Name
     requests: tuple[Positive, Positive]
+    deadline_s: Positive | None = None
+    arrivals: Arrivals = Arrivals()
 
     @field_validator("requests")
     @classmethod
@@ -362,6 +390,10 @@ class EdgeConfig(Section):
             assert device is not None, "loading checked this"
             return device.macs_per_s
         return given
+
+    def deadline_s(self, stream: StreamKeys) -> float | None:
+        """Return after how many seconds answers of a stream are late, None for never."""
+        return self.server.deadline_s if stream.deadline_s is None else stream.deadline_s
 
     @property
     def profiles(self) -> tuple[Profile, ...]:

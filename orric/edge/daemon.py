@@ -74,7 +74,7 @@ class Daemon:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.token, self._path, self._now = config, token, path, now
-        self.metrics = Metrics(self.name, self, config.server.deadline_s)
+        self.metrics = Metrics(self.name, self, config.deadline_s(config.stream[0]))
         self.ready = self.stopping = False
         self._stopping = threading.Event()
         self._beat_s = self._slot_end_s = now()
@@ -139,7 +139,8 @@ class Daemon:
             assert self.versions.model is not None, "one was loaded"
             Anchors.load(config.anchors, self.versions.model.classes)
         rng = np.random.default_rng(config.seed)
-        self.uploads = Uploads(config.samples, config.server.deadline_s, rng, self._now, config.learns_from_everybody)
+        deadline_s = config.deadline_s(config.stream[0])
+        self.uploads = Uploads(config.samples, deadline_s, rng, self._now, config.learns_from_everybody)
         assert self.versions.model is not None, "one was loaded"
         best = max(profile.inference, key=lambda one: one.profit).name
         self.batcher = Batcher(self.versions.model, profile.models.resolution_px[best], config.server)

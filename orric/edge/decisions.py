@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from orric.edge.config import EdgeConfig
-from orric.edge.episode import Decider, head_of, replayed, resumed, task_of
+from orric.edge.episode import Decider, head_of, replayed, resumed
 from orric.edge.journal import Journal, Record
 from orric.edge.probes import Probe
+from orric.edge.told import task_of
 from orric.exceptions import EdgeError, OrricError
 from orric.records import Observation
 
@@ -68,11 +69,15 @@ class DecisionService:
                 observed = []
             if budget_macs is None:
                 budget_macs = self._budget_macs()
-            seen = [Observation(slot=max(self.slot, 1), **given) for given in observed]
+            chosen, last = self._chosen(), max(self.slot, 1)
+            seen = [Observation(slot=last, **chosen.get(given["stream"], {}), **given) for given in observed]
+            waiting = {one.stream: one.waiting for one in seen}
+            backlogs = tuple(waiting.get(name, 0.0) for name in names) if seen else ()
             try:
                 for one in seen:
                     self._decider.observe(one)
-                decision = self._decider.decide(self.slot + 1, budget_macs, tuple(requests[name] for name in names))
+                expected = tuple(requests[name] for name in names)
+                decision = self._decider.decide(self.slot + 1, budget_macs, expected, backlogs)
                 # In one record with what was observed, so that whoever asks again after an error repeats nothing.
                 self._journal.append({**decision.record(), "observed": [asdict(one) for one in seen]})
             except (OSError, OrricError) as error:
@@ -104,6 +109,14 @@ class DecisionService:
                 "episode": self._journal.episode, "slot": self.slot, "budget_macs": budget_macs,
                 "overloaded": decision.overloaded, "reason": decision.reason, "streams": streams,
             }  # fmt: skip
+
+    def _chosen(self) -> dict[str, dict[str, Any]]:
+        """Return the configurations that were decided last, by stream; nothing at the begin of an episode."""
+        last = next((one for one in reversed(self._journal.records) if one["kind"] == "decision"), None)
+        return {} if last is None else {
+            named.name: {kind: one[kind] for kind in ("retraining", "inference")}
+            for named, one in zip(self._config.stream, last["streams"], strict=True)
+        }  # fmt: skip
 
     def _budget_macs(self) -> float:
         """Ask the probe; where it fails, the last budget holds."""

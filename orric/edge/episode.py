@@ -16,14 +16,17 @@ from orric.allocators.choice import Choice
 from orric.allocators.guard import Guard
 from orric.allocators.split import for_task
 from orric.configuration import Allocation, StreamAllocation
+from orric.devices import Device
 from orric.edge.config import EdgeConfig
 from orric.edge.journal import Record, whole_records
 from orric.edge.recorded import follows
+from orric.edge.told import heeded, task_of, told_of
 from orric.exceptions import EdgeError, OrricError
 from orric.objective import feasible_together
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Observation
+from orric.timeliness import Timeliness
 
 # Of an episode's head. Those of landed versions have none.
 HEAD = 2
@@ -44,6 +47,7 @@ class Decision:
         reason: The allocator's words.
         overloaded: Whether not even the cheapest pairs fit, so that requests are shed.
         beside: What other allocators would have decided.
+        backlogs: Requests of every stream that waited at its begin; () where that was unknown.
     """
 
     slot: int
@@ -53,6 +57,7 @@ class Decision:
     reason: str
     overloaded: bool
     beside: dict[str, tuple[StreamAllocation, ...]]
+    backlogs: tuple[float, ...] = ()
 
     def record(self) -> Record:
         """Return it as a journal keeps it."""
@@ -62,36 +67,6 @@ class Decision:
 def profile_hash(profile: Profile) -> str:
     """Return the hash of what a profile says."""
     return hashlib.sha256(profile.model_dump_json().encode()).hexdigest()
-
-
-def told_of(task: Task) -> Record:
-    """Return what an allocator is told first, as plain values that no release writes otherwise.
-
-    Every value is named here. One that a later release adds must be left out where it is the default, so that an
-    episode that was begun before is still the same.
-    """
-    streams = []
-    for one in task.streams:
-        inference = [
-            {"name": it.name, "profit": it.profit, "cost_macs": it.cost_macs}
-            | ({} if it.latency_s is None else {"latency_s": it.latency_s})
-            for it in one.inference
-        ]
-        memory = {"kind": one.memory.kind, "slots": one.memory.slots, "factor": one.memory.factor}
-        streams.append(
-            {
-                "name": one.name,
-                "requests": [one.least_requests, one.most_requests],
-                "best_accuracy": one.best_accuracy,
-                "slope_floor": one.slope_floor,
-                "retraining": [
-                    {"name": it.name, "profit": it.profit, "cost_macs": it.cost_macs} for it in one.retraining
-                ],
-                "inference": inference,
-                "memory": {name: value for name, value in memory.items() if value is not None},
-            }
-        )
-    return {"horizon_slots": task.horizon, "capacities_macs": list(task.capacities_macs), "streams": streams}
 
 
 def head_of(config: EdgeConfig) -> Record:
@@ -157,15 +132,6 @@ def _known(record: Record, config: EdgeConfig) -> bool:
     )
 
 
-def task_of(config: EdgeConfig) -> Task:
-    """Return what an allocator is told first."""
-    streams = tuple(
-        StreamTask.of(profile, *one.requests, name=one.name)
-        for one, profile in zip(config.stream, config.profiles, strict=True)
-    )
-    return Task(config.horizon_slots, streams, capacities_macs=(config.macs_per_s * config.slot_s,))
-
-
 def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
     """Have the slots of a daemon's journal decided again.
 
@@ -184,8 +150,11 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
     records = found.records
     try:
         of = records[0]["of"]
+        timeliness: Timeliness | None = None
+        devices: tuple[Device, ...] = ()
         if "told" in of:
             told = of["told"]
+            timeliness, devices = heeded(told)
             (stream,) = told["streams"]
             name, (least, most), horizon = stream["name"], stream["requests"], told["horizon_slots"]
             (capacity,), recorded = told["capacities_macs"], records[0]["profile"]
@@ -194,11 +163,10 @@ def replay_log(path: Path, profile: Profile) -> dict[str, Any]:
             (name,) = of["names"]
             horizon, capacity, recorded = of["horizon_slots"], of["macs_per_s"] * of["slot_s"], of["profile"]
         allocator, seed = str(of["allocator"]), int(of["seed"])
-        task = Task(
-            int(horizon), (StreamTask.of(profile, float(least), float(most), name=str(name)),),
-            capacities_macs=(float(capacity),),
-        )  # fmt: skip
-        possible = 1 <= task.horizon <= MOST_SLOTS and seed >= 0 and 0 < float(least) <= float(most)
+        stream_task = StreamTask.of(profile, float(least), float(most), name=str(name), timeliness=timeliness)
+        task = Task(int(horizon), (stream_task,), capacities_macs=(float(capacity),), devices=devices)
+        heedful = timeliness is None or len(timeliness.fixed_s) == len(timeliness.each_s) == len(stream_task.inference)
+        possible = heedful and 1 <= task.horizon <= MOST_SLOTS and seed >= 0 and 0 < float(least) <= float(most)
         if not possible or any(len(one.get("streams", "1")) != 1 for one in records):
             raise ValueError(of)
     except (IndexError, KeyError, TypeError, ValueError):
@@ -254,13 +222,15 @@ class Decider:
                 continue  # one that takes a single stream, say, is not shown beside several
         self._choices = [Choice(profile, name) for profile in profiles]
 
-    def decide(self, slot: int, budget_macs: float, requests: tuple[float, ...]) -> Decision:
+    def decide(
+        self, slot: int, budget_macs: float, requests: tuple[float, ...], backlogs: tuple[float, ...] = ()
+    ) -> Decision:
         """Have a slot decided.
 
         Raises:
             AllocatorError: The allocator misbehaves, or its allocation exceeds the budget.
         """
-        asked = Slot(slot, (budget_macs,), requests)
+        asked = Slot(slot, (budget_macs,), requests, backlogs)
         allocation = self._guard.decide(asked)
         cheapest = np.array([stream.cheapest_macs for stream in self._task.streams])
         fits = feasible_together(np.array(requests), 0.0, cheapest, budget_macs)
@@ -275,7 +245,7 @@ class Decider:
                 beside[name] = guard.decide(asked).streams if fits else self._cheapest()
             except OrricError:
                 del self._beside[name]  # it is only shown
-        return Decision(slot, budget_macs, requests, streams, reason, not fits, beside)
+        return Decision(slot, budget_macs, requests, streams, reason, not fits, beside, backlogs)
 
     def observe(self, observation: Observation) -> None:
         """Tell all of them what happened."""
@@ -316,8 +286,8 @@ def replayed(decider: Decider, records: Sequence[Record]) -> tuple[int, list[int
         if record["kind"] == "decision":
             for seen in record.get("observed", ()):
                 decider.observe(Observation(**seen))
-            requests = tuple(record["requests"])
-            again = decider.decide(record["slot"], record["budget_macs"], requests)
+            requests, backlogs = tuple(record["requests"]), tuple(record.get("backlogs", ()))
+            again = decider.decide(record["slot"], record["budget_macs"], requests, backlogs)
             # As values of today: what a release adds to an allocation was its default before.
             if again.streams != tuple(StreamAllocation(**one) for one in record["streams"]):
                 other.append(record["slot"])

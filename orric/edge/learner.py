@@ -34,6 +34,8 @@ class Outcome:
     """What came of a slot's retraining."""
 
     agreement: float | None = None
+    # On how many samples it was measured.
+    labels: int = 0
     # Part of the decided retraining that finished.
     retrained: float = 0.0
     version: int | None = None
@@ -233,6 +235,7 @@ class Learner:
         found = process.retrain(drawn, wanted, lesson.total, max(lesson.until_s - time.monotonic(), 0.0))
         self.backoff.succeeded()
         outcome.agreement = found.agreement
+        outcome.labels = 0 if found.agreement is None else len(found.standing)
         self.outcomes.update(found.outcomes)
         if len(found.standing):
             with self._choosing:

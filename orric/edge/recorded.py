@@ -64,6 +64,7 @@ class _Decision(_Closed):
     reason: str
     overloaded: bool
     beside: dict[str, list[_Allocated]]
+    backlogs: list[Amount] = []
     observed: list[_Seen] = []
     late_s: Amount = 0.0
     missed: Whole = 0
@@ -106,5 +107,6 @@ def follows(records: Sequence[Record], record: Record) -> bool:
     if kind == "decision":
         first = next((one for one in records if one["kind"] == "decision"), record)
         streams = len(first["streams"])
-        return record["slot"] == last + 1 and len(record["streams"]) == len(record["requests"]) == streams
+        whole = len(record["streams"]) == len(record["requests"]) == streams
+        return record["slot"] == last + 1 and whole and len(record.get("backlogs", ())) in (0, streams)
     return kind == "control" or bool(record["seen"]["slot"] == last)

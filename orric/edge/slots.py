@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orric.edge.config import EdgeConfig
-from orric.edge.episode import Decider, Decision, head_of, ratio_floor, replayed, resumed, task_of
+from orric.edge.episode import Decider, Decision, head_of, ratio_floor, replayed, resumed
 from orric.edge.heap import give_back
 from orric.edge.journal import Journal, Record
 from orric.edge.learner import Learner, Outcome, Tell
 from orric.edge.probes import Probe
 from orric.edge.retraining import RetrainingProcess
 from orric.edge.serving import Batcher
+from orric.edge.told import task_of
 from orric.edge.uploads import Counts, Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
@@ -40,6 +41,8 @@ class SlotRow:
     version: int = 0
     ratio: float | None = None
     late_s: float = 0.0
+    # The configuration that serves: the decided one, unless decisions change nothing.
+    inference: str = ""
 
 
 class SlotLoop:
@@ -199,7 +202,8 @@ class SlotLoop:
             low, high = self.config.stream[0].requests
             expected = min(max(self._forecast if self._forecast is not None else low, low), high)
             try:
-                decision = self._decider.decide(self.slot + 1, budget_macs, (float(expected),))
+                waiting = (float(self._batcher.waiting),)
+                decision = self._decider.decide(self.slot + 1, budget_macs, (float(expected),), waiting)
                 clock = {"late_s": late_s} if late_s > TOLD_PART * self.config.slot_s else {}
                 self._journal.append(decision.record() | clock | ({"missed": missed} if missed else {}))
             except (OrricError, OSError) as error:
@@ -242,7 +246,8 @@ class SlotLoop:
             name = self.config.stream[0].name
             observation = Observation(
                 row.decision.slot, name, float(counts.arrived), float(counts.served), float(counts.late),
-                float(counts.shed), outcome.retrained, outcome.agreement,
+                float(counts.shed), outcome.retrained, outcome.agreement, waiting=float(self._batcher.waiting),
+                retraining=row.decision.streams[0].retraining, inference=row.inference, labels=float(outcome.labels),
             )  # fmt: skip
             self._finished[row.decision.slot] = observation.retrained
             try:
@@ -280,14 +285,15 @@ class SlotLoop:
         idle = self.paused or self.config.mode == "shadow"
         stream = decision.streams[0]
         best = max(self._profile.inference, key=lambda one: one.profit).name
-        self._batcher.resolution_px = self._models.resolution_px[best if idle else stream.inference]
+        row = self.rows[-1]
+        row.inference = best if idle else stream.inference
+        self._batcher.resolution_px = self._models.resolution_px[row.inference]
         limit = None
         if decision.overloaded and not idle:
             cheapest = task_of(self.config).streams[0].inference[0].cost_macs
             limit = int(servable(max(decision.requests[0], 1.0), cheapest, decision.budget_macs))
         self._limit = self._batcher.limit = limit
         if not idle:
-            row = self.rows[-1]
             self.learner.begin(stream.retraining, decision.slot, row.total, row.version, row.late_s, row.outcome)
 
     def _not_written(self, error: OSError) -> None:

@@ -24,7 +24,7 @@ from orric.exceptions import EdgeError
 from orric.folders import result_folder_around
 
 # Of the whole store. It rises when an orric of before would misread or harm what is written from then on.
-FORMAT = 1
+FORMAT = 2
 STORE, VERSIONS, JOURNAL = "store.json", "versions", "journal"
 ABOUT, CURRENT, GIVEN, STAGING = "version.json", "current.json", "given", "staging"
 MODEL, WEIGHTS = "model.onnx", "weights.safetensors"
@@ -140,14 +140,15 @@ def _check_format(path: Path) -> None:
 
 
 def begin_store(folder: Path) -> None:
-    """Write down the format of a store that has none yet; whoever calls it holds the store.
+    """Write down the format of a store that has none yet, or an older one; whoever calls it holds the store.
 
     Raises:
         EdgeError: It cannot be written.
     """
-    if not os.path.lexists(folder / STORE):
-        with _usable():
-            write_whole(folder / STORE, json.dumps({"format": FORMAT}).encode() + b"\n", lasting=True)
+    written = json.dumps({"format": FORMAT}).encode() + b"\n"
+    with _usable():
+        if not os.path.lexists(folder / STORE) or read_bounded(folder / STORE, MOST_TOLD) != written:
+            write_whole(folder / STORE, written, lasting=True)
 
 
 class UnreadableError(EdgeError):

@@ -114,6 +114,9 @@ class OnnxAccuracy:
         watch: Compares where student and teacher look: called with the student's network before it is trained,
             labelled images and the teacher's labels. Left out, nobody watches.
 
+    Attributes:
+        labels: How many samples the last retraining labelled.
+
     Raises:
         ScenarioError: The drift shifts the labels of another number of classes than the data set has.
     """
@@ -134,6 +137,7 @@ class OnnxAccuracy:
         self.student = Student(profile, update)
         self._profile, self._watch = profile, watch
         self._attention: float | None = None
+        self.labels = 0
         self._models = profile.models
         self._drift, self._seed, self._stream, self._shown = drift, seed, stream, shown
         self._teacher = str(profile.beside(profile.models.teacher))
@@ -225,7 +229,7 @@ class OnnxAccuracy:
         (images, taught), self._kept = self._collected[collected] if self._kept is None else self._kept, None
         rng = generator(self._seed, "retraining", self._stream, collected)
         found = sampled(self.student, images, Sampling.of(self._profile, retraining), rng, taught)
-        self._attention = None
+        self._attention, self.labels = None, len(found.taught) if len(found.chosen) else 0
         if not len(found.chosen):
             return None
         if self._watch is not None:

@@ -29,6 +29,7 @@ from orric.scenario.requests import (
     PatternRequests,
     RateRequests,
     UniformRequests,
+    declared,
 )
 from orric.scenario.stream import Burst, Gamma, Hawkes, Stream
 from orric.section import FolderName, Name, Positive, Section, with_line
@@ -174,18 +175,20 @@ class Scenario(Section):
     def placement(self) -> tuple[str, ...]:
         """Return the GPU of every stream: the given one, else the first with room for the stream's demand.
 
-        Demand is what the mean requests of a slot cost at the best inference configuration; a GPU has room while the
-        demands on it stay within its mean budget and the models within its memory. Streams without a GPU of their own
-        are placed by demand, the largest first; where none has room the least loaded one with memory is taken.
+        Demand is what the requests that are expected of a slot cost at the best inference configuration; a GPU has room
+        while the demands on it stay within the budget that is expected and the models within its memory. Expected is
+        the middle of what is declared; of a file, which nobody knows beforehand, its first slot. Streams without a GPU
+        of their own are placed by demand, the largest first; where none has room the least loaded one with memory is
+        taken.
 
         Raises:
             ScenarioError: No GPU has the memory for a stream's models.
         """
         load, memory = {gpu.name: 0.0 for gpu in self.gpu}, {gpu.name: 0.0 for gpu in self.gpu}
-        rooms = {gpu.name: float(self.budgets_macs(self.seed, n).mean()) for n, gpu in enumerate(self.gpu)}
+        rooms = {gpu.name: self._expected_macs(n) for n, gpu in enumerate(self.gpu)}
         limits = {gpu.name: gpu.memory_bytes or float("inf") for gpu in self.gpu}
         demands = [
-            float(self.requests(self.seed, k).mean()) * max(one.cost_macs for one in profile.inference)
+            self._expected_requests(k) * max(one.cost_macs for one in profile.inference)
             for k, profile in enumerate(self.profiles)
         ]
         placed: dict[int, str] = {}
@@ -207,6 +210,16 @@ class Scenario(Section):
             placed[k], load[name] = name, load[name] + demands[k]
             memory[name] += stream.memory_bytes
         return tuple(placed[k] for k in range(len(self.stream)))
+
+    def _expected_requests(self, stream: int) -> float:
+        found = declared(self.stream[stream].requests, self.slot_s)
+        return float(self.requests(self.seed, stream)[0]) if found is None else sum(found) / 2
+
+    def _expected_macs(self, gpu: int) -> float:
+        owner = self.gpu[gpu]
+        if isinstance(owner.budget, FromCsv | RecordedLoad):
+            return float(self.budgets_macs(self.seed, gpu)[0])
+        return owner.budget.expected * owner.macs_per_s * self.slot_s
 
     def resolved(self, folder: Path, seed: int, model: str) -> dict[str, Any]:
         """Return the scenario as a plain table, with the choices of a command made.

@@ -27,6 +27,11 @@ class UniformBudget(Section):
             raise ValueError(f"low is {self.low:g} and high {self.high:g}; give 0 <= low <= high <= 1")
         return self
 
+    @property
+    def expected(self) -> float:
+        """The mean part."""
+        return (self.low + self.high) / 2
+
     def fractions(self, slots: int, seed: int, gpu: int) -> Array:
         """Return C(t) as parts of what the GPU can do in a slot, shape (T,)."""
         return generator(seed, "budget", gpu).uniform(self.low, self.high, slots)
@@ -37,6 +42,11 @@ class ConstantBudget(Section):
 
     kind: Literal["constant"]
     fraction: Part
+
+    @property
+    def expected(self) -> float:
+        """The mean part."""
+        return self.fraction
 
     def fractions(self, slots: int, seed: int, gpu: int) -> Array:
         """Return C(t) as parts of what the GPU can do in a slot, shape (T,)."""
@@ -58,6 +68,11 @@ class BackgroundBudget(Section):
     swing: Part = 0.0
     period_slots: Count = 24
     noise: Amount = 0.0
+
+    @property
+    def expected(self) -> float:
+        """The mean part, but for what is cut off below 0 and above 1."""
+        return 1 - self.mean
 
     def fractions(self, slots: int, seed: int, gpu: int) -> Array:
         """Return C(t) as parts of what the GPU can do in a slot, shape (T,)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -77,13 +77,35 @@ class PatternRequests(RequestsWithin):
         return drawn
 
 
-class CsvRequests(Counted):
+class Recorded(Section):
+    """What requests that a file gives have in common.
+
+    Attributes:
+        low: Fewest requests of a slot that are expected, for allocators, who are told nothing of the file. Left out,
+            they expect as many as in the first slot.
+        high: Most requests of a slot that are expected; given with `low`, or not at all.
+    """
+
+    low: Annotated[int, Field(strict=True, ge=0)] | None = None
+    high: Count | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if (self.low is None) != (self.high is None):
+            given, missing = ("low", "high") if self.high is None else ("high", "low")
+            raise ValueError(f"{given} is given without {missing}; give both, or none")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low is {self.low} and high {self.high}; give low <= high")
+        return self
+
+
+class CsvRequests(Recorded, Counted):
     """D(t) is the column `requests` of a trace file, relative to the scenario's file."""
 
     csv: Name
 
 
-class FromTimestamps(Section):
+class FromTimestamps(Recorded):
     """D(t) and the times of arrival from a file of timestamps (CSV, column arrival_s), relative to the scenario's file.
 
     Attributes:
@@ -177,3 +199,30 @@ Requests = Annotated[
     | Annotated[ClosedRequests, Tag("closed")],
     Discriminator(kind_of),
 ]
+
+
+def declared(requests: Requests, slot_s: float) -> tuple[float, float] | None:
+    """Return the fewest and the most requests of a slot that a scenario declares; None where it leaves that to a file.
+
+    For counts that are drawn it is the range of their means. Of a closed loop it is what its clients ask when every
+    answer comes at once. Outcomes may lie outside of either. Nobody is promised a slot without requests: the fewest are
+    one, or the mean where that is less.
+
+    Args:
+        requests: As declared.
+        slot_s: Length of a slot.
+    """
+    if isinstance(requests, Recorded):
+        if requests.low is None or requests.high is None:
+            return None
+        low, high = float(requests.low), float(requests.high)
+    elif isinstance(requests, ConstantRequests):
+        low = high = float(requests.per_slot)
+    elif isinstance(requests, RequestsWithin):
+        low, high = float(requests.low), float(requests.high)
+    elif isinstance(requests, ClosedRequests):
+        low = high = requests.clients * slot_s / requests.thinking_s
+    else:
+        swing = requests.swing if isinstance(requests, DayRequests) else 0.0
+        low, high = (requests.per_s * slot_s * (1 + sign * swing) for sign in (-1, 1))
+    return min(max(low, 1.0), high), high

@@ -48,8 +48,12 @@ class Decisions:
         self._tell = tell
         self.seconds = 0.0
 
-    def decide(self, slot: int) -> tuple[list[StreamAllocation], str, list[int]]:
+    def decide(self, slot: int, waiting: Sequence[int]) -> tuple[list[StreamAllocation], str, list[int]]:
         """Ask the allocator.
+
+        Args:
+            slot: Index from 1.
+            waiting: Requests of every stream that wait, or are in service, at its start.
 
         Returns:
             Its decisions, its reason, and how many requests of each stream must be shed: of a closed loop none, whose
@@ -58,7 +62,7 @@ class Decisions:
         planned = [stream.planned(slot) for stream in self.streams]
         budgets = tuple(float(gpu.budgets_macs[slot - 1]) for gpu in self.gpus)
         begun = time.perf_counter()
-        allocation = self.guard.decide(Slot(slot, budgets, tuple(planned)))
+        allocation = self.guard.decide(Slot(slot, budgets, tuple(planned), tuple(map(float, waiting))))
         self.seconds += time.perf_counter() - begun
         decided, refused, reason = list(allocation.streams), [0] * len(self.streams), allocation.reason
         moved = self._move(slot, decided)

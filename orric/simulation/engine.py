@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from orric.accuracy import AccuracyModel
-from orric.allocators.base import Allocator, StreamTask, Task
+from orric.allocators.base import Allocator
 from orric.allocators.guard import Guard
 from orric.allocators.split import for_task
 from orric.configuration import StreamAllocation
@@ -23,13 +23,14 @@ from orric.scenario.fault import Fault
 from orric.simulation import faults
 from orric.simulation.decision import Decisions
 from orric.simulation.gpu import GpuState, PartitionedGpu, SharedGpu, parts_of
-from orric.simulation.lifecycle import Lifecycle
+from orric.simulation.lifecycle import Finished, Lifecycle
 from orric.simulation.pipeline import Retrainings
 from orric.simulation.processor.pool import Pool
 from orric.simulation.queueing import PHASES, ROUNDING, Queue, add_up
 from orric.simulation.request_log import RequestLog
 from orric.simulation.serving import Eventful, Plain, Record, Shared
 from orric.simulation.stream import BEFORE, DURING, StreamState
+from orric.simulation.told import task_of
 from orric.workers import step
 
 with extra("sim"):
@@ -139,27 +140,7 @@ class _Run:
                 "no slot has any requests",
                 "raise the rates, or the number of slots",
             )
-        tasks = []
-        for stream, there in zip(self.streams, placement, strict=True):
-            # Where faults keep everybody away, there is still what was meant.
-            there_are = stream.given if stream.given.any() else stream.meant
-            # By chance nobody at all may come, as to others someone does.
-            positive = there_are[there_are > 0] * (1 + stream.spec.headroom) if there_are.any() else np.ones(1)
-            tasks.append(
-                StreamTask.of(
-                    stream.profile, float(positive.min()), float(positive.max()), stream.name, there,
-                    stream.spec.memory_bytes,
-                )
-            )  # fmt: skip
-        memories = [float("inf") if gpu.memory_bytes is None else gpu.memory_bytes for gpu in scenario.gpu]
-        self.task = Task(
-            scenario.slots,
-            tuple(tasks),
-            tuple(gpu.name for gpu in scenario.gpu),
-            memories_bytes=tuple(memories) if min(memories) < float("inf") else (),
-            capacities_macs=tuple(gpu.whole_macs for gpu in self.gpus),
-            cloud=scenario.cloud is not None,
-        )
+        self.task = task_of(scenario, self.streams, placement)
         self.guard = Guard(for_task(allocator, self.task), self.task, generator(seed, "allocator"))
         self.decisions = Decisions(
             scenario, self.guard, self.task, self.streams, self.gpus, self.retrainings, self._tell
@@ -240,7 +221,7 @@ class _Run:
             # Measured from the origin: adding slot lengths one by one would drift.
             begin_s, end_s = (slot - 1) * scenario.slot_s, slot * scenario.slot_s
             waiting = [stream.serving.waiting for stream in self.streams]
-            decided, reason, refused = self.decisions.decide(slot)
+            decided, reason, refused = self.decisions.decide(slot, waiting)
             self._begin(slot, begin_s, decided, refused)
             for fault in self.faults.get(slot, ()):
                 environment.process(self._fail(fault, slot))
@@ -295,13 +276,14 @@ class _Run:
             stream.check_conservation(before)
             self.life.swap(stream, end_s)
             free = 1.0 if stream.name in self.life.free else 0.0
-            part, agreement, attention = self.life.finished.get(stream.name, (free, None, None))
-            record = self._record(slot, stream, allocation, reason, agreement)
+            found = self.life.finished.get(stream.name, Finished(free))
+            record = self._record(slot, stream, allocation, reason, found.agreement)
             self.records.append(record)
-            counts = record.requests, record.served, record.late, record.shed
             observations.append(
                 Observation(
-                    slot, stream.name, *counts, part, agreement, attention, record.abandoned, record.lost
+                    slot, stream.name, record.requests, record.served, record.late, record.shed, found.part,
+                    found.agreement, found.attention, record.abandoned, record.lost, record.waiting,
+                    record.retraining, record.inference, float(found.labels),
                 )
             )  # fmt: skip
             stream.end_slot()
@@ -355,7 +337,7 @@ class _Run:
             latency_mean_s=mean_s,
             latency_p50_s=p50_s,
             latency_p99_s=p99_s,
-            retrained=self.life.finished.get(stream.name, (0.0,))[0],
+            retrained=self.life.finished.get(stream.name, Finished(0.0)).part,
             agreement=float("nan") if agreement is None else agreement,
             reason=reason,
             abandoned=float(now.abandoned),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orric.configuration import RetrainingConfiguration, StreamAllocation
 from orric.exceptions import extra
@@ -16,6 +16,23 @@ from orric.simulation.work import stages
 
 with extra("sim"):
     import simpy
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What came of retraining that ended in a slot.
+
+    Attributes:
+        part: Which part of it was done.
+        agreement: With the teacher's labels, None without any.
+        attention: How alike the places were that student and teacher looked at, None where nobody watched.
+        labels: How many samples were labelled.
+    """
+
+    part: float
+    agreement: float | None = None
+    attention: float | None = None
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,7 @@ class Lifecycle:
         tell: Writes a line of the log: of whom, what, and when.
 
     Attributes:
-        finished: Of every stream whose retraining ended in this slot: the part of it that was done, agreement with the
-            teacher's labels, and likeness of attention.
+        finished: Of every stream whose retraining ended in this slot.
         free: Streams whose configuration of this slot costs nothing, and so was done at once.
         worked_macs: What retraining did in this slot.
         refusing: Streams and slots whose weights will be found corrupt.
@@ -56,7 +72,7 @@ class Lifecycle:
         self.clouds: dict[str, CloudJob] = {}
         self._waiting: dict[str, Waiting] = {}
         self._swaps: dict[str, Job | CloudJob] = {}
-        self.finished: dict[str, tuple[float, float | None, float | None]] = {}
+        self.finished: dict[str, Finished] = {}
         self.free: set[str] = set()
         self.worked_macs: dict[str, float] = {}
         self.refusing: set[tuple[str, int]] = set()
@@ -165,11 +181,8 @@ class Lifecycle:
             self._swap(stream, self._swaps.pop(stream.name), now_s)
         agreement = stream.accuracy.retrain(job.collected, job.retraining.name, stream.extent)
         stream.change(now_s, AFTER)
-        self.finished[stream.name] = (
-            0.0 if stream.name in self._refused else 1.0,
-            agreement,
-            stream.accuracy.attention(),
-        )
+        part = 0.0 if stream.name in self._refused else 1.0
+        self.finished[stream.name] = Finished(part, agreement, stream.accuracy.attention(), stream.accuracy.labels)
         if job.slot < self.slot:
             self._tell(stream.name, f"retraining of slot {job.slot} done in slot {self.slot}", now_s)
         end_s = self.slot * self.scenario.slot_s
@@ -202,7 +215,7 @@ class Lifecycle:
         stream.accuracy.discard()
         self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap", now_s)
         self._refused.add(stream.name)
-        self.finished[stream.name] = (0.0, *self.finished[stream.name][1:])
+        self.finished[stream.name] = replace(self.finished[stream.name], part=0.0)
         return True
 
     def _take_over(self, stream: StreamState, job: Job | CloudJob) -> None:

@@ -25,18 +25,8 @@ class BatchWork:
 
 
 def batch_work(profile: Profile, inference: InferenceConfiguration, gpu: Gpu) -> BatchWork:
-    """Return what batches take.
-
-    That is the measured batch latency where there is one, else latency_s for each request, both scaled from the
-    measured device to this GPU, and elsewhere cost_macs / capacity.
-    """
-    scale = profile.device.macs_per_s / gpu.macs_per_s if profile.device else 1.0
-    for one in profile.batch_latency:
-        if one.inference == inference.name:
-            return BatchWork(one.fixed_s * scale, one.each_s * scale)
-    if inference.latency_s is not None:
-        return BatchWork(0.0, inference.latency_s * scale)
-    return BatchWork(0.0, inference.cost_macs / gpu.macs_per_s)
+    """Return what batches take; see `Profile.batch_seconds`."""
+    return BatchWork(*profile.batch_seconds(inference, gpu.macs_per_s))
 
 
 def stages(profile: Profile, retraining: RetrainingConfiguration, requests: float, gpu: Gpu) -> dict[str, float]:

@@ -17,7 +17,7 @@ from .instances import RNG, brute_force, costs_of, random_slot, random_task, two
 def told(task, slot, agreements):
     """Return what is observed of every stream after a slot."""
     return [
-        orric.Observation(slot, stream.name, 10.0, 10.0, 0.0, 0.0, 1.0, agreement)
+        orric.Observation(slot, stream.name, 500.0, 500.0, 0.0, 0.0, 1.0, agreement)
         for stream, agreement in zip(task.streams, agreements, strict=True)
     ]
 

@@ -250,7 +250,7 @@ def test_thief_keeps_its_own_extent_and_reads_the_present_curve_only(memory: Lea
         decided = allocator.decide(orric.Slot(t, (5e9,), (count,))).streams[0].retraining
         expected.append(memory.extents(np.array(requests), np.array(gained))[-1])
         profit = next(one.profit for one in task.streams[0].retraining if one.name == decided)
-        allocator.observe(orric.Observation(t, "stream-1", count, count, 0.0, 0.0, part, 0.5))
+        allocator.observe(orric.Observation(t, "stream-1", count, count, 0.0, 0.0, part, 0.5, retraining=decided))
         requests.append(count)
         gained.append(profit * part)
     # In every slot the curve of that slot alone is read.

@@ -259,7 +259,7 @@ def test_a_store_that_tells_no_format_is_refused(stores: Path, orric_command, co
     before = snapshot(folder)
     code, _, err = orric_command("serve", folder / "edge.toml")
     assert (code, err.count("\n")) == (2, 1)
-    assert 'let the file say {"format": 1}' in err
+    assert f'let the file say {{"format": {FORMAT}}}' in err
     assert snapshot(folder) == before
 
 
