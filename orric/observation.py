@@ -25,9 +25,10 @@ class Observation:
         waiting: Requests that wait, or are in service, at the slot's end.
         retraining: Name of the retraining configuration that was chosen; "" where it was not told.
         inference: Name of the inference configuration that was chosen; "" where it was not told.
-        inference_share: The share of its GPU at which it was to be served; None where it was not told.
-        budget_macs: C(t) of its GPU; 0 where it was not told.
         labels: How many samples the agreement was measured on; 0 where there was none or it was not told.
+        inference_share: The share of its GPU that the allocator gave for serving it; None where it gave none, or it was
+            not told.
+        budget_macs: C(t) of its GPU; 0 where it was not told.
     """
 
     slot: int
@@ -44,6 +45,6 @@ class Observation:
     waiting: float = 0.0
     retraining: str = ""
     inference: str = ""
+    labels: float = 0.0
     inference_share: float | None = None
     budget_macs: float = 0.0
-    labels: float = 0.0

@@ -145,7 +145,7 @@ def _decide(
         guard.observe(
             Observation(
                 slot, trace.stream, requests, number, 0.0, requests - number, 1.0, agreement,
-                retraining=retraining.name, inference=inference.name, labels=labelled,
+                retraining=retraining.name, inference=inference.name, labels=labelled, budget_macs=budget_macs,
             )
         )  # fmt: skip
     return allocations

@@ -81,7 +81,7 @@ class Lessons:
         places = [(self._retraining[k].get(one.retraining), self._inference[k].get(one.inference)) for k, one in names]
         chosen = np.array([(i, j) for i, j in places if i is not None and j is not None], np.intp).reshape(-1, 2)
         budget_macs = there[0].budget_macs
-        if len(chosen) < len(there) or budget_macs <= 0:
+        if len(chosen) < len(there) or budget_macs <= 0 or any(one.budget_macs != budget_macs for one in there):
             return None
         requests, shares = (
             np.array(one) for one in zip(*((s.requests, s.inference_share or 0.0) for s in there), strict=True)

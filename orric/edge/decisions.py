@@ -111,10 +111,11 @@ class DecisionService:
             }  # fmt: skip
 
     def _chosen(self) -> dict[str, dict[str, Any]]:
-        """Return the configurations that were decided last, by stream; nothing at the begin of an episode."""
+        """Return what was decided last, as observations tell it, by stream; nothing at the begin of an episode."""
         last = next((one for one in reversed(self._journal.records) if one["kind"] == "decision"), None)
         return {} if last is None else {
-            named.name: {kind: one[kind] for kind in ("retraining", "inference")}
+            named.name: {kind: one[kind] for kind in ("retraining", "inference", "inference_share")}
+            | {"budget_macs": last["budget_macs"]}
             for named, one in zip(self._config.stream, last["streams"], strict=True)
         }  # fmt: skip
 

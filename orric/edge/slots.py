@@ -248,6 +248,7 @@ class SlotLoop:
                 row.decision.slot, name, float(counts.arrived), float(counts.served), float(counts.late),
                 float(counts.shed), outcome.retrained, outcome.agreement, waiting=float(self._batcher.waiting),
                 retraining=row.decision.streams[0].retraining, inference=row.inference, labels=float(outcome.labels),
+                inference_share=row.decision.streams[0].inference_share, budget_macs=row.decision.budget_macs,
             )  # fmt: skip
             self._finished[row.decision.slot] = observation.retrained
             try:

@@ -283,7 +283,8 @@ class _Run:
                 Observation(
                     slot, stream.name, record.requests, record.served, record.late, record.shed, found.part,
                     found.agreement, found.attention, record.abandoned, record.lost, record.waiting,
-                    record.retraining, record.inference, float(found.labels),
+                    record.retraining, record.inference, float(found.labels), allocation.inference_share,
+                    record.budget_macs,
                 )
             )  # fmt: skip
             stream.end_slot()
