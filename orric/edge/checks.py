@@ -108,7 +108,7 @@ def _of_speed(config: EdgeConfig) -> list[str]:
         if deadline_s is not None and deadline_s < fastest_s:
             found.append(
                 f"server.deadline_s is {deadline_s:g}, and the fastest answer of {keys.name} takes {fastest_s:.3g} s: "
-                "every one is late"
+                "every one is late; raise it, or leave it out to count every answer"
             )
     return found
 
