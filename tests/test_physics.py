@@ -128,7 +128,7 @@ def test_the_fastest_service_is_what_the_simulator_takes(
 
 @pytest.mark.parametrize(("grain_s", "warned"), [(0.6, True), (0.49, False)])
 def test_a_step_of_retraining_makes_late_whom_it_holds_up(tmp_path: Path, grain_s: float, warned: bool) -> None:
-    """Some requests in slots of half a GPU, three quarters of which are retraining: they wait for the rest of a step."""
+    """Some requests in slots that are three quarters retraining, of half a GPU: they wait for the rest of a step."""
     path = write_profile(build_profile(retraining=((0.0, 0.0), (1.0, 1e9))), tmp_path / "dear.toml")
     scenario = build_scenario(
         path, deadline_s=1.0, budget={"kind": "constant", "fraction": 0.5}, slots=60, spare="inference",
