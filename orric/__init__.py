@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orric.allocators import ALLOCATORS, TRIGGERS, make_allocator
+    from orric.allocators.adainf import AdaInf
     from orric.allocators.base import Allocator, MicroProfiled, SingleStreamAllocator, Slot, StreamTask, Task
     from orric.allocators.detectors import Adwin, Detector, Kswin, PageHinkley
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
@@ -64,6 +65,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "orric.allocators": ("ALLOCATORS", "TRIGGERS", "make_allocator"),
+    "orric.allocators.adainf": ("AdaInf",),
     "orric.allocators.base": ("Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
     "orric.allocators.detectors": ("Adwin", "Detector", "Kswin", "PageHinkley"),
     "orric.allocators.greedy": ("InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy"),
@@ -122,7 +124,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "ALLOCATORS", "make_allocator", "Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task",
     "InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy", "FocusShift", "Orric",
-    "FairShare", "Thief",
+    "FairShare", "Thief", "AdaInf",
     "Adwin", "Detector", "Kswin", "PageHinkley",
     "RandomPairs", "MultiStreamAllocator", "DriftTriggered", "GainTriggered", "Trigger", "RoundRobin", "WorstFirst",
     "Uniform30", "Uniform50", "Uniform90", "TRIGGERS",

@@ -48,6 +48,11 @@ def test_a_small_scenario_is_not_warned_of(profile_path: Path) -> None:
         ),
         ({"deadline_s": 0.2}, ["uploads of 500 requests on average at most 36 % can be in time", "0.2"]),
         ({"deadline_s": 0.2, "batch": {"most": 8, "wait_s": 0.2}, **DRAWN}, ["batch.wait_s = 0.2 and 0.00111 s"]),
+        (
+            # 0.27 s of work at 0.9 of the GPU, and 1e6 MACs at 1.5 times their time.
+            {"deadline_s": 0.3, "sharing": {"model": "priority", "grain_s": 0.27, "slowdown": 1.5}, **DRAWN},
+            ["deadline_s = 0.3, and a step of retraining holds 'gpu0' for 0.3 s before 0.00167 s of service"],
+        ),
         ({"deadline_s": 96.0}, ["deadline_s = 96 is not below the 96 s of the run"]),
         # 500 x 1e6 MACs, of which 0.9 x 1e7 x 8 are there.
         ({"macs_per_s": 1e7}, ["serving all at the cheapest inference takes 694 % of its", "12 of 12"]),
@@ -119,6 +124,20 @@ def test_the_fastest_service_is_what_the_simulator_takes(
     in_time = orric.simulate(scenario, orric.InferenceOnly(), seed=1).fates["in time"]
     assert [one.kind for one in found(scenario, 1)] == ["deadline"] * warned
     assert (in_time == 0) == warned
+
+
+@pytest.mark.parametrize(("grain_s", "warned"), [(0.6, True), (0.49, False)])
+def test_a_step_of_retraining_makes_late_whom_it_holds_up(tmp_path: Path, grain_s: float, warned: bool) -> None:
+    """Some requests in slots that are three quarters retraining, of half a GPU: they wait for the rest of a step."""
+    path = write_profile(build_profile(retraining=((0.0, 0.0), (1.0, 1e9))), tmp_path / "dear.toml")
+    scenario = build_scenario(
+        path, deadline_s=1.0, budget={"kind": "constant", "fraction": 0.5}, slots=60, spare="inference",
+        sharing={"model": "priority", "grain_s": grain_s}, requests={"kind": "constant", "per_slot": 3}, **DRAWN,
+    )  # fmt: skip
+    assert [one.kind for one in found(scenario, 1)] == ["grain"] * warned
+    late = orric.simulate(scenario, orric.RetrainingGreedy(), seed=1).fates["late"]
+    assert (late > 10) == warned
+    assert warned or late == 0
 
 
 def test_an_upload_cannot_be_served_sooner(profile_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from orric.allocators.adainf import AdaInf
 from orric.allocators.base import Allocator
 from orric.allocators.cloud import CloudRetraining
 from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
@@ -44,6 +45,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
         FocusShift,
         Thief,
         FairShare,
+        AdaInf,
         Uniform30,
         Uniform50,
         Uniform90,

@@ -109,7 +109,7 @@ def _of_speed(config: EdgeConfig) -> list[str]:
             where = "server" if keys.deadline_s is None else "stream"
             found.append(
                 f"{where}.deadline_s is {deadline_s:g}, and the fastest answer of {keys.name} takes {fastest_s:.3g} s: "
-                "every one is late"
+                "every one is late; raise it, or leave it out to count every answer"
             )
     return found
 

@@ -13,7 +13,7 @@ from orric.configuration import InferenceConfiguration
 from orric.drift import Periodic, Steps
 from orric.overload import LEAST
 from orric.profile import Profile
-from orric.scenario.gpu import BackgroundBudget, Gpu, Saturating, TimeSlice
+from orric.scenario.gpu import BackgroundBudget, Gpu, Priority, Saturating, TimeSlice
 from orric.scenario.requests import ClosedRequests, CsvRequests, DayRequests, FromTimestamps, PatternRequests
 from orric.scenario.stream import Stream
 
@@ -241,6 +241,14 @@ def _of_deadlines(
             "deadline", f"{text} on {gpu.name!r}, so that {none} in time; raise it, or macs_per_s or the budget"
         )
         return
+    if deadline_s is not None and isinstance(gpu.sharing, Priority) and gpu.sharing.grain_s > 0 and parts.any():
+        held_s, slowed_s = gpu.sharing.grain_s / min(float(parts.max()), 1.0), alone_s * gpu.sharing.slowdown
+        if held_s + slowed_s > deadline_s:
+            text = (
+                f"{named}: deadline_s = {deadline_s:g}, and a step of retraining holds {gpu.name!r} for {held_s:.3g} s"
+            )
+            text += f" before {slowed_s:.3g} s of service: who comes as one begins is late"
+            yield Warned("grain", f"{text}; lower sharing.grain_s by smaller training batches, or raise the deadline")
     if deadline_s is not None and stream.batch.most > 1 and stream.batch.wait_s + alone_s > deadline_s:
         text = f"{named}: batch.wait_s = {stream.batch.wait_s:g} and {alone_s:.3g} s of service exceed"
         yield Warned(

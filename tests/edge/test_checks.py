@@ -98,6 +98,7 @@ def test_slots_and_deadlines_that_nothing_fits(check) -> None:
     assert short.startswith("slot_s is 0.01, and the smallest retraining of digits takes 0.")
     (late,) = check(server__deadline_s=1e-7)
     assert late.startswith("server.deadline_s is 1e-07, and the fastest answer of digits takes")
+    assert late.endswith("every one is late; raise it, or leave it out to count every answer")
     assert check(server__deadline_s=0.1) == []
 
 

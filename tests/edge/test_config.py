@@ -31,6 +31,7 @@ from orric.exceptions import EdgeError
         ({"allocator": "teacher-only"}, "is a reference line, which decides nothing"),
         ({"mode": "live!"}, "did you mean 'live'?"),
         ({"slot_s": 0.0}, "slot_s: found 0.0"),
+        ({"server__deadline_s": 0.0}, "server.deadline_s: found 0.0; give a number greater than 0"),
         ({"budget__macs_per_s": float("nan")}, "budget.macs_per_s"),
         ({"budget__probe": "command"}, "command is missing; give command if and only if"),
         ({"budget__command": ["x"]}, "probe is 'fixed' and there is a command"),
