@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from orric.learning import LearningCurve
 from orric.profile import Profile
 from orric.randomness import generator
 
+Array = np.ndarray[Any, Any]
 
-class AccuracyModel(Protocol):
+class _Model(Protocol):
     """What the simulator asks of the student of one stream, in the order of time.
 
     Attributes:
@@ -34,30 +35,6 @@ class AccuracyModel(Protocol):
 
     def arrive(self, slot: int, count: int) -> None:
         """Take in samples that arrive in a slot (from 1), in order; a slot's may come in several parts."""
-        ...
-
-    def shed(self, count: int, oldest: bool = False) -> None:
-        """Drop the newest, or the oldest, `count` samples unserved."""
-        ...
-
-    def restore(self) -> None:
-        """Take all of these back, to be classified anew before all others that wait."""
-        ...
-
-    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
-        """Classify the oldest `count` waiting samples with an inference configuration.
-
-        Returns:
-            How many of them were right, or the expected number.
-        """
-        ...
-
-    def hold(self, count: int) -> None:
-        """Remember the last `count` samples classified: they are not answered yet."""
-        ...
-
-    def release(self, count: int) -> None:
-        """Forget the oldest `count` of these: they are answered, or lost."""
         ...
 
     def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
@@ -87,12 +64,48 @@ class AccuracyModel(Protocol):
         ...
 
     def discard(self) -> None:
-        """Forget the retraining that has begun: it was lost, or its weights were refused."""
+        """Forget the retraining that has begun: it was lost."""
         ...
 
     def swap(self) -> None:
-        """Let the retrained weights serve from now on."""
+        """Let retrained weights serve from now on: the oldest that wait to."""
         ...
+
+    def refuse(self) -> None:
+        """Throw the oldest retrained weights away that wait to serve."""
+        ...
+
+
+class ExpectedAccuracy(_Model, Protocol):
+    """One that knows how likely answers are to be right."""
+
+    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
+        """Return how many of so many answers of a slot are expected to be right."""
+        ...
+
+
+@runtime_checkable
+class SampledAccuracy(_Model, Protocol):
+    """One that has the samples: each request is the sample that arrived as the how many-th of its stream, from 0."""
+
+    def right(self, inference: str, numbers: Array) -> Array:
+        """Classify samples with an inference configuration and the weights that serve now.
+
+        Args:
+            inference: Name of the configuration.
+            numbers: Which samples, shape (n,).
+
+        Returns:
+            Whether each is classified rightly, shape (n,).
+        """
+        ...
+
+    def forget(self, numbers: Array) -> None:
+        """Let go of samples whose requests came to an end, answered or not, shape (n,)."""
+        ...
+
+
+AccuracyModel = ExpectedAccuracy | SampledAccuracy
 
 
 class _Unsampled(ABC):
@@ -135,18 +148,6 @@ class _Unsampled(ABC):
         self._counts = {kept: self._counts[kept] for kept in self._counts if kept >= slot - 1}
         self._counts[slot] = self._counts.get(slot, 0) + count
 
-    def shed(self, count: int, oldest: bool = False) -> None:  # noqa: B027 (nothing to do, and nothing to add)
-        """Nothing was kept of the samples."""
-
-    def hold(self, count: int) -> None:  # noqa: B027 (as above)
-        """Nothing was kept of the samples."""
-
-    def release(self, count: int) -> None:  # noqa: B027 (as above)
-        """Nothing was kept of the samples."""
-
-    def restore(self) -> None:  # noqa: B027 (as above)
-        """Nothing was kept of the samples."""
-
     def collect(self, slot: int) -> None:
         """Remember how many samples there are, as real models keep them, until the retraining is over."""
         self._kept = self._counts[slot]
@@ -173,10 +174,13 @@ class _Unsampled(ABC):
         return None
 
     def discard(self) -> None:
-        """Forget the samples; there are no weights."""
+        """Forget the samples."""
         self._kept = None
 
     def swap(self) -> None:  # noqa: B027 (nothing to do, and nothing to add)
+        """There are no weights."""
+
+    def refuse(self) -> None:  # noqa: B027 (as above)
         """There are no weights."""
 
 

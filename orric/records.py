@@ -398,6 +398,7 @@ class Result:
         used = columns["retraining_macs"] + columns["inference_macs"]
         p50_s, p99_s = self.latency.quantiles([0.5, 0.99])
         streams, energy_j, fates, overload = self.stream_accuracies, self.energy_j, self.fates, self.overload
+        in_time = self.stream_in_time_accuracies
         return {
             "allocator": self.allocator,
             "accuracy_model": self.accuracy_model,
@@ -407,6 +408,9 @@ class Result:
             "worst_stream": min(streams, key=lambda name: streams[name], default=None),
             "worst_stream_accuracy": min(streams.values(), default=None),
             "stream_accuracies": dict(streams),
+            "worst_stream_in_time": min(in_time, key=lambda name: in_time[name], default=None),
+            "worst_stream_in_time_accuracy": min(in_time.values(), default=None),
+            "stream_in_time_accuracies": dict(in_time),
             "last_severity_accuracy": self.last_severity_accuracy,
             "latency_p50_s": None if np.isnan(p50_s) else p50_s,
             "latency_p99_s": None if np.isnan(p99_s) else p99_s,

@@ -52,6 +52,7 @@ class Measure:
 
 MEASURES = {
     "in_time_accuracy": Measure("in-time accuracy", "%", 100.0, 2),
+    "worst_stream_in_time_accuracy": Measure("worst stream's in-time accuracy", "%", 100.0, 2),
     "mean_accuracy": Measure("mean accuracy", "%", 100.0, 2),
     "worst_stream_accuracy": Measure("worst stream's accuracy", "%", 100.0, 2),
     "last_severity_accuracy": Measure("accuracy at the last severity", "%", 100.0, 2),
@@ -70,7 +71,7 @@ MEASURES = {
     "energy_j": Measure("energy", "Wh", 1 / 3600, 3),
 }
 # They mean something else only where there is a deadline.
-OF_DEADLINES = ("in_time_accuracy", "in_time", "late")
+OF_DEADLINES = ("in_time_accuracy", "worst_stream_in_time_accuracy", "in_time", "late")
 # What a sentence tells beside the leading measure, where it has changed.
 TOLD = ("late", "shed", "latency_p99_s", "energy_j")
 # What can be had of some slots of a run.
@@ -180,8 +181,12 @@ def changes(one: Case, other: Case) -> list[Change]:
     kept = {change.measure for change in found if change.before or change.after}
     # With one stream it is the mean.
     ends = {name: [(one.before, one.after) for one in found if one.measure == name] for name in known}
-    if ends.get("worst_stream_accuracy") == ends.get("mean_accuracy"):
-        kept.discard("worst_stream_accuracy")
+    for worst, mean in (
+        ("worst_stream_accuracy", "mean_accuracy"),
+        ("worst_stream_in_time_accuracy", "in_time_accuracy"),
+    ):
+        if ends.get(worst) == ends.get(mean):
+            kept.discard(worst)
     return [change for change in found if change.measure in kept or change.measure == leading]
 
 

@@ -31,7 +31,15 @@ NUMBERED = re.compile(r"(stream|gpu|fault)\.([0-9]+)\.(.+)")
 FILES = (".profile", ".csv", ".timestamps", ".utilisation")
 # What earlier versions of orric did not record of a sweep's runs, or of a run's slots.
 SINCE = (
-    ("in_time_accuracy", "answered", "in_time", "abandoned", "lost", "waiting"),
+    (
+        "in_time_accuracy",
+        "worst_stream_in_time_accuracy",
+        "answered",
+        "in_time",
+        "abandoned",
+        "lost",
+        "waiting",
+    ),
     ("correct_in_time", "abandoned", "lost"),
 )
 

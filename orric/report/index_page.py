@@ -127,7 +127,7 @@ def _run(summary: Mapping[str, Any]) -> dict[str, Any]:
     requests = float(best["requests"])
     late = float(best["late"]) / requests if requests else 0.0
     told = {"name": str(summary["scenario"]), "seed": str(int(summary["seed"])), "best": str(best["allocator"])}
-    return {**told, "accuracy": _accuracy(best), "late": late}
+    return {**told, "accuracy": _in_time(best, late), "late": late}
 
 
 def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,11 +144,16 @@ def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
     best = _best({line: _accuracy(known[line]) for line in rivals})
     late, requests = known[best].get("late"), known[best].get("requests")
     part = float(late) / float(requests) if late is not None and requests else None
-    return {**told, "best": str(best), "accuracy": _accuracy(known[best]), "late": part}
+    return {**told, "best": str(best), "accuracy": _in_time(known[best], part), "late": part}
+
+
+def _in_time(one: Mapping[str, Any], late: float | None) -> float | None:
+    """Return the in-time accuracy; None where some were late, and an earlier version did not record it."""
+    return None if one.get("in_time_accuracy") is None and late else _accuracy(one)
 
 
 def _accuracy(one: Mapping[str, Any]) -> float:
-    """Return the in-time accuracy, which earlier versions did not record; without deadlines it is the mean one."""
+    """Return what allocators are ranked by: in-time accuracy, or the mean one where it was not recorded."""
     value = one.get("in_time_accuracy")
     found = float(one["mean_accuracy"] if value is None else value)
     if not 0 <= found <= 1:
@@ -193,7 +198,8 @@ def index_page(folder: Path, found: Sequence[Entry]) -> str:
     verdict = f"{counted} below {folder.resolve().name or folder}" if found else f"No result lies below {folder}"
     notes = [
         "In-time accuracy is right and in time, over all requests, of the best allocator; where nothing has a "
-        "deadline it is the mean accuracy. Dates are in universal time.",
+        'deadline it is the mean accuracy, and "-" where an earlier version of orric did not record it. Dates are in '
+        "universal time.",
     ]
     table = listing("results", "All results, the newest first", HEADINGS, rows, ("name", "kind")) if rows else ""
     worst = max(found, key=lambda entry: entry.late or 0.0, default=None)

@@ -102,6 +102,10 @@ def load_results(folder: str | Path) -> list[Result]:
         if table["format"] != FORMAT or table["latency_fraction_bits"] != FRACTION_BITS:
             raise ScenarioError(str(folder / LINES), "is of another version of orric", anew)
         rows = pyarrow.parquet.read_table(folder / RESULT)
+        lacking = [name for name in COLUMNS if name not in rows.column_names]
+        if lacking:
+            found = f"is of an earlier version of orric, which did not record: {', '.join(lacking)}"
+            raise ScenarioError(where, found, anew)
         gpus = pyarrow.parquet.read_table(folder / GPUS) if (folder / GPUS).is_file() else None
         counted = pyarrow.parquet.read_table(folder / LATENCIES) if (folder / LATENCIES).is_file() else None
         events: dict[tuple[str, str], list[Event]] = {}

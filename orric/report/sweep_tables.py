@@ -14,6 +14,7 @@ COLUMNS = (
     ("mean_accuracy", "accuracy (%)", 100.0, 2),
     ("worst_stream_accuracy", "worst stream's (%)", 100.0, 2),
     ("in_time_accuracy", "in-time accuracy (%)", 100.0, 2),
+    ("worst_stream_in_time_accuracy", "worst stream's in time (%)", 100.0, 2),
     ("ratio_low", "competitive ratio, low end", 1.0, 4),
     ("ratio_high", "high end", 1.0, 4),
     ("latency_p99_s", "p99 latency of the answered (s)", 1.0, 3),
@@ -37,8 +38,8 @@ COLUMNS = (
 )
 # What is left out where it is what another column says, or nothing, for all.
 OFTEN_SAME = {
-    "worst_stream_accuracy": "mean_accuracy", "in_time_accuracy": "mean_accuracy", "served": "requests",
-    "in_time": "served",
+    "worst_stream_accuracy": "mean_accuracy", "in_time_accuracy": "mean_accuracy",
+    "worst_stream_in_time_accuracy": "in_time_accuracy", "served": "requests", "in_time": "served",
 }  # fmt: skip
 OFTEN_NOTHING = ("late", "shed", "abandoned", "lost", "waiting", "overloaded")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orric.allocators import REFERENCES
 from orric.records import Result
-from orric.report.facts import winners
+from orric.report.facts import leading_by_stream, winners
 
 if TYPE_CHECKING:
     from orric.report.prediction import PredictionError
@@ -61,7 +61,7 @@ def _part(key: str, whole: str) -> Callable[[Result], float | None]:
 
 
 def _worst_stream(result: Result) -> float | None:
-    accuracies = result.stream_accuracies
+    accuracies = leading_by_stream(result)
     return 100 * min(accuracies.values()) if len(accuracies) > 1 else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
@@ -12,7 +13,7 @@ from orric.drift import Array, DriftBySlot
 from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
-from orric.retraining.loop import Student, Update
+from orric.retraining.loop import Staged, Student, Update
 from orric.retraining.sampling import sampled
 from orric.selection.sampling import Sampling
 from orric.vision.arrays import Labels
@@ -55,27 +56,28 @@ def drifted(
 # From a student's network, images and the teacher's labels to how alike the two look at them.
 Watch = Callable[[nn.Module, Pixels, Labels], float | None]
 
-# Images, their true labels, and the teacher's where others are shown the same.
-Samples = tuple[Pixels, Labels, Labels | None]
 
+@dataclass(eq=False)
+class Part:
+    """Samples that arrived together.
 
-def _part(samples: Samples, which: slice) -> Samples:
-    """Return some of the samples."""
-    images, labels, taught = samples
-    return images[which], labels[which], None if taught is None else taught[which]
+    Attributes:
+        first: The number that the first of them has among those of the stream, from 0.
+        images: Shape (n, height, width, 3).
+        labels: True labels, shape (n,).
+        taught: The teacher's, where others are shown the same.
+        there: How many of their requests have not come to an end.
+    """
 
+    first: int
+    images: Pixels
+    labels: Labels
+    taught: Labels | None
+    there: int
 
-def _taken(source: deque[Samples], count: int) -> deque[Samples]:
-    """Take the oldest samples out."""
-    found: deque[Samples] = deque()
-    while count > 0:
-        samples = source.popleft()
-        part = min(count, len(samples[0]))
-        found.append(_part(samples, slice(0, part)))
-        if part < len(samples[0]):
-            source.appendleft(_part(samples, slice(part, None)))
-        count -= part
-    return found
+    def places(self, numbers: Array) -> Array:
+        """Say which of the numbers are of this part, shape (n,)."""
+        return (numbers >= self.first) & (numbers < self.first + len(self.labels))
 
 
 class Shown:
@@ -102,7 +104,7 @@ class Shown:
 
 
 class OnnxAccuracy:
-    """Real images, ONNX Runtime, real retraining. Implements `orric.accuracy.AccuracyModel`.
+    """Real images, ONNX Runtime, real retraining. Implements `orric.accuracy.SampledAccuracy`.
 
     Args:
         profile: With [models].
@@ -148,10 +150,10 @@ class OnnxAccuracy:
                 f"a mix has {drift.label_mix.shape[1]} weights and {profile.models.dataset!r} has {classes} classes",
                 f"give {classes} weights in each mix",
             )
-        self._waiting: deque[Samples] = deque()
-        # Those classified last, and those of all that are in service yet.
-        self._served: deque[Samples] = deque()
-        self._held: deque[Samples] = deque()
+        self._parts: list[Part] = []
+        self._arrived = 0
+        # Weights of every retraining that is done and does not serve yet.
+        self._waiting: deque[Staged | None] = deque()
         self._collected: dict[int, tuple[Pixels, Labels | None]] = {}
         self._kept: tuple[Pixels, Labels | None] | None = None
 
@@ -173,7 +175,9 @@ class OnnxAccuracy:
             key = (dataset.name, self._seed, slot, count, earlier, corruption, severity, mix is not None, self._stream)
             images, labels = self._shown.samples(key, make)
             taught = self._shown.taught((self._teacher, *key), lambda: self.student.label(images))
-        self._waiting.append((images, labels, taught))
+        if count:
+            self._parts.append(Part(self._arrived, images, labels, taught, count))
+        self._arrived += count
         # Retraining reaches back to the slot before and no further.
         self._collected = {kept: self._collected[kept] for kept in self._collected if kept >= slot - 1}
         if slot in self._collected:
@@ -182,37 +186,20 @@ class OnnxAccuracy:
             taught = None if told is None or taught is None else np.concatenate([told, taught])
         self._collected[slot] = images, taught
 
-    def shed(self, count: int, oldest: bool = False) -> None:
-        if oldest:
-            _taken(self._waiting, count)
-            return
-        while count > 0:
-            samples = self._waiting.pop()
-            kept = max(len(samples[0]) - count, 0)
-            count -= len(samples[0]) - kept
-            if kept:
-                self._waiting.append(_part(samples, slice(0, kept)))
+    def right(self, inference: str, numbers: Array) -> Array:
+        right = np.zeros(len(numbers), bool)
+        for part in self._parts:
+            mine = part.places(numbers)
+            if mine.any():
+                at = numbers[mine] - part.first
+                taught = None if part.taught is None else part.taught[at]
+                right[mine] = self._classify(part.images[at], inference, taught) == part.labels[at]
+        return right
 
-    def hold(self, count: int) -> None:
-        _taken(self._served, sum(len(images) for images, _, _ in self._served) - count)
-        self._held.extend(self._served)
-        self._served.clear()
-
-    def release(self, count: int) -> None:
-        _taken(self._held, count)
-
-    def restore(self) -> None:
-        self._waiting.extendleft(reversed(self._held))
-        self._held.clear()
-
-    def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
-        self._served = _taken(self._waiting, count)
-        return float(
-            sum(
-                int((self._classify(images, inference, taught) == labels).sum())
-                for images, labels, taught in self._served
-            )
-        )
+    def forget(self, numbers: Array) -> None:
+        for part in self._parts:
+            part.there -= int(part.places(numbers).sum())
+        self._parts = [part for part in self._parts if part.there]
 
     def _classify(self, images: Pixels, inference: str, taught: Labels | None) -> Labels:
         return self.student.classify(images, self._models.resolution_px[inference])
@@ -222,11 +209,12 @@ class OnnxAccuracy:
 
     def discard(self) -> None:
         self._kept = None
-        self.student.discard()
 
     def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
         # Whoever trains at once need not have had the samples kept.
         (images, taught), self._kept = self._collected[collected] if self._kept is None else self._kept, None
+        # Where nothing is trained on there are none.
+        self._waiting.append(None)
         rng = generator(self._seed, "retraining", self._stream, collected)
         found = sampled(self.student, images, Sampling.of(self._profile, retraining), rng, taught)
         self._attention, self.labels = None, len(found.taught) if len(found.chosen) else 0
@@ -236,13 +224,20 @@ class OnnxAccuracy:
             self._attention = self._watch(self.student.network, images[found.labelled], found.taught)
         agreement = self.student.agreement(images[found.labelled], found.taught)
         self.student.retrain(images[found.chosen], rng, found.labels)
+        self._waiting[-1] = self.student.unstaged()
         return agreement
 
     def attention(self) -> float | None:
         return self._attention
 
     def swap(self) -> None:
-        self.student.swap()
+        staged = self._waiting.popleft()
+        if staged is not None:
+            self.student.stage(staged)
+            self.student.swap()
+
+    def refuse(self) -> None:
+        self._waiting.popleft()
 
 
 class TeacherAccuracy(OnnxAccuracy):

@@ -26,6 +26,8 @@ from orric.vision.onnx_export import check_outputs, outputs_of
 from orric.vision.onnx_sessions import Array, batches, open_session, run
 
 Update = Literal["weights", "statistics"]
+# Weights that wait to serve: a session, and what torch gave for which inputs.
+Staged = tuple[Any, Array, Array]
 PROBES = 4
 
 
@@ -200,6 +202,18 @@ class Student:
     def discard(self) -> None:
         """Refuse staged weights; training goes on from them, as the student that trains is another copy."""
         self._staged = None
+
+    def unstaged(self) -> Staged | None:
+        """Take the staged weights away, if there are any, to be staged again when their time comes."""
+        session, self._staged = self._staged, None
+        if session is None:
+            return None
+        assert self._expected is not None, "whatever is staged was checked"
+        return session, *self._expected
+
+    def stage(self, staged: Staged) -> None:
+        """Stage weights that were taken away."""
+        self._staged, self._expected = staged[0], staged[1:]
 
     def swap(self) -> None:
         """Let staged weights serve from now on; do nothing when none are staged.

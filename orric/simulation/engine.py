@@ -21,6 +21,7 @@ from orric.records import Event, GpuRecord, Observation, RequestTimes, Result, S
 from orric.scenario import Scenario
 from orric.scenario.fault import Fault
 from orric.simulation import faults
+from orric.simulation.answers import recorder
 from orric.simulation.decision import Decisions
 from orric.simulation.gpu import GpuState, PartitionedGpu, SharedGpu, parts_of
 from orric.simulation.lifecycle import Finished, Lifecycle
@@ -155,7 +156,7 @@ class _Run:
 
     def _place(self, placement: Sequence[str], seed: int) -> list[GpuState]:
         """Put the streams on their GPUs, each with a queue of the kind that the GPU's sharing and its own ways want."""
-        scenario, record = self.scenario, self._record_requests
+        scenario, record = self.scenario, recorder(self.streams, self._record_requests)
         shared = any(gpu.shared for gpu in scenario.gpu)
         lossy = any(fault.kind in ("gpu-loss", "client-crash") for fault in scenario.fault)
         # The compiled queue is quickest where it is enough; streams that may move must be alike everywhere.

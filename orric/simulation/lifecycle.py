@@ -71,7 +71,8 @@ class Lifecycle:
         self.link = Link(environment)
         self.clouds: dict[str, CloudJob] = {}
         self._waiting: dict[str, Waiting] = {}
-        self._swaps: dict[str, Job | CloudJob] = {}
+        # What is done and takes over at the slot's end, in order: two may be, and the second builds on the first.
+        self._swaps: dict[str, list[Job | CloudJob]] = {}
         self.finished: dict[str, Finished] = {}
         self.free: set[str] = set()
         self.worked_macs: dict[str, float] = {}
@@ -176,9 +177,6 @@ class Lifecycle:
 
     def _take_note(self, stream: StreamState, job: Job | CloudJob, now_s: float) -> None:
         """Let finished weights take over, if this is when they do."""
-        if stream.name in self._swaps:
-            # Two were done in one slot: what the second began from are the first one's weights.
-            self._swap(stream, self._swaps.pop(stream.name), now_s)
         agreement = stream.accuracy.retrain(job.collected, job.retraining.name, stream.extent)
         stream.change(now_s, AFTER)
         part = 0.0 if stream.name in self._refused else 1.0
@@ -193,26 +191,21 @@ class Lifecycle:
                 stream.new_version(now_s, self.slot if job.slot == self.slot else self.slot - 1)
                 stream.serving.pause(now_s, now_s + stream.profile.swap.pause_s)
         else:
-            self._swaps[stream.name] = job
+            self._swaps.setdefault(stream.name, []).append(job)
 
     def swap(self, stream: StreamState, end_s: float) -> None:
         """Let weights take over that were made in the slot that ends."""
-        job = self._swaps.pop(stream.name, None)
-        if job is not None and self._swap(stream, job, end_s) and stream.profile.swap.pause_s:
-            stream.serving.pause(end_s, end_s + stream.profile.swap.pause_s)
-
-    def _swap(self, stream: StreamState, job: Job | CloudJob, now_s: float) -> bool:
-        """Let new weights serve from now on, unless they are corrupt; say whether they do."""
-        if self._refused_now(stream, job, now_s):
-            return False
-        self._take_over(stream, job)
-        return True
+        for job in self._swaps.pop(stream.name, ()):
+            if not self._refused_now(stream, job, end_s):
+                self._take_over(stream, job)
+                if stream.profile.swap.pause_s:
+                    stream.serving.pause(end_s, end_s + stream.profile.swap.pause_s)
 
     def _refused_now(self, stream: StreamState, job: Job | CloudJob, now_s: float) -> bool:
         """Refuse new weights that are corrupt; say whether they are."""
         if (stream.name, job.slot) not in self.refusing:
             return False
-        stream.accuracy.discard()
+        stream.accuracy.refuse()
         self._tell(stream.name, f"weights of slot {job.slot} are corrupt; refused at the swap", now_s)
         self._refused.add(stream.name)
         self.finished[stream.name] = replace(self.finished[stream.name], part=0.0)

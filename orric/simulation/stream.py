@@ -15,6 +15,7 @@ from orric.profile import Profile
 from orric.scenario import Scenario
 from orric.scenario.requests import ClosedRequests
 from orric.scenario.stream import Stream
+from orric.simulation.answers import marking
 from orric.simulation.arrivals import Arrivals
 from orric.simulation.discipline import Discipline
 from orric.simulation.incoming import Draws, Incoming
@@ -90,6 +91,7 @@ class StreamState:
     ) -> None:
         self.spec: Stream = scenario.stream[index]
         self.index, self.profile, self.accuracy, self.seed = index, profile, accuracy, seed
+        self.marking = marking(accuracy)
         self.name, self.slot_s = self.spec.name, scenario.slot_s
         draws = Draws(
             seed, index, self.spec.service,
@@ -120,10 +122,6 @@ class StreamState:
         self._gained: dict[int, float] = {}
         self.phase = BEFORE
         self.version, self.extent, self.extent_at_begin = -1, 0.0, 0.0
-        # Right ones among those that a version has begun, and how many of these are still in service.
-        self._credits: dict[int, tuple[float, int]] = {}
-        # Answers of the present version that are not classified yet, and how many of them were in time.
-        self._pending = 0, 0
         self._present_s = self._left_s = 0.0
         # Until when its process is not there, or was not; and how many of the last slot's requests found nobody.
         self.down_until_s, self._unseen = 0.0, 0
@@ -150,7 +148,6 @@ class StreamState:
         self.serving.begin_slot(begin_s, batch_work(self.profile, inference, self.gpu.spec))
         if not self.closed:
             self.accuracy.arrive(slot, count)
-        self._gone = 0
 
     @property
     def now(self) -> Served:
@@ -166,39 +163,20 @@ class StreamState:
         """Serve up to a time, under one version; the next version begins then."""
         end_s = self.slot * self.slot_s
         last = now_s >= end_s - ROUNDING * self.slot_s
-        answers = self.serving.flush(end_s if last else now_s, last)
-        now = self.now
-        if self.closed:
-            came = now.arrived - int(self.arrived[self.slot - 1])
-            self.arrived[self.slot - 1] = now.arrived
-            self.accuracy.arrive(self.slot, came)
-        # Of those who left without an answer the old ones go first, as they were before those who got one.
-        oldest = self.spec.shed in ("oldest", "keep-latest")
-        gone = now.abandoned + now.lost + (now.shed if oldest else 0) - self._gone
-        if gone:
-            self.accuracy.shed(gone, oldest=True)
-        self._gone += gone
-        self._credit(answers)
-        if last and not oldest and now.shed:
-            self.accuracy.shed(now.shed)
+        self.marking.close(self, self._served(end_s if last else now_s, last))
 
     def dissolve(self, now_s: float) -> None:
         """Let the requests in service wait again."""
         self._look_up(now_s)
         self._pooled.dissolve()
-        # Those whose version is no more were classified already.
-        self.accuracy.restore()
-        self._credits.clear()
+        self.marking.drop()
 
     def crash(self, now_s: float, until_s: float) -> None:
         """Lose all requests, and those that come until a time."""
         self._look_up(now_s)
         self.down_until_s = max(self.down_until_s, until_s)
         self._pooled.crash(until_s)
-        held = sum(there for _, there in self._credits.values())
-        self.accuracy.release(held)
-        self._gone += held
-        self._credits.clear()
+        self.marking.drop()
 
     @property
     def _pooled(self) -> Pooled:
@@ -208,39 +186,16 @@ class StreamState:
 
     def _look_up(self, now_s: float) -> None:
         """Serve up to a time, after which the same version goes on."""
-        answers = self.serving.flush(now_s, False)
-        count, timely = self._pending
-        more, more_timely = answers.pop(self.version, (0, 0))
-        self._pending = count + more, timely + more_timely
-        self._settle(answers)
+        self.marking.look_up(self, self._served(now_s, False))
 
-    def _credit(self, answers: Answers) -> None:
-        """Classify what the version that ends has begun; what is still in service counts when it is done."""
-        (mine, timely), still = answers.pop(self.version, (0, 0)), self.serving.in_service(self.version)
-        mine, timely = mine + self._pending[0], timely + self._pending[1]
-        self._pending = 0, 0
-        self._settle(answers)
-        if mine + still:
-            correct = self.accuracy.serve(self.slot, self.extent, self.inference.name, mine + still)
-            if mine:
-                self._count(correct * mine / (mine + still) if still else correct, mine, timely)
-            if still:
-                self.accuracy.hold(still)
-                self._credits[self.version] = (correct * still / (mine + still), still)
-
-    def _settle(self, answers: Answers) -> None:
-        """Count what earlier versions had begun, which was classified then."""
-        for version, (count, in_time) in answers.items():
-            correct, there = self._credits.pop(version)
-            self.accuracy.release(count)
-            self._count(correct * count / there, count, in_time)
-            if there > count:
-                self._credits[version] = (correct * (there - count) / there, there - count)
-
-    def _count(self, correct: float, answered: int, in_time: int) -> None:
-        """Count right answers; the same part of those in time is right as of all, for all that is known."""
-        self.now.correct += correct
-        self.now.correct_in_time += correct * in_time / answered if in_time < answered else correct
+    def _served(self, now_s: float, last: bool) -> Answers:
+        """Serve up to a time; take in the samples of those whose coming is known afterwards only."""
+        answers = self.serving.flush(now_s, last)
+        if self.closed:
+            came = self.now.arrived - int(self.arrived[self.slot - 1])
+            self.arrived[self.slot - 1] = self.now.arrived
+            self.accuracy.arrive(self.slot, came)
+        return answers
 
     def new_version(self, now_s: float, past: int) -> None:
         """Let the student serve from now on that the retraining of slots 1..past has made."""

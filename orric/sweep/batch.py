@@ -133,6 +133,7 @@ def evaluate_together(runs: Sequence[Laid], allocator: SingleStreamAllocator) ->
             {
                 "mean_accuracy": accuracy,
                 "worst_stream_accuracy": accuracy if one["requests"] else None,
+                "worst_stream_in_time_accuracy": accuracy if one["requests"] else None,
                 "last_severity_accuracy": one["last_correct"] / max(one["last_requests"], 1.0),
                 "requests": one["requests"],
                 "in_time_accuracy": accuracy,

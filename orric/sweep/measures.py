@@ -24,6 +24,7 @@ MEASURES = {
     "mean_accuracy": Measure("accuracy (%)", 100.0, 1),
     "in_time_accuracy": Measure("in-time accuracy (%)", 100.0, 1),
     "worst_stream_accuracy": Measure("worst stream's accuracy (%)", 100.0, 1),
+    "worst_stream_in_time_accuracy": Measure("worst stream's in-time accuracy (%)", 100.0, 1),
     "last_severity_accuracy": Measure("accuracy, last severity (%)", 100.0, 1),
     "latency_p50_s": Measure("p50 latency (s)", 1.0, -1),
     "latency_p99_s": Measure("p99 latency (s)", 1.0, -1),

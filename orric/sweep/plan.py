@@ -38,21 +38,21 @@ class Precision(Section):
 
     Attributes:
         half_width: Of the 95 % confidence interval, in the measure's own unit.
-        of: Which measure.
+        of: Which measure; left out, the one that allocators are ranked by.
         against: An allocator, the paired difference to which shall be exact; left out, each one's own mean.
         pilot: Seeds of the first stage, from whose spread the number of seeds is computed.
         most: Seeds at most.
     """
 
     half_width: Positive
-    of: Name = "mean_accuracy"
+    of: Name | None = None
     against: Name | None = None
     pilot: Annotated[int, Field(strict=True, ge=5, le=MOST_SEEDS)] = 30
     most: Annotated[int, Field(strict=True, ge=1, le=MOST_SEEDS)] = 1000
 
     @model_validator(mode="after")
     def _known(self) -> Precision:
-        if self.of not in MEASURES:
+        if self.of is not None and self.of not in MEASURES:
             raise ValueError(f"of is {self.of!r}; {nearest(self.of, MEASURES)}")
         if self.most < self.pilot:
             raise ValueError(f"most is {self.most} and pilot {self.pilot}; let most be the larger")
@@ -207,6 +207,11 @@ class Sweep(Section):
             {axis.key.rpartition(".")[2]: value} for axis in self.axis for value in axis.values or axis.times or ()
         ]
         return "in_time_accuracy" if self.engine == "simulator" and _has_deadline(given) else "mean_accuracy"
+
+    @property
+    def made_precise(self) -> str:
+        """The measure whose means shall be precise, where a precision is asked for."""
+        return self.leading if self.precision is None or self.precision.of is None else self.precision.of
 
     @property
     def first_seeds(self) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def seeds_needed(sweep: Sweep, table: Any) -> int:
     precision = sweep.precision
     assert precision is not None, "only such sweeps have a second stage"
     pilot, lines, count = precision.pilot, len(sweep.lines), len(sweep.points)
-    values = table[precision.of].to_numpy(zero_copy_only=False).astype(float).reshape(count, lines, pilot)
+    values = table[sweep.made_precise].to_numpy(zero_copy_only=False).astype(float).reshape(count, lines, pilot)
     if precision.against is not None:
         place = sweep.lines.index(precision.against)
         values = np.delete(values - values[:, place : place + 1], place, axis=1)

@@ -100,13 +100,13 @@ def _reached(figures: Figures) -> dict[str, Any] | None:
     precision = figures.sweep.precision
     if precision is None:
         return None
-    values, lines = figures.of(precision.of), list(figures.sweep.lines)
+    values, lines = figures.of(figures.sweep.made_precise), list(figures.sweep.lines)
     if precision.against is not None:
         place = lines.index(precision.against)
         values = np.delete(values - values[:, place : place + 1], place, axis=1)
     widths = [mean_interval(line, pilot=figures.pilot).half_width for point in values for line in point]
     widest = float(np.nanmax(widths)) if np.isfinite(widths).any() else float("nan")
-    asked = {"of": precision.of, "against": precision.against, "half_width": precision.half_width}
+    asked = {"of": figures.sweep.made_precise, "against": precision.against, "half_width": precision.half_width}
     return {**asked, "widest": plain(widest), "reached": bool(widest <= precision.half_width * (1 + 1e-9))}
 
 

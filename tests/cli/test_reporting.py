@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import pandas
 import pytest
 
 from ..browser import CHROMIUM, browser
@@ -74,6 +76,38 @@ def test_all_results_below_a_folder_are_listed_and_nothing_else(orric, results) 
     for told in (out, text):
         assert "in-time accuracy (%)" in " ".join(told.split())
         assert "in time (%)" not in told
+
+
+def test_folders_that_know_nothing_of_right_answers_in_time_tell_the_rest(orric, results, tmp_path) -> None:
+    """As versions of orric before in-time accuracy wrote them."""
+    old = tmp_path / "old"
+    shutil.copytree(results / "idle", old)
+    rows = pandas.read_parquet(old / "result.parquet")
+    rows.drop(columns="correct_in_time").to_parquet(old / "result.parquet", index=False)
+    summary = json.loads((old / "summary.json").read_text())
+    for one in summary["results"]:
+        del one["in_time_accuracy"]
+    (old / "summary.json").write_text(json.dumps(summary))
+    status, out, err = orric("report", old)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{old} is of an earlier version of orric, which did not record: correct_in_time."
+    assert lines[1] == summary["conclusion"][0]
+    status, out, err = orric("report", old, results / "idle")
+    assert status == 0, err
+    assert "mean accuracy" in out
+    assert "in-time accuracy" not in out
+    status, out, err = orric("report", "--index", tmp_path, "--json")
+    assert status == 0, err
+    (one,) = json.loads(out)["results"]
+    best = max(summary["results"], key=lambda one: one["mean_accuracy"])
+    assert best["late"]
+    assert (one["best"], one["accuracy"]) == (best["allocator"], None), "late answers are right ones, but not in time"
+    assert one["late"] == pytest.approx(best["late"] / best["requests"])
+    status, out, err = orric("report", old, "--figures", tmp_path / "figures")
+    assert status == 2
+    assert f"result folder {old}: is of an earlier version of orric, which did not record: correct_in_time" in err
+    assert err.count("\n") == 1
 
 
 def test_a_page_of_somebody_else_is_left_alone(orric, tmp_path) -> None:

@@ -168,9 +168,10 @@ def run_loop(profile: orric.Profile, update: str | None, corruption: str = "cont
     accuracies, agreements = [], []
     for slot in SLOTS:
         model.arrive(slot, 100)
-        accuracies.append(model.serve(slot, 0.0, "32px", 100) / 100)
-        agreements.append(model.retrain(slot, "50%", 0.0) if update else None)
-        model.swap()
+        accuracies.append(model.right("32px", np.arange(100 * slot - 100, 100 * slot)).mean())
+        if update:
+            agreements.append(model.retrain(slot, "50%", 0.0))
+            model.swap()
     return accuracies, agreements
 
 
@@ -254,7 +255,7 @@ def test_classes_of_a_slot_follow_its_mix(profile: orric.Profile) -> None:
     assert drift.label_mix is not None
     for slot, mix in enumerate(drift.label_mix, start=1):
         model.arrive(slot, count)
-        images, labels, _ = model._waiting.pop()
+        images, labels = model._parts[-1].images, model._parts[-1].labels
         found = np.bincount(labels, minlength=10)
         assert (abs(found - count * mix) <= 5 * np.sqrt(count * mix * (1 - mix))).all()
         expected = drifted(load_dataset("digits"), 1, slot, count, "fog" if slot <= 3 else "contrast", 4, mix)
@@ -262,51 +263,57 @@ def test_classes_of_a_slot_follow_its_mix(profile: orric.Profile) -> None:
         assert np.array_equal(labels, expected[1])
 
 
-def test_waiting_images_are_served_in_order(profile: orric.Profile) -> None:
-    """Served in parts over slots, shed from the newest end: together what one pass gets right."""
-    model = OnnxAccuracy(profile, steady("none", 0, 3), 1)
-    model.arrive(1, 30)
-    right = model.serve(1, 0.0, "32px", 12)
-    model.arrive(2, 30)
-    model.shed(10)
-    right += model.serve(2, 0.0, "32px", 25) + model.serve(3, 0.0, "32px", 13)
-    images = np.concatenate([images_of(1, 30, "none", 0)[0], images_of(2, 30, "none", 0)[0][:20]])
-    labels = np.concatenate([images_of(1, 30, "none", 0)[1], images_of(2, 30, "none", 0)[1][:20]])
-    assert right == (model.student.classify(images, 32) == labels).sum()
-    assert model.serve(3, 0.0, "32px", 0) == 0.0
+def test_every_request_is_the_sample_that_arrived_with_its_number(profile: orric.Profile) -> None:
+    """Asked for in any order, over slots: each is what one pass says of it, and those that ended are let go."""
+    model = OnnxAccuracy(profile, steady("contrast", 5, 3), 1)
+    for slot, count in ((1, 30), (2, 0), (3, 40)):
+        model.arrive(slot, count)
+    (first, first_labels), (last, last_labels) = images_of(1, 30), images_of(3, 40)
+    right = model.student.classify(np.concatenate([first, last]), 32) == np.concatenate([first_labels, last_labels])
+    assert 0 < right.sum() < 70
+    numbers = np.random.default_rng(1).permutation(70)
+    assert np.array_equal(model.right("32px", numbers), right[numbers])
+    assert len(model.right("32px", numbers[:0])) == 0
+    model.forget(np.arange(29))
+    assert np.array_equal(model.right("32px", np.array([69, 29])), right[[69, 29]])
+    model.forget(np.array([29]))
+    assert [part.first for part in model._parts] == [30]
 
 
 def test_a_slot_that_comes_in_parts_shows_every_part_anew(profile: orric.Profile) -> None:
     model = OnnxAccuracy(profile, steady("none", 0, 2), 1)
     model.arrive(1, 30)
     model.arrive(1, 30)
-    (first, _, _), (second, _, _) = model._waiting
+    first, second = (part.images for part in model._parts)
     assert not np.array_equal(first, second)
     assert np.array_equal(model._collected[1][0], np.concatenate([first, second]))
 
 
-def test_what_is_in_service_when_a_gpu_is_lost_waits_again_at_the_head(profile: orric.Profile) -> None:
-    """Of 30, 20 are classified, the last 8 of them not answered yet; 3 of these are answered, and 5 come back."""
-    model = OnnxAccuracy(profile, steady("none", 0, 2), 1)
-    model.arrive(1, 30)
-    model.shed(2, oldest=True)
-    model.serve(1, 0.0, "32px", 10)
-    model.hold(2)
-    model.serve(1, 0.0, "32px", 8)
-    model.hold(6)
-    model.release(3)
-    model.restore()
-    waiting = np.concatenate([images for images, _, _ in model._waiting])
-    assert np.array_equal(waiting, images_of(1, 30, "none", 0)[0][15:])
+def test_weights_wait_for_their_turn(profile: orric.Profile) -> None:
+    """Two retrainings are done before either serves; the first serves, the second is refused, a third is lost."""
+    model, alone = (OnnxAccuracy(profile, steady("contrast", 5, 3), 1) for _ in range(2))
+    for one in (model, alone):
+        one.arrive(1, 100)
+        one.retrain(1, "100%", 0.0)
+    alone.swap()
+    images, _ = images_of(2, 100)
+    frozen, wanted = Student(profile).classify(images, 32), alone.student.classify(images, 32)
+    assert not np.array_equal(frozen, wanted)
+    model.retrain(1, "100%", 0.0)
+    model.collect(1)
+    model.discard()
+    assert np.array_equal(model.student.classify(images, 32), frozen)
+    model.swap()
+    model.refuse()
+    assert np.array_equal(model.student.classify(images, 32), wanted)
+    assert model.student.swaps == 1
 
 
-def test_teacher_serves_only_as_many_as_it_is_asked_to(profile: orric.Profile) -> None:
+def test_the_teacher_serves_in_its_place(profile: orric.Profile) -> None:
     model = TeacherAccuracy(profile, steady("none", 0, 2), 1)
     model.arrive(1, 20)
-    assert model.serve(1, 0.0, "32px", 5) <= 5
     model.arrive(2, 20)
-    rest = model.serve(2, 0.0, "32px", 35)
-    assert 25 < rest <= 35
+    assert model.right("32px", np.arange(5, 40)).sum() > 25
 
 
 def test_higher_resolution_is_no_other_model(profile: orric.Profile) -> None:

@@ -97,7 +97,8 @@ def test_the_loop_selects_where_the_profile_says_so(profile) -> None:
         agreements = []
         for slot in (1, 2, 3):
             model.arrive(slot, 200)
-            agreements.append((model.serve(slot, 0.0, "32px", 200), model.retrain(slot, retraining, 0.0)))
+            right = int(model.right("32px", np.arange(200 * slot - 200, 200 * slot)).sum())
+            agreements.append((right, model.retrain(slot, retraining, 0.0)))
             model.swap()
         assert model.student.swaps == 3
         found.append(agreements)

@@ -242,6 +242,9 @@ def test_everything_is_ranked_by_what_leads(write, tmp_path: Path) -> None:
     by_seed = frame.pivot_table(index="seed", columns="allocator", values="in_time_accuracy")
     apart = (by_seed["inference-only"] - by_seed["orric"]).mean()
     assert summary["leading"] == "in_time_accuracy"
+    precise = Sweep.load(write(engine="simulator", seeds=None, precision={"half_width": 0.1}))
+    assert precise.made_precise == "in_time_accuracy"
+    assert Sweep.load(write(seeds=None, precision={"half_width": 0.1})).made_precise == "mean_accuracy"
     assert summary["differences"]["inference-only"]["mean"] == pytest.approx(apart)
     first = frame[frame.point == 1].groupby("allocator").in_time_accuracy.mean()
     assert summary["by_point"][0]["winner"]["best"] == foremost(first.to_dict(), "orric")
