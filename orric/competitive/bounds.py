@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from orric.allocators.base import StreamTask
+from orric.allocators.base import Array, StreamTask
 from orric.allocators.orric import profit_floor
 from orric.configuration import undominated
 from orric.exceptions import ScenarioError
@@ -127,7 +127,7 @@ def bounds(profile: Profile, trace: Trace, in_time: Any = None, error: float = 0
     rising = gain > 0
     lead = (1 + gain) * top - best
     separated = (1 + gain) * (top - start) / lead if lead > 0 and rising else float("inf")
-    doubts = [earned.doubt] if earned.doubt else []
+    doubts = [*earned.doubts]
     if in_time is not None:
         doubts.append(
             "Theorem 3 is about answers that are all in time, and so are the numbers of slots from which ORRIC is ahead"
@@ -185,7 +185,7 @@ class _Earned:
     least_shared: float
     error: float
     lost: float
-    doubt: str
+    doubts: tuple[str, ...]
 
     @classmethod
     def of(cls, profile: Profile, trace: Trace, in_time: Any, error: float) -> _Earned:
@@ -204,20 +204,33 @@ class _Earned:
         # A choice by parts that are off is worth 2 W (error) less than the best, which is worth W a_t at least.
         lost = min(2 * off / (best - off), 1.0) if best > off else float(off > 0)
         least, shared = profit_floor(stream, offered, off), max(float(every.min()) - off, 0.0)
-        return cls(least, min(float(every.max()) + off, most), shared, off, lost, "")
+        return cls(least, min(float(every.max()) + off, most), shared, off, lost, _beside(offered))
 
 
-def _overload(stream: StreamTask, trace: Trace) -> str:
-    """Doubt Theorem 4 where a slot serves less than the proof counts on, A^I_min D_min; empty where none does."""
+def _beside(offered: Array) -> tuple[str, ...]:
+    """Doubt Theorem 2 where more is right and in time beside some retraining than beside none."""
+    best = np.nan_to_num(offered.max(axis=2))
+    slots = np.flatnonzero(best.max(axis=1) > best[:, 0]) + 1
+    if not slots.size:
+        return ()
+    return (f"Theorem 2 is not proved here: in {_named(slots)} more is in time beside retraining than without any",)
+
+
+def _named(slots: Array) -> str:
+    """Name slots in a few words."""
+    return f"slot {slots[0]}" if len(slots) == 1 else f"{len(slots)} slots, the first of them slot {slots[0]},"
+
+
+def _overload(stream: StreamTask, trace: Trace) -> tuple[str, ...]:
+    """Doubt Theorem 4 where a slot serves less than the proof counts on, A^I_min D_min."""
     blocked = ~feasible(trace.requests, 0.0, stream.cheapest_macs, trace.budget_macs)
     served = servable(trace.requests[blocked], stream.inference[0].cost_macs, trace.budget_macs[blocked])
-    if not (served < stream.least_requests).any():
-        return ""
-    slots = (np.flatnonzero(blocked)[served < stream.least_requests] + 1).tolist()
-    named = f"slot {slots[0]}" if len(slots) == 1 else f"{len(slots)} slots, the first of them slot {slots[0]},"
+    slots = np.flatnonzero(blocked)[served < stream.least_requests] + 1
+    if not slots.size:
+        return ()
     return (
-        f"Theorem 4 is not proved here: {named} cannot serve D_min = {stream.least_requests:g} requests; give in-time "
-        "parts, which count what is shed"
+        f"Theorem 4 is not proved here: {_named(slots)} cannot serve D_min = {stream.least_requests:g} requests; give "
+        "in-time parts, which count what is shed",
     )
 
 
