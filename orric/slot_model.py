@@ -102,9 +102,7 @@ def evaluate(
     )
     timely = served
     if in_time is not None:
-        timely = np.minimum(
-            _parts_chosen(stream, guard.name, slots, pairs, chosen, in_time) * trace.requests, served
-        )
+        timely = np.minimum(_parts_chosen(stream, guard.name, slots, pairs, chosen, in_time) * trace.requests, served)
     nothing, unknown = np.zeros(trace.slots), np.full(trace.slots, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = correct / served
@@ -155,9 +153,10 @@ def profits_in_time(stream: StreamTask, trace: Trace, in_time: Any) -> tuple[Arr
         ScenarioError: The shape is another one, or a part is not in [0, 1].
     """
     parts = in_time_parts(in_time, trace.slots, len(stream.retraining), len(stream.inference))
-    costs = (np.array([one.cost_macs for one in kind]) for kind in (stream.retraining, stream.inference))
+    retraining = np.array([one.cost_macs for one in stream.retraining])
+    inference = np.array([one.cost_macs for one in stream.inference])
     profits = np.array([one.profit for one in stream.inference])
-    offered = offered_profits(trace.requests, trace.budget_macs, *costs, profits, parts)
+    offered = offered_profits(trace.requests, trace.budget_macs, retraining, inference, profits, parts)
     offered[trace.requests == 0] = np.nan
     return parts, offered
 

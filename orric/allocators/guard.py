@@ -136,9 +136,7 @@ class Guard:
         found = f"changes the {type(given).__name__} that it was given"
         raise AllocatorError(self.name, slot, found, "leave what is given as it is")
 
-    def _slot_of(
-        self, error: Exception, requests: Array, budgets_macs: Array, in_time: Array | None
-    ) -> int | str:
+    def _slot_of(self, error: Exception, requests: Array, budgets_macs: Array, in_time: Array | None) -> int | str:
         """Decide slot by slot until an error of the same kind comes up, and say in which."""
         for told in told_slots(requests, budgets_macs, in_time):
             try:

@@ -248,8 +248,9 @@ def joint_bound(streams: Sequence[Bounds], gap: float = 0.0) -> float:
 
     (1 - gap - e) (1 + alpha) min_k f_k(0) / F_k, where alpha is the mean of the streams' alpha_k, weighted by
     F_k A^I_max D_max, and e is what errors of in-time parts cost. For one stream whose answers all count it is
-    Theorem 4; where they count by their deadline, alpha_k takes the least of any pair that fits. The proof is in the documentation (background, competitive
-    ratios); it needs that streams stay on their GPUs in the optimum, too, and requests in every slot.
+    Theorem 4; where they count by their deadline, alpha_k takes the least of any pair that fits. The proof is in the
+    documentation (background, competitive ratios); it needs that streams stay on their GPUs in the optimum, too, and
+    requests in every slot.
 
     Args:
         streams: The bounds of every stream, of traces of the same number of slots.

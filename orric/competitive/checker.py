@@ -1,8 +1,9 @@
 """The checker of certificates, which shares no code with the solver.
 
-Where the claim holds in-time parts, an answer counts by its pair's part in its slot, and dominated configurations may
-not be chosen. It derives every slot's options anew from all pairs of configurations, evaluates the learning curve by formulas of
+It derives every slot's options anew from all pairs of configurations, evaluates the learning curve by formulas of
 its own, and rounds outwards: what the evidence must reach is rounded up, what the allocations earn is rounded down.
+Where the claim holds in-time parts, an answer counts by its pair's part in its slot, and dominated configurations may
+not be chosen.
 
 Evidence "bounds" is one continuous, piecewise linear U_t per slot. It proves the upper end by induction: U_t lies
 above reward x f_t + U_{t+1} for every option and every extent that any allocations reach, and the upper end above
@@ -242,7 +243,8 @@ class Checker:
                 )
                 served = self.servable(slot)
             profits[slot] = chosen["profit"]
-            rewards[slot] = served_by["profit"] * min(self.part(slot, *names) * requests, served)
+            part = self.part(slot, chosen["name"], served_by["name"])
+            rewards[slot] = served_by["profit"] * min(part * requests, served)
         for slot, (low, high) in enumerate(self.extents(profits)):
             below, _ = accuracy(self.curves[slot], np.array([low]))
             _, above = accuracy(self.curves[slot], np.array([high]))

@@ -27,7 +27,8 @@ class OfflineProblem:
     """(P) as a longest path: in slot t choose an option, earn f_t(x_t) times its reward, and move x.
 
     For every retraining configuration only the best inference configuration that fits beside it matters (where answers
-    count by their deadline, the one by which most are right and in time), and of those only the ones to which no other is at least equal in both profit and reward: at most M per slot.
+    count by their deadline, the one by which most are right and in time), and of those only the ones to which no other
+    is at least equal in both profit and reward: at most M per slot.
 
     Attributes:
         gains: A^T of each option, shape (T, M), ascending; entries past `counts` are padding.
@@ -57,9 +58,7 @@ class OfflineProblem:
     in_time: Array | None = None
 
     @classmethod
-    def of(
-        cls, profile: Profile, trace: Trace, overload: Overload = "error", in_time: Any = None
-    ) -> OfflineProblem:
+    def of(cls, profile: Profile, trace: Trace, overload: Overload = "error", in_time: Any = None) -> OfflineProblem:
         """Set up the problem of a profile and a trace. O(T M N).
 
         Raises:

@@ -178,7 +178,8 @@ def test_orric_takes_the_best_pair_of_all() -> None:
 
 def test_a_slot_in_which_nothing_fits_gets_the_cheapest_pair() -> None:
     for allocator in (orric.Orric(), orric.InferenceOnly()):
-        allocator.reset(Task(1, (StreamTask.of(build_profile(RETRAINING, INFERENCE), 1, 50),)), np.random.default_rng(1))
+        stream = StreamTask.of(build_profile(RETRAINING, INFERENCE), 1, 50)
+        allocator.reset(Task(1, (stream,)), np.random.default_rng(1))
         found = allocator.choose_in_time(np.array([1]), np.array([50.0]), np.array([1.0]), np.full((1, 3, 3), 0.5))
         assert [index.tolist() for index in found] == [[0], [0]]
 
