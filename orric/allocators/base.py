@@ -45,6 +45,8 @@ class StreamTask:
         memory_bytes: What its models take of a GPU's memory.
         timeliness: Which part of its requests is answered by the deadline; None where nobody has one.
         headroom: By which part more requests slots tell, and the range, than are expected to come.
+        least_profit: What stands for A^I_min where answers count by their deadline; None for A^I_min itself. See
+            `orric.allocators.orric.profit_floor`.
     """
 
     name: str
@@ -59,6 +61,7 @@ class StreamTask:
     memory_bytes: float = 0.0
     timeliness: Timeliness | None = None
     headroom: float = 0.0
+    least_profit: float | None = None
 
     @classmethod
     def of(
@@ -126,12 +129,16 @@ class Slot:
         budgets_macs: C(t) of every GPU.
         requests: D(t) of every stream, exact or a forecast.
         backlogs: Requests of every stream that wait, or are in service, at the slot's start; () where it is unknown.
+        in_time: Of every stream q_t(i, j), the part of its requests that is answered by the deadline when it is given
+            the retraining configuration i and the inference configuration j of its task, M rows of N; () where that
+            is not told.
     """
 
     index: int
     budgets_macs: tuple[float, ...]
     requests: tuple[float, ...]
     backlogs: tuple[float, ...] = ()
+    in_time: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 class Allocator(ABC):
@@ -217,6 +224,22 @@ class SingleStreamAllocator(Allocator):
             Indices of the retraining and of the inference configurations of the stream's task, shape (n,) each.
         """
 
+    def choose_in_time(
+        self, slots: Array, requests: Array, budgets_macs: Array, in_time: Array
+    ) -> tuple[Indices, Indices]:
+        """Choose where it is told which part of the requests each pair answers by the deadline; unheeded by default.
+
+        Args:
+            slots: As for `choose`.
+            requests: As for `choose`.
+            budgets_macs: As for `choose`.
+            in_time: q_t(i, j) of the task's configurations, shape (n, M, N).
+
+        Returns:
+            As `choose` does.
+        """
+        return self.choose(slots, requests, budgets_macs)
+
     def choose_many(
         self, tasks: Sequence[Task], rngs: Sequence[np.random.Generator], requests: Array, budgets_macs: Array
     ) -> tuple[Indices, Indices]:
@@ -243,10 +266,16 @@ class SingleStreamAllocator(Allocator):
         retraining, inference = zip(*found, strict=True)
         return np.concatenate(retraining), np.concatenate(inference)
 
-    def _chosen(self, slots: Array, requests: Array, budgets_macs: Array) -> list[list[int]]:
+    def _chosen(
+        self, slots: Array, requests: Array, budgets_macs: Array, in_time: Array | None = None
+    ) -> list[list[int]]:
         """Choose, and refuse what is no index: a negative one would silently count from the dearest."""
         stream, found = self.task.streams[0], []
-        given = self.choose(slots, requests, budgets_macs)
+        given = (
+            self.choose(slots, requests, budgets_macs)
+            if in_time is None
+            else self.choose_in_time(slots, requests, budgets_macs, in_time)
+        )
         if not isinstance(given, (tuple, list, np.ndarray)) or len(given) != 2:
             raise AllocatorError(
                 self.name,
@@ -280,7 +309,11 @@ class SingleStreamAllocator(Allocator):
         index, numbers = np.array([slot.index]), np.array([slot.requests[0], slot.budgets_macs[0]])
         index.setflags(write=False)
         numbers.setflags(write=False)
-        retraining, inference = self._chosen(index, numbers[:1], numbers[1:])
+        in_time = None
+        if slot.in_time:
+            in_time = np.array(slot.in_time)
+            in_time.setflags(write=False)
+        retraining, inference = self._chosen(index, numbers[:1], numbers[1:], in_time)
         stream = self.task.streams[0]
         chosen_retraining, chosen_inference = stream.retraining[retraining[0]], stream.inference[inference[0]]
         return Allocation(
@@ -288,12 +321,13 @@ class SingleStreamAllocator(Allocator):
             self.reason(slot, chosen_retraining, chosen_inference),
         )
 
-    def decide_all(self, requests: Array, budgets_macs: Array) -> list[Allocation]:
+    def decide_all(self, requests: Array, budgets_macs: Array, in_time: Array | None = None) -> list[Allocation]:
         """Decide slots 1..T at once.
 
         Args:
             requests: D(t), shape (T,).
             budgets_macs: C(t), shape (T,).
+            in_time: q_t(i, j), shape (T, M, N), or None where that is not told.
 
         Returns:
             The allocations that `decide` would give slot by slot, without reasons.
@@ -302,6 +336,9 @@ class SingleStreamAllocator(Allocator):
         given = [np.arange(1, len(requests) + 1), requests[:], budgets_macs[:]]
         for values in given:
             values.setflags(write=False)
+        if in_time is not None:
+            given.append(in_time[:])
+            given[-1].setflags(write=False)
         chosen = list(zip(*self._chosen(*given), strict=True))
         stream = self.task.streams[0]
         allocations = {

@@ -45,6 +45,16 @@ class InferenceOnly(InferenceGreedy):
         _, inference = super().choose(slots, requests, budgets_macs)
         return np.zeros_like(inference), inference
 
+    def choose_in_time(
+        self, slots: Array, requests: Array, budgets_macs: Array, in_time: Array
+    ) -> tuple[Indices, Indices]:
+        """Take the inference of which most is right and in time; of equals the better one."""
+        every = np.arange(len(self.inference_profits))
+        fits = self.affordable(requests[:, None], budgets_macs[:, None], 0, every)
+        worth = np.where(fits, self.inference_profits * in_time[:, 0], -np.inf)
+        inference = np.where(fits[:, 0], len(every) - 1 - worth[:, ::-1].argmax(axis=1), 0)
+        return np.zeros_like(inference), inference
+
 
 class RetrainingGreedy(_Greedy):
     """Best affordable retraining, the rest to inference: Inference-Greedy with the roles exchanged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import traceback
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -76,12 +77,13 @@ class Guard:
             raise AllocatorError(self.name, slot.index, *fault)
         return _settled(answer)
 
-    def decide_all(self, requests: Array, budgets_macs: Array) -> list[Allocation]:
+    def decide_all(self, requests: Array, budgets_macs: Array, in_time: Array | None = None) -> list[Allocation]:
         """Have slots 1..T decided at once by an allocator that can.
 
         Args:
             requests: D(t), shape (T,).
             budgets_macs: C(t), shape (T,).
+            in_time: q_t(i, j), shape (T, M, N), or None where that is not told.
 
         Raises:
             AllocatorError: As `decide` does. When an error arises for all slots at once, they are decided one by
@@ -89,11 +91,12 @@ class Guard:
         """
         assert isinstance(self._allocator, SingleStreamAllocator), "see decides_at_once"
         try:
-            answers: Any = self._allocator.decide_all(_locked(requests), _locked(budgets_macs))
+            given = [_locked(values) for values in (requests, budgets_macs, in_time) if values is not None]
+            answers: Any = self._allocator.decide_all(*given)
         except AllocatorError as error:
             raise self._blamed(BEFORE, error) from error
         except Exception as error:
-            raise self._blamed(self._slot_of(error, requests, budgets_macs), error) from error
+            raise self._blamed(self._slot_of(error, requests, budgets_macs, in_time), error) from error
         every = _all(len(requests))
         self._check_unchanged(every, self._task, self._task_before)
         if not isinstance(answers, (list, tuple)) or len(answers) != len(requests):
@@ -133,14 +136,14 @@ class Guard:
         found = f"changes the {type(given).__name__} that it was given"
         raise AllocatorError(self.name, slot, found, "leave what is given as it is")
 
-    def _slot_of(self, error: Exception, requests: Array, budgets_macs: Array) -> int | str:
+    def _slot_of(self, error: Exception, requests: Array, budgets_macs: Array, in_time: Array | None) -> int | str:
         """Decide slot by slot until an error of the same kind comes up, and say in which."""
-        for slot, (count, budget) in enumerate(zip(requests.tolist(), budgets_macs.tolist(), strict=True), start=1):
+        for told in told_slots(requests, budgets_macs, in_time):
             try:
-                self._allocator.decide(Slot(slot, (budget,), (count,)))
+                self._allocator.decide(told)
             except Exception as again:
                 if type(again) is type(error):
-                    return slot
+                    return told.index
                 break
         return _all(len(requests))
 
@@ -183,6 +186,14 @@ def blamed(name: str, slot: int | str, error: Exception, module: str) -> Allocat
         return error.renamed(name)
     text = textwrap.shorten("".join(traceback.format_exception_only(error)), _MOST_LETTERS, placeholder=" ...")
     return AllocatorError(name, slot, f"raised {text}", f"mend the allocator{_place(error, module)}")
+
+
+def told_slots(requests: Array, budgets_macs: Array, in_time: Array | None) -> Iterator[Slot]:
+    """Yield what is told of slots 1..T of one stream on one GPU, without copies of what comes later."""
+    given = enumerate(zip(requests.tolist(), budgets_macs.tolist(), strict=True), start=1)
+    for slot, (count, budget) in given:
+        parts = () if in_time is None else (tuple(tuple(row) for row in in_time[slot - 1].tolist()),)
+        yield Slot(slot, (budget,), (count,), (0.0,), parts)
 
 
 def _copied(task: Task) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -53,7 +54,8 @@ def future_weights(horizon: int, memory: LearningExtent) -> Array:
 
 def retraining_scale(task: StreamTask) -> float:
     """Return V_t / h_t = L D_min A^I_min / D_max, what a unit of learning extent is worth at the least."""
-    return task.slope_floor * (task.least_requests * task.inference[0].profit / task.most_requests)
+    least = task.inference[0].profit if task.least_profit is None else task.least_profit
+    return task.slope_floor * (task.least_requests * least / task.most_requests)
 
 
 def slot_weights(task: StreamTask, horizon: int) -> tuple[Array, Array]:
@@ -64,6 +66,32 @@ def slot_weights(task: StreamTask, horizon: int) -> tuple[Array, Array]:
     inference_weights = np.full(horizon, task.best_accuracy)
     inference_weights[0] -= task.slope_floor * task.retraining[-1].profit
     return retraining_scale(task) * future_weights(horizon, task.memory), inference_weights
+
+
+def profit_floor(task: StreamTask, offered: Array, error: float = 0.0) -> float:
+    """Return b, which takes the place of A^I_min in V_t and in alpha where answers count by their deadline.
+
+    It is the largest b for which the proof of Theorem 4 holds (background, competitive ratios): in no slot does ORRIC
+    with this b take a pair that is worth less, and an optimum that does gains nothing by it. That is so where the best
+    that fits beside the dearest retraining is worth b, and where the best of all is worth a little more than b.
+    Complexity O(T M N).
+
+    Args:
+        task: Of the stream; its `least_profit` is not used.
+        offered: a_t(i, j) by which it decides, minus infinity where a pair does not fit, shape (T, M, N); NaN in slots
+            without requests, which do not count.
+        error: By how much they may be off.
+
+    Returns:
+        At least 0. No pair may be in time at all, and then nothing is known of what retraining is worth.
+    """
+    by_retraining = offered.max(axis=2)
+    dearest = np.isfinite(by_retraining).sum(axis=1) - 1
+    beside_dearest = np.take_along_axis(by_retraining, np.maximum(dearest, 0)[:, None], axis=1)[:, 0]
+    retraining_weights, inference_weights = slot_weights(replace(task, least_profit=1.0), len(offered))
+    lowered = 1 + retraining_weights * task.retraining[-1].profit / inference_weights
+    floors = np.maximum(beside_dearest - error, (by_retraining.max(axis=1) - error) / lowered)
+    return max(float(np.nanmin(floors)), 0.0)
 
 
 def staircase(
@@ -143,6 +171,26 @@ class Weighted(SingleStreamAllocator):
             return self._choose_one(int(slots[0]), float(requests[0]), float(budgets_macs[0]))
         return self._walk(self.retraining_weights[slots], self.inference_weights[slots], requests, budgets_macs)
 
+    def choose_in_time(
+        self, slots: Array, requests: Array, budgets_macs: Array, in_time: Array
+    ) -> tuple[Indices, Indices]:
+        """Maximise V_t A^T_i + W_t A^I_j q_t(i, j), over all pairs at once. O(n M N).
+
+        Fewer requests may be in time by a dearer inference configuration, so the staircase, which looks at the best
+        that fits only, could miss the best pair. Ties go to less retraining, then to the better inference.
+        """
+        slots = np.minimum(slots, self.task.horizon) - 1
+        i, j = np.arange(len(self.retraining_profits))[:, None], np.arange(len(self.inference_profits))
+        retraining_weights = self.retraining_weights[slots, None, None]
+        inference_weights = self.inference_weights[slots, None, None]
+        scores = retraining_weights * self.retraining_profits[i] + inference_weights * (
+            self.inference_profits * in_time
+        )
+        fits = self.affordable(requests[:, None, None], budgets_macs[:, None, None], i, j)
+        scores = np.where(fits, scores, -np.inf)[:, :, ::-1].reshape(len(slots), -1)
+        best_i, below = np.divmod(scores.argmax(axis=1), len(j))
+        return best_i, np.where(fits[:, 0, 0], len(j) - 1 - below, 0)
+
     def choose_many(
         self, tasks: Sequence[Task], rngs: Sequence[np.random.Generator], requests: Array, budgets_macs: Array
     ) -> tuple[Indices, Indices]:
@@ -210,8 +258,9 @@ class Orric(Weighted):
 
     Per slot it maximises V_t A^T_i + W_t A^I_j under the budget, where V_t values what retraining now adds to
     all later slots at the least. O(M + N) per slot. With window or decay memory the weights are adapted, see
-    `future_weights`. Ties go to less retraining. Slot by slot, V_t falls when requests leave the range of the task
-    (`Ranges`); all at once, the task's range holds.
+    `future_weights`. Ties go to less retraining. Where it is told which part of the requests each pair answers by the
+    deadline, A^I_j counts by that part; the guarantee stands (background, competitive ratios). O(M N) then. Slot by
+    slot, V_t falls when requests leave the range of the task (`Ranges`); all at once, the task's range holds.
 
     >>> from orric import InferenceConfiguration, RetrainingConfiguration
     >>> stream = StreamTask(
@@ -247,6 +296,9 @@ class Orric(Weighted):
         index = min(slot.index, self.task.horizon) - 1
         worth = self.retraining_weights[index] * self.narrowed(slot.requests[0]) * retraining.profit
         serving = self.inference_weights[index] * inference.profit
+        if slot.in_time:
+            stream = self.task.streams[0]
+            serving *= slot.in_time[0][stream.retraining.index(retraining)][stream.inference.index(inference)]
         return f"{super().reason(slot, retraining, inference)}; retraining worth {worth:.2g}, serving {serving:.2g}"
 
 

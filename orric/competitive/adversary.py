@@ -49,6 +49,8 @@ class Search:
         constructions: Start from the proofs' constructions besides random points.
         seed: Of every random draw.
         gap: Of the optimum's interval while searching, where it is not solved exactly.
+        in_time: Gives the in-time parts of a trace's requests and budgets, shape (T,) each, as `orric.evaluate` takes
+            them: then right answers in time are counted. Workers are handed it, so let it be defined in a module.
     """
 
     profile: Profile
@@ -60,6 +62,7 @@ class Search:
     constructions: bool = False
     seed: int = 0
     gap: float = 1e-5
+    in_time: Callable[[Array, Array], Array] | None = None
 
     def __post_init__(self) -> None:
         self.ranges.check(self.profile)
@@ -88,7 +91,12 @@ class Search:
 
     def ratio(self, profile: Profile, trace: Trace) -> float:
         """Measure the allocator's ratio."""
-        return quick_ratio(profile, trace, make_allocator(self.allocator), seed=self.seed, gap=self.gap)
+        allocator, parts = make_allocator(self.allocator), self.parts(trace)
+        return quick_ratio(profile, trace, allocator, seed=self.seed, gap=self.gap, in_time=parts)
+
+    def parts(self, trace: Trace) -> Array | None:
+        """Return the in-time parts of a trace; None where every answer counts."""
+        return None if self.in_time is None else self.in_time(trace.requests, trace.budget_macs)
 
 
 @dataclass(frozen=True, eq=False)

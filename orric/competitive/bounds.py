@@ -1,18 +1,26 @@
 """The theorems of the ORRIC paper for a profile and a trace (Cai, Zhou, Huang, INFOCOM 2024).
 
 They hold for window and decay memory as well, with ORRIC's adapted weights, and Theorems 2 and 4 for curves that
-change with time; the proof is in the documentation (background, competitive ratios).
+change with time, and for answers that count by their deadline; the proofs are in the documentation (background,
+competitive ratios).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from orric.allocators.base import Array, StreamTask
+from orric.allocators.orric import profit_floor
 from orric.configuration import undominated
 from orric.exceptions import ScenarioError
 from orric.learning import TimeVarying
+from orric.objective import feasible, servable
 from orric.profile import Profile
+from orric.slot_model import profits_in_time
 from orric.trace import Trace
 
 
@@ -22,6 +30,10 @@ class Bounds:
 
     F is the accuracy that stands for f(A^T_max): the profile's `best_accuracy`. Minima and maxima of profits are
     taken after dominated configurations are removed.
+
+    Where answers count by their deadline, A^I_min and A^I_max are those of a_t(i, j) = A^I_j q_t(i, j): the floor of
+    `orric.allocators.orric.profit_floor`, and the most that any pair that fits is worth in any slot. All bounds are
+    then those of the most right answers in time, Theorem 2 and the horizons of an Inference-Only that is told q, too.
 
     Attributes:
         theorem2: CR(Inference-Only) >= f(0) / F.
@@ -46,6 +58,10 @@ class Bounds:
         least_requests: D_min, over the slots that have requests.
         most_requests: D_max.
         slots: T.
+        least_shared_profit: What stands for A^I_min where the stream shares its budget with others: the least of any
+            pair that fits. Equal to A^I_min where every answer counts.
+        error: By how much the profits by which pairs are chosen may be off the true ones.
+        lost: e, what that costs of every bound: they hold times 1 - e.
         doubts: What in the theorems does not apply as it stands, a sentence each; empty when all does.
     """
 
@@ -68,11 +84,24 @@ class Bounds:
     least_requests: float
     most_requests: float
     slots: int
+    least_shared_profit: float
+    error: float
+    lost: float
     doubts: tuple[str, ...]
 
 
-def bounds(profile: Profile, trace: Trace) -> Bounds:
+def bounds(profile: Profile, trace: Trace, in_time: Any = None, error: float = 0.0) -> Bounds:
     """Compute the proved bounds for a profile and a trace's range of requests and number of slots.
+
+    Args:
+        profile: Configurations, learning curve and memory.
+        trace: Requests and budgets.
+        in_time: Which part of the requests each pair answers by the deadline, as in `orric.evaluate`: then the bounds
+            are about right answers in time.
+        error: By how much the true parts may be off these, by which pairs are chosen, in [0, 1).
+
+    Raises:
+        ScenarioError: The in-time parts or the error cannot be used.
 
     >>> import orric
     >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
@@ -81,8 +110,7 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
     >>> proved.theorem2 < proved.theorem4 < 1
     True
     """
-    retraining, inference = undominated(profile.retraining), undominated(profile.inference)
-    most = retraining[-1].profit
+    most = undominated(profile.retraining)[-1].profit
     given = profile.curves_for(trace.corruption or [None] * trace.slots, trace.severity or [None] * trace.slots)
     curves = list({id(curve): curve for curve in given}.values())
     start = min(float(curve(0.0)) for curve in curves)
@@ -92,11 +120,18 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
     slope = min(float(curve.slope_before(most)) for curve in curves)
     best, floor, slots = profile.best_accuracy, profile.slope_floor, trace.slots
     least_requests, most_requests = trace.least_requests, trace.most_requests
-    alpha = (floor * most * least_requests**2 * inference[0].profit) / (best * most_requests**2 * inference[-1].profit)
-    rising = alpha > 0
-    lead = (1 + alpha) * top - best
-    separated = (1 + alpha) * (top - start) / lead if lead > 0 and rising else float("inf")
-    doubts = []
+    earned = _Earned.of(profile, trace, in_time, error)
+    alpha = _alpha(floor, most, least_requests, earned.least, best, most_requests, earned.most)
+    # What errors cost comes off what retraining is proved to add.
+    gain = (1 - earned.lost) * (1 + alpha) - 1
+    rising = gain > 0
+    lead = (1 + gain) * top - best
+    separated = (1 + gain) * (top - start) / lead if lead > 0 and rising else float("inf")
+    doubts = [*earned.doubts]
+    if in_time is not None:
+        doubts.append(
+            "Theorem 3 is about answers that are all in time, and so are the numbers of slots from which ORRIC is ahead"
+        )
     if most > 0 and floor > slope * (1 + 1e-9):
         doubts.append(
             f"Theorem 4 and Corollary 1 are not proved here: slope_floor (L) is {floor:g}, above f'(A^T_max) = "
@@ -115,13 +150,13 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
             + ("at no T" if separated == float("inf") else f"above T = {separated:,.1f}")
         )
     return Bounds(
-        theorem2=start / best,
+        theorem2=(1 - earned.lost) * start / best,
         theorem3=slots * start / (start + (slots - 1) * top),
-        theorem4=(1 + alpha) * start / best,
-        theorem4_published=1 / (best / start - alpha),
-        corollary1_slots=(best - start) / (alpha * start) if rising else float("inf"),
+        theorem4=(1 + gain) * start / best,
+        theorem4_published=min((1 + gain) * start / best, 1 / (best / start - gain)),
+        corollary1_slots=(best - start) / (gain * start) if rising else float("inf"),
         separated_slots=separated,
-        crossing_slots=(1 + alpha) * (best - start) / (alpha * best) if rising else float("inf"),
+        crossing_slots=(1 + gain) * (best - start) / (gain * best) if rising else float("inf"),
         alpha=alpha,
         start_accuracy=start,
         best_accuracy=best,
@@ -129,21 +164,93 @@ def bounds(profile: Profile, trace: Trace) -> Bounds:
         slope_floor=floor,
         curve_slope=slope,
         most_retraining_profit=most,
-        least_inference_profit=inference[0].profit,
-        most_inference_profit=inference[-1].profit,
+        least_inference_profit=earned.least,
+        most_inference_profit=earned.most,
         least_requests=least_requests,
         most_requests=most_requests,
         slots=slots,
+        least_shared_profit=earned.least_shared,
+        error=earned.error,
+        lost=earned.lost,
         doubts=tuple(doubts),
     )
+
+
+@dataclass(frozen=True)
+class _Earned:
+    """What an answer is worth, in the words of `Bounds`."""
+
+    least: float
+    most: float
+    least_shared: float
+    error: float
+    lost: float
+    doubts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, profile: Profile, trace: Trace, in_time: Any, error: float) -> _Earned:
+        """Take from the configurations, or from the in-time parts, what the bounds need."""
+        if not 0 <= error < 1:
+            raise ScenarioError("bounds: error", f"found {error:g}", "give the error of in-time parts, in [0, 1)")
+        stream = StreamTask.of(profile, trace.least_requests, trace.most_requests)
+        least, most = stream.inference[0].profit, stream.inference[-1].profit
+        if in_time is None:
+            if error:
+                raise ScenarioError("bounds: error", f"found {error:g} without in-time parts", "give in_time as well")
+            return cls(least, most, least, 0.0, 0.0, _overload(stream, trace))
+        _, offered = profits_in_time(stream, trace, in_time)
+        off, every = error * most, offered[np.isfinite(offered)]
+        best = float(np.nanmin(offered.max(axis=(1, 2))))
+        # A choice by parts that are off is worth 2 W (error) less than the best, which is worth W a_t at least.
+        lost = min(2 * off / (best - off), 1.0) if best > off else float(off > 0)
+        least, shared = profit_floor(stream, offered, off), max(float(every.min()) - off, 0.0)
+        return cls(least, min(float(every.max()) + off, most), shared, off, lost, _beside(offered))
+
+
+def _beside(offered: Array) -> tuple[str, ...]:
+    """Doubt Theorem 2 where more is right and in time beside some retraining than beside none."""
+    best = np.nan_to_num(offered.max(axis=2))
+    slots = np.flatnonzero(best.max(axis=1) > best[:, 0]) + 1
+    if not slots.size:
+        return ()
+    return (f"Theorem 2 is not proved here: in {_named(slots)} more is in time beside retraining than without any",)
+
+
+def _named(slots: Array) -> str:
+    """Name slots in a few words."""
+    return f"slot {slots[0]}" if len(slots) == 1 else f"{len(slots)} slots, the first of them slot {slots[0]},"
+
+
+def _overload(stream: StreamTask, trace: Trace) -> tuple[str, ...]:
+    """Doubt Theorem 4 where a slot serves less than the proof counts on, A^I_min D_min."""
+    blocked = ~feasible(trace.requests, 0.0, stream.cheapest_macs, trace.budget_macs)
+    served = servable(trace.requests[blocked], stream.inference[0].cost_macs, trace.budget_macs[blocked])
+    slots = np.flatnonzero(blocked)[served < stream.least_requests] + 1
+    if not slots.size:
+        return ()
+    return (
+        f"Theorem 4 is not proved here: {_named(slots)} cannot serve D_min = {stream.least_requests:g} requests; give "
+        "in-time parts, which count what is shed",
+    )
+
+
+def _alpha(
+    floor: float, most: float, least_requests: float, least: float, best: float, most_requests: float, largest: float
+) -> float:
+    """Return L A^T_max D_min^2 A^I_min / (F D_max^2 A^I_max), and 0 where no answer is ever in time."""
+    if largest == 0:
+        return 0.0
+    return (floor * most * least_requests**2 * least) / (best * most_requests**2 * largest)
 
 
 def joint_bound(streams: Sequence[Bounds], gap: float = 0.0) -> float:
     """Return what joint ORRIC reaches at least of the optimum of K streams that share their budgets.
 
-    (1 - gap) (1 + alpha) min_k f_k(0) / F_k, where alpha is the mean of the streams' alpha_k, weighted by
-    F_k A^I_max D_max. For one stream it is Theorem 4. The proof is in the documentation (background, competitive
-    ratios); it needs that streams stay on their GPUs in the optimum, too, and requests in every slot.
+    (1 - gap - e) (1 + alpha) min_k f_k(0) / F_k, where alpha is the mean of the streams' alpha_k, weighted by
+    F_k A^I_max D_max, and e is what errors of in-time parts cost. For one stream whose answers all count it is
+    Theorem 4; where they count by their deadline, alpha_k takes the least of any pair that fits. The proof is in the
+    documentation (background, competitive ratios); it needs that streams stay on their GPUs in the optimum, too, and
+    requests in every slot.
 
     Args:
         streams: The bounds of every stream, of traces of the same number of slots.
@@ -161,5 +268,16 @@ def joint_bound(streams: Sequence[Bounds], gap: float = 0.0) -> float:
     if not 0 <= gap < 1:
         raise ScenarioError("joint_bound: gap", f"found {gap:g}", "give a gap in [0, 1)")
     weights = [one.best_accuracy * one.most_inference_profit * one.most_requests for one in streams]
-    alpha = sum(one.alpha * weight for one, weight in zip(streams, weights, strict=True)) / sum(weights)
-    return (1 - gap) * (1 + alpha) * min(one.theorem2 for one in streams)
+    alphas = [
+        _alpha(
+            one.slope_floor, one.most_retraining_profit, one.least_requests, one.least_shared_profit,
+            one.best_accuracy, one.most_requests, one.most_inference_profit,
+        )
+        for one in streams
+    ]  # fmt: skip
+    total = sum(weights)
+    alpha = sum(one * weight for one, weight in zip(alphas, weights, strict=True)) / total if total > 0 else 0.0
+    # Where nothing is known to be in time, an error of the least size may cost everything.
+    off = [(one.error, one.least_shared_profit) for one in streams if one.error]
+    lost = max((2 * error / least if least > 0 else 1.0 for error, least in off), default=0.0)
+    return max(1 - gap - lost, 0.0) * (1 + alpha) * min(one.start_accuracy / one.best_accuracy for one in streams)

@@ -20,6 +20,8 @@ from orric.exceptions import CertificateError
 
 Array = np.ndarray[Any, Any]
 FORMAT = 1
+# A certificate of the most points that a solver keeps is below it, unpacked.
+MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,8 @@ class Certificate:
     """All that is needed to verify an interval around the offline optimum.
 
     Attributes:
-        claim: What is claimed and about what: profile, trace, overload, allocations, lower, upper.
+        claim: What is claimed and about what: profile, trace, overload, allocations, lower, upper, and in-time parts
+            where late answers do not count.
         evidence: Arrays that prove the upper end.
     """
 
@@ -49,6 +52,8 @@ class Certificate:
             "lower": lower,
             "upper": upper,
         }
+        if problem.in_time is not None:
+            claim["in_time"] = problem.in_time_claim()
         return cls(claim, dict(evidence))
 
     def digest(self) -> str:
@@ -84,12 +89,17 @@ class Certificate:
         """
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                size = sum(part.file_size for part in archive.zip.infolist())
+                if size > MOST_BYTES:
+                    raise CertificateError(str(path), f"unpacks to {size:,} bytes", f"{MOST_BYTES:,} are the most")
                 evidence = {name: archive[name] for name in archive.files if name != "claim"}
                 claim = json.loads(str(archive["claim"]))
         except FileNotFoundError:
             raise CertificateError(
                 str(path), "there is no such file", "write one with: orric optimum --certificate FILE"
             ) from None
+        except CertificateError:
+            raise
         except Exception:  # a damaged archive breaks its readers in many ways, and numpy's advice is to unpickle it
             raise CertificateError(
                 str(path),

@@ -2,6 +2,8 @@
 
 It derives every slot's options anew from all pairs of configurations, evaluates the learning curve by formulas of
 its own, and rounds outwards: what the evidence must reach is rounded up, what the allocations earn is rounded down.
+Where the claim holds in-time parts, an answer counts by its pair's part in its slot, and dominated configurations may
+not be chosen.
 
 Evidence "bounds" is one continuous, piecewise linear U_t per slot. It proves the upper end by induction: U_t lies
 above reward x f_t + U_{t+1} for every option and every extent that any allocations reach, and the upper end above
@@ -75,6 +77,7 @@ class Checker:
                 numbers.shape == (self.slots,) and bool((np.isfinite(numbers) & (numbers >= 0)).all()),
                 "trace", f"{name} are not one number >= 0 per slot",
             )  # fmt: skip
+        self.in_time = self.in_time_parts()
         self.sound: set[int] = set()
         self.curves = [self.curve_of(slot) for slot in range(self.slots)]
         self.options = [self.options_of(slot) for slot in range(self.slots)]
@@ -84,6 +87,38 @@ class Checker:
     def demand(holds: bool, where: str, found: str) -> None:
         if not holds:
             raise CertificateError(where, found, "the certificate proves nothing")
+
+    def in_time_parts(self) -> Array | None:
+        """Check the in-time parts; None where every answer counts."""
+        given = self.claim.get("in_time")
+        if given is None:
+            return None
+        kinds = {"retraining": self.retraining, "inference": self.inference}
+        for kind, configurations in kinds.items():
+            kept: list[str] = []
+            best = -1.0
+            # A configuration that costs no less than another and is no better may not be chosen.
+            for one in sorted(configurations, key=lambda one: (one["cost_macs"], -one["profit"])):
+                if one["profit"] > best:
+                    kept.append(one["name"])
+                    best = one["profit"]
+            self.demand(given[kind] == kept, "in_time", f"its {kind} configurations are not the undominated ones")
+        parts = np.array(given["parts"], float)
+        self.demand(
+            parts.shape == (self.slots, len(given["retraining"]), len(given["inference"]))
+            and bool(((parts >= 0) & (parts <= 1)).all()),
+            "in_time", "it is not one part from 0 to 1 per slot and pair",
+        )  # fmt: skip
+        return parts
+
+    def part(self, slot: int, retraining: str, inference: str) -> float:
+        """Return which part of a slot's requests a pair answers by the deadline."""
+        if self.in_time is None:
+            return 1.0
+        names = self.claim["in_time"]
+        allowed = retraining in names["retraining"] and inference in names["inference"]
+        self.demand(allowed, f"slot {slot + 1}", f"{(retraining, inference)} has no in-time part")
+        return float(self.in_time[slot, names["retraining"].index(retraining), names["inference"].index(inference)])
 
     def curve_of(self, slot: int) -> dict[str, Any]:
         """Return the table of the curve that holds in a slot, counted from 0."""
@@ -110,11 +145,15 @@ class Checker:
         """Return (profit, reward) of every retraining configuration with its best inference that fits."""
         requests, budget = float(self.requests[slot]), float(self.budgets[slot])
         options = []
+        named = self.claim["in_time"] if self.in_time is not None else None
         for retraining in self.retraining:
+            if named is not None and retraining["name"] not in named["retraining"]:
+                continue
             profits = [
-                inference["profit"]
+                inference["profit"] * self.part(slot, retraining["name"], inference["name"])
                 for inference in self.inference
-                if requests * (retraining["cost_macs"] + inference["cost_macs"]) <= budget
+                if (named is None or inference["name"] in named["inference"])
+                and requests * (retraining["cost_macs"] + inference["cost_macs"]) <= budget
             ]
             if profits:
                 options.append((retraining["profit"], max(profits) * requests))
@@ -123,7 +162,8 @@ class Checker:
                 self.claim["overload"] == "shed", f"slot {slot + 1}", "no pair of configurations fits the budget"
             )
             retraining, inference = self.cheapest()
-            return [(retraining["profit"], inference["profit"] * self.servable(slot))]
+            timely = min(self.part(slot, retraining["name"], inference["name"]) * requests, self.servable(slot))
+            return [(retraining["profit"], inference["profit"] * timely)]
         if requests == 0:
             return [(0.0, 0.0)]  # nothing is earned and no extent moves
         # More profit never hurts later, because every f_t rises; an option no better in either way is not needed.
@@ -203,7 +243,8 @@ class Checker:
                 )
                 served = self.servable(slot)
             profits[slot] = chosen["profit"]
-            rewards[slot] = served_by["profit"] * served
+            part = self.part(slot, chosen["name"], served_by["name"])
+            rewards[slot] = served_by["profit"] * min(part * requests, served)
         for slot, (low, high) in enumerate(self.extents(profits)):
             below, _ = accuracy(self.curves[slot], np.array([low]))
             _, above = accuracy(self.curves[slot], np.array([high]))

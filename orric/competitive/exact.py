@@ -18,7 +18,7 @@ MOST_LABELS = 2**22
 
 
 def exact_optimum(
-    profile: Profile, trace: Trace, *, overload: Overload = "error"
+    profile: Profile, trace: Trace, *, overload: Overload = "error", in_time: Any = None
 ) -> tuple[float, list[dict[str, Any]]]:
     """Find the optimum of (P) and allocations that attain it.
 
@@ -30,6 +30,8 @@ def exact_optimum(
         profile: Configurations, learning curve and memory.
         trace: Requests and budgets.
         overload: What becomes of a slot in which no pair fits.
+        in_time: Which part of the requests each pair answers by the deadline, as in `orric.evaluate`: then late
+            answers do not count.
 
     Returns:
         The value, exact up to floating-point rounding, and one {"slot", "stream", "retraining", "inference"} per
@@ -37,7 +39,7 @@ def exact_optimum(
 
     Raises:
         BudgetError: No pair fits the budget of a slot, and `overload` is "error".
-        ScenarioError: The instance needs too many labels.
+        ScenarioError: The instance needs too many labels, or the in-time parts cannot be used.
 
     >>> import orric
     >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
@@ -46,7 +48,7 @@ def exact_optimum(
     >>> [(step["retraining"], step["inference"]) for step in allocations]
     [('50%', '32px'), ('none', '32px')]
     """
-    problem = OfflineProblem.of(profile, trace, overload)
+    problem = OfflineProblem.of(profile, trace, overload, in_time)
     chosen = _by_profits(problem) if problem.memory.kind == "window" else _by_extent(problem)
     return float(problem.correct(chosen).sum()), problem.allocations(chosen)
 

@@ -63,7 +63,7 @@ class OfflineOptimum:
 
 
 def offline_optimum(
-    profile: Profile, trace: Trace, gap: float = 1e-4, *, overload: Overload = "error"
+    profile: Profile, trace: Trace, gap: float = 1e-4, *, overload: Overload = "error", in_time: Any = None
 ) -> OfflineOptimum:
     """Enclose the optimum of (P) for a known learning curve.
 
@@ -77,10 +77,11 @@ def offline_optimum(
         trace: Requests and budgets.
         gap: Relative width of the interval at which to stop.
         overload: What becomes of a slot in which no pair fits, as in `orric.evaluate`.
+        in_time: Which part of the requests each pair answers by the deadline, as there: then late answers do not count.
 
     Raises:
         BudgetError: No pair fits the budget of a slot, and `overload` is "error".
-        ScenarioError: The gap is not in [0, 1).
+        ScenarioError: The gap is not in [0, 1), or the in-time parts cannot be used.
         MissingExtraError: numba is not installed.
 
     >>> import orric
@@ -94,7 +95,7 @@ def offline_optimum(
         raise ScenarioError("gap", f"found {gap:g}", "give a relative width from 0 to below 1, say 1e-4")
     _warm_up()
     begun = time.perf_counter()
-    problem = OfflineProblem.of(profile, trace, overload)
+    problem = OfflineProblem.of(profile, trace, overload, in_time)
     if problem.memory.kind == "window":
         # The checker evaluates the bound without tables, so theirs must be close to it.
         tables = curve_tables(problem.curves, float(problem.gains.max()), min(max(gap, 1e-8), 1e-6))

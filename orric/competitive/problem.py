@@ -7,11 +7,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from orric.allocators.base import StreamTask
 from orric.configuration import undominated
 from orric.exceptions import BudgetError
 from orric.learning import LearningCurve, LearningExtent
 from orric.objective import feasible, long_term_accuracy, servable
 from orric.profile import Profile
+from orric.slot_model import profits_in_time
 from orric.trace import Trace
 
 Array = np.ndarray[Any, Any]
@@ -24,12 +26,14 @@ Overload: TypeAlias = Literal["error", "shed"]
 class OfflineProblem:
     """(P) as a longest path: in slot t choose an option, earn f_t(x_t) times its reward, and move x.
 
-    For every retraining configuration only the best inference configuration that fits beside it matters, and of
-    those only the ones to which no other is at least equal in both profit and reward: at most M per slot.
+    For every retraining configuration only the best inference configuration that fits beside it matters (where answers
+    count by their deadline, the one by which most are right and in time), and of those only the ones to which no other
+    is at least equal in both profit and reward: at most M per slot.
 
     Attributes:
         gains: A^T of each option, shape (T, M), ascending; entries past `counts` are padding.
-        rewards: A^I D(t) of each option, shape (T, M), strictly descending; shed requests score 0.
+        rewards: A^I D(t) of each option, shape (T, M), strictly descending; shed requests score 0, and late ones where
+            in-time parts are given.
         counts: Number of options of each slot, shape (T,).
         pairs: Index of the retraining and of the inference configuration in the profile, shape (T, M, 2).
         requests: D(t), shape (T,).
@@ -37,6 +41,8 @@ class OfflineProblem:
         curves: f_t, one per slot.
         profile: Where the options come from.
         trace: Where requests and budgets come from.
+        overload: What becomes of a slot in which no pair fits.
+        in_time: q_t(i, j) of the undominated configurations, shape (T, M, N), or None.
     """
 
     gains: Array
@@ -49,13 +55,15 @@ class OfflineProblem:
     profile: Profile
     trace: Trace
     overload: Overload
+    in_time: Array | None = None
 
     @classmethod
-    def of(cls, profile: Profile, trace: Trace, overload: Overload = "error") -> OfflineProblem:
+    def of(cls, profile: Profile, trace: Trace, overload: Overload = "error", in_time: Any = None) -> OfflineProblem:
         """Set up the problem of a profile and a trace. O(T M N).
 
         Raises:
             BudgetError: No pair fits the budget of a slot, and `overload` is "error".
+            ScenarioError: The in-time parts are of another shape, or not in [0, 1].
         """
         retraining, inference = undominated(profile.retraining), undominated(profile.inference)
         requests, budgets = trace.requests[:, None, None], trace.budget_macs[:, None, None]
@@ -69,18 +77,28 @@ class OfflineProblem:
             slot = int(np.flatnonzero(blocked)[0])
             cheapest = retraining[0].cost_macs + inference[0].cost_macs
             raise BudgetError(slot + 1, float(trace.budget_macs[slot]), float(trace.requests[slot] * cheapest))
-        following = np.concatenate([best[:, 1:], np.full((trace.slots, 1), -1)], axis=1)
-        kept = best > following
+        profits = np.array([one.profit for one in inference])
+        if in_time is None:
+            served = trace.requests.copy()
+            served[blocked] = servable(trace.requests[blocked], inference[0].cost_macs, trace.budget_macs[blocked])
+            best[blocked, 0] = 0
+            rewards = np.where(best >= 0, profits[best] * served[:, None], -np.inf)
+        else:
+            stream = StreamTask.of(profile, trace.least_requests, trace.most_requests)
+            in_time, offered = profits_in_time(stream, trace, in_time)
+            best = len(inference) - 1 - offered[:, :, ::-1].argmax(axis=2)
+            rewards = offered.max(axis=2) * trace.requests[:, None]
+            rewards[trace.requests == 0] = 0.0
+        # More retraining never hurts later, so an option must earn more than every one that retrains more.
+        following = np.maximum.accumulate(rewards[:, ::-1], axis=1)[:, ::-1]
+        following = np.concatenate([following[:, 1:], np.full((trace.slots, 1), -np.inf)], axis=1)
+        kept = rewards > following
         # Where nobody asks, nothing is earned and the extent stays: one option is as good as another.
         kept[trace.requests == 0] = False
         kept[blocked | (trace.requests == 0), 0] = True
-        best[blocked, 0] = 0
         counts = kept.sum(axis=1)
         order = np.argsort(~kept, axis=1, kind="stable")[:, : int(counts.max())]
         best = np.take_along_axis(best, order, axis=1)
-        served = trace.requests.copy()
-        served[blocked] = servable(trace.requests[blocked], inference[0].cost_macs, trace.budget_macs[blocked])
-        profits = np.array([one.profit for one in inference])
         places = (
             np.array([profile.retraining.index(one) for one in retraining]),
             np.array([profile.inference.index(one) for one in inference]),
@@ -89,7 +107,7 @@ class OfflineProblem:
         severities = trace.severity or [None] * trace.slots
         return cls(
             gains=np.array([one.profit for one in retraining])[order],
-            rewards=profits[best] * served[:, None],
+            rewards=np.take_along_axis(np.where(rewards > -np.inf, rewards, 0.0), order, axis=1),
             counts=counts,
             pairs=np.stack([places[0][order], places[1][best]], axis=2),
             requests=trace.requests,
@@ -98,6 +116,7 @@ class OfflineProblem:
             profile=profile,
             trace=trace,
             overload=overload,
+            in_time=in_time,
         )
 
     def correct(self, chosen: Array) -> Array:
@@ -127,6 +146,15 @@ class OfflineProblem:
             {"slot": slot, "stream": self.trace.stream, "retraining": retraining[i], "inference": inference[j]}
             for slot, (i, j) in enumerate(pairs, start=1)
         ]
+
+    def in_time_claim(self) -> dict[str, Any]:
+        """Say for a certificate what the in-time parts are, and of which configurations."""
+        assert self.in_time is not None
+        return {
+            "retraining": [one.name for one in undominated(self.profile.retraining)],
+            "inference": [one.name for one in undominated(self.profile.inference)],
+            "parts": self.in_time.tolist(),
+        }
 
     def transition(self) -> tuple[Array, Array]:
         """Return keep and weight of x_{t+1} = keep_t x_t + weight_t A_t, shape (T,) each; not for window memory."""

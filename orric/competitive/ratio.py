@@ -46,8 +46,10 @@ class CompetitiveRatio:
 def competitive_ratio(result: Result, best: OfflineOptimum) -> CompetitiveRatio:
     """Compare a result of the slot model with the offline optimum of the same profile and trace.
 
+    Where the optimum is of right answers in time, so is the result's value here.
+
     Raises:
-        ScenarioError: The two are of different traces.
+        ScenarioError: The two are of different traces, or of different in-time parts.
 
     >>> import orric
     >>> profile = orric.Profile.load("traces/profiles/cifar10c-fog.toml")
@@ -62,14 +64,29 @@ def competitive_ratio(result: Result, best: OfflineOptimum) -> CompetitiveRatio:
         raise ScenarioError(
             "competitive ratio", "the result and the optimum are of different traces", "use the same one"
         )
-    value = result.value
+    earned = _earned(result, best)
+    value = float(earned.sum())
     return CompetitiveRatio(
-        low=value / best.upper,
+        low=value / best.upper if best.upper > 0 else 1.0,
         # Rounding aside, nobody earns more than the optimum.
-        high=min(value / best.lower, 1.0),
+        high=min(value / best.lower, 1.0) if best.lower > 0 else 1.0,
         regret=(max(best.lower - value, 0.0), max(best.upper - value, 0.0)),
-        losses=best.correct - result.columns["correct"],
+        losses=best.correct - earned,
     )
+
+
+def _earned(result: Result, best: OfflineOptimum) -> Array:
+    """Return what each slot earns in the optimum's sense: right answers, or right ones in time; shape (T,)."""
+    columns, given = result.columns, best.certificate.claim.get("in_time")
+    if given is None:
+        return columns["correct"]
+    i, j = ([given[kind].index(name) for name in columns[kind].tolist()] for kind in ("retraining", "inference"))
+    parts = np.array(given["parts"])[np.arange(len(i)), i, j]
+    timely = np.minimum(parts * columns["requests"], columns["served"])
+    if not np.allclose(columns["late"], columns["served"] - timely, rtol=1e-9, atol=1e-9):
+        found = "the result and the optimum are of different in-time parts"
+        raise ScenarioError("competitive ratio", found, "give both the same")
+    return columns["correct_in_time"]
 
 
 def span_in_words(low: float, high: float, digits: int = 4) -> str:
@@ -84,15 +101,21 @@ def span_in_words(low: float, high: float, digits: int = 4) -> str:
     return " to ".join(dict.fromkeys(f"{end:.{digits}f}" for end in ends))
 
 
-def quick_ratio(profile: Profile, trace: Trace, allocator: Allocator, *, seed: int = 0, gap: float = 1e-5) -> float:
+def quick_ratio(
+    profile: Profile, trace: Trace, allocator: Allocator, *, seed: int = 0, gap: float = 1e-5, in_time: Any = None
+) -> float:
     """Return an upper end of the competitive ratio, quickly.
 
     For searches, which ask many times; `competitive_ratio` gives the interval. The optimum is exact for few slots,
-    else a lower end within `gap` (under window memory within whatever can be had).
+    else a lower end within `gap` (under window memory within whatever can be had). With in-time parts late answers do
+    not count, and where none can be in time the ratio is 1.
     """
-    value = evaluate(profile, trace, allocator, seed=seed).value
+    result = evaluate(profile, trace, allocator, seed=seed, in_time=in_time)
+    value = float(result.columns["correct_in_time"].sum())
     if trace.slots * math.log(len(profile.retraining)) <= math.log(FEW_PATHS):
-        return value / exact_optimum(profile, trace)[0]
-    from orric.competitive.optimum import offline_optimum
+        best = exact_optimum(profile, trace, in_time=in_time)[0]
+    else:
+        from orric.competitive.optimum import offline_optimum
 
-    return value / offline_optimum(profile, trace, gap).lower
+        best = offline_optimum(profile, trace, gap, in_time=in_time).lower
+    return value / best if best > 0 else 1.0

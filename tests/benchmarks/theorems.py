@@ -146,6 +146,8 @@ FAMILIES = {
     "window, close": replace(_CLOSE, memory="window", **_SMALL),
     "decay": replace(Family(memory="decay", spread=4.0), **_SMALL),
     "decay, close": replace(_CLOSE, memory="decay", **_SMALL),
+    # As close, with requests of which an error in V_t makes much.
+    "uneven, close": replace(_CLOSE, slots=(2, 3), retraining=(2, 2), inference=(1, 2), spread=50.0),
 }
 
 
