@@ -22,6 +22,7 @@ from orric.randomness import generator
 
 Array = np.ndarray[Any, Any]
 
+
 class _Model(Protocol):
     """What the simulator asks of the student of one stream, in the order of time.
 

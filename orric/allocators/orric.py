@@ -10,7 +10,8 @@ import numpy as np
 
 from orric.allocators.base import Array, Indices, SingleStreamAllocator, Slot, StreamTask, Task
 from orric.allocators.ranges import Ranges
-from orric.configuration import InferenceConfiguration, RetrainingConfiguration
+from orric.allocators.timely import Demand, TimelyStreams
+from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
 from orric.learning import LearningExtent
 from orric.objective import feasible
 from orric.records import Observation
@@ -258,9 +259,12 @@ class Orric(Weighted):
 
     Per slot it maximises V_t A^T_i + W_t A^I_j under the budget, where V_t values what retraining now adds to
     all later slots at the least. O(M + N) per slot. With window or decay memory the weights are adapted, see
-    `future_weights`. Ties go to less retraining. Where it is told which part of the requests each pair answers by the
-    deadline, A^I_j counts by that part; the guarantee stands (background, competitive ratios). O(M N) then. Slot by
-    slot, V_t falls when requests leave the range of the task (`Ranges`); all at once, the task's range holds.
+    `future_weights`. Ties go to less retraining. Slot by slot, V_t falls when requests leave the range of the task
+    (`Ranges`); all at once, the task's range holds.
+
+    Where it is told which part of the requests each pair answers by the deadline, A^I_j counts by that part; the
+    guarantee stands (background, competitive ratios). So it does where the task tells of a deadline and of how the GPU
+    is shared; shares are then given, too. O(M N) in both cases.
 
     >>> from orric import InferenceConfiguration, RetrainingConfiguration
     >>> stream = StreamTask(
@@ -282,6 +286,28 @@ class Orric(Weighted):
     def reset(self, task: Task, rng: np.random.Generator) -> None:
         super().reset(task, rng)
         self._ranges = Ranges(task.streams)
+        told, known = task.streams[0].timeliness, task.devices and task.capacities_macs
+        self._timely: TimelyStreams | None = None
+        if known and told is not None and told.deadline_s < np.inf:
+            self._timely = TimelyStreams(task.streams, task.devices[0], task.capacities_macs[0])
+
+    def decide(self, slot: Slot) -> Allocation:
+        if self._timely is None or slot.in_time:
+            return super().decide(slot)
+        stream, requests = self.task.streams[0], np.array(slot.requests)
+        demand = Demand(requests, slot.budgets_macs[0], np.array(slot.backlogs or (0.0,)), np.ones(1))
+        index, i, j = min(slot.index, self.task.horizon) - 1, 0, 0
+        shares: tuple[float | None, float | None] = (None, None)
+        if slot.budgets_macs[0] > 0 and feasible(requests[0], 0.0, stream.cheapest_macs, slot.budgets_macs[0]):
+            worth = self.retraining_weights[index] * self.narrowed(slot.requests[0]), self.inference_weights[index]
+            plan = self._timely.choices(demand).best(np.array(worth), 0.0)
+            assert plan.inference_shares is not None
+            assert plan.retraining_shares is not None
+            i, j = int(plan.retraining[0]), int(plan.inference[0])
+            shares = float(plan.inference_shares[0]), float(plan.retraining_shares[0])
+        retraining, inference = stream.retraining[i], stream.inference[j]
+        one = StreamAllocation(retraining.name, inference.name, *shares)
+        return Allocation((one,), self.reason(slot, retraining, inference))
 
     def observe(self, record: Observation) -> None:
         self._ranges.observe(record)

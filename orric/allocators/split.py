@@ -36,8 +36,9 @@ class SplitBudget(MultiStreamAllocator):
         self._deciders = [copy.deepcopy(self._each) for _ in task.streams]
         for decider, stream, child in zip(self._deciders, task.streams, rng.spawn(len(task.streams)), strict=True):
             place = task.gpus.index(stream.gpu)
-            devices = task.devices[place : place + 1]
-            decider.reset(Task(task.horizon, (stream,), (stream.gpu,), devices=devices), child)
+            devices, capacities = task.devices[place : place + 1], task.capacities_macs[place : place + 1]
+            alone = Task(task.horizon, (stream,), (stream.gpu,), capacities_macs=capacities, devices=devices)
+            decider.reset(alone, child)
 
     def decide(self, slot: Slot) -> Allocation:
         answers = [
