@@ -134,6 +134,12 @@ class Correction:
     def __init__(self) -> None:
         self.factor = 1.0
 
+    def part(
+        self, timeliness: Timeliness, configuration: Any, speed: Any, requests: Any, backlog: Any = 0.0
+    ) -> Array:
+        """Return the part in time as what was observed corrects it; see `Timeliness.part`."""
+        return timeliness.part(configuration, np.asarray(speed) * self.factor, requests, backlog)
+
     def observe(self, predicted: float, in_time: float, requests: float) -> None:
         """Take note of a slot.
 
