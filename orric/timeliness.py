@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from orric.waiting import ArrivalProcess as ArrivalProcess
+from orric.waiting import Shape
+
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class ArrivalProcess:
-    """How requests come within a slot, as a stream declares it.
-
-    Attributes:
-        kind: As of a scenario's stream.
-        drawn: Whether the count of a slot is an outcome; else it is given.
-        ratio: Of "bursty": rate within bursts divided by the rate between them.
-        burst_s: Of "bursty": mean length of a burst.
-        calm_s: Of "bursty": mean time between two.
-        variation: Of "gamma": coefficient of variation of the gaps.
-        branching: Of "hawkes": how many further requests each excites on average.
-        decay_s: Of "hawkes": after how long on average.
-    """
-
-    kind: Literal["upload", "deterministic", "timestamps", "poisson", "bursty", "gamma", "hawkes", "closed"] = "upload"
-    drawn: bool = False
-    ratio: float = 1.0
-    burst_s: float = 1.0
-    calm_s: float = 1.0
-    variation: float = 1.0
-    branching: float = 0.0
-    decay_s: float = 1.0
+# Work that takes no time is taken to take this.
+LEAST_S = 1e-12
+# Factors upon a stream's speed that observations choose from, and by which part speeds are usually wrong.
+FACTORS = np.exp(np.linspace(-1.0, 0.5, 31))
+USUAL = 0.02
+# What of a slot counts one slot later.
+KEPT = 0.98
+# By how much the part in time of a slot is off by chance at least, and of a variance.
+LEAST_CHANCE, LITTLE = 0.01, 0.02
 
 
 @dataclass(frozen=True)
@@ -77,71 +65,135 @@ class Timeliness:
             In [0, 1]; 1 where nobody asks.
         """
         configuration, speed, requests, backlog = np.broadcast_arrays(configuration, speed, requests, backlog)
-        if np.isinf(self.deadline_s):
-            return np.ones(np.shape(speed))
+        configuration, speed = configuration.astype(np.intp), np.maximum(speed, 0.0)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            fixed_s, each_s = np.array(self.fixed_s)[configuration], np.array(self.each_s)[configuration]
-            rate = requests / self.slot_s
-            # Batches fill with what comes while the one before is served, to `most` under load.
-            batch = np.minimum(np.maximum(rate * (fixed_s + each_s) / speed, 1.0), self.most)
-            service_s = (fixed_s / batch + each_s) / speed
-            load = rate * service_s
-            alone_s = (fixed_s + each_s * batch) / speed * self.workers
-            free_s = self.deadline_s - alone_s - (self.wait_s if self.most > 1 else 0.0)
-            behind_s = backlog * service_s
-            if self.arrivals.kind == "upload":
-                # All stand in line at once: who is served within the deadline is in time.
-                found = (self.deadline_s - behind_s) / np.maximum(requests * service_s, 1e-300)
+            if np.isinf(self.deadline_s) or self.arrivals.kind == "upload":
+                found = self._line(configuration, speed, requests, backlog)
             else:
-                kept = np.minimum(1.0 / np.maximum(load, 1e-300), 1.0)
-                decay = 2 * (1 - load) / (service_s * batch * self._dispersion())
-                stable = np.where(load < 1, 1 - load * np.exp(-np.maximum(decay, 0.0) * np.maximum(free_s, 0.0)), 0.0)
-                # Beyond capacity the queue grows through the slot until it is longer than the deadline.
-                growing = np.where(load > 1, free_s / np.maximum((load - 1) * self.slot_s, 1e-300), 1.0)
-                found = np.where(load < 1, stable, np.minimum(growing, kept))
-                late_s = np.maximum(behind_s - free_s, 0.0) / np.maximum(1 - load, 1e-3)
-                found = found * np.clip(1 - late_s / self.slot_s, 0.0, 1.0)
-                found = np.where(free_s < 0, 0.0, found)
+                found = self._queue(configuration, speed, requests, backlog)
         found = np.where(requests > 0, np.where(speed > 0, found, 0.0), 1.0)
         clipped: Array = np.clip(np.nan_to_num(found, nan=0.0), 0.0, 1.0)
         return clipped
 
-    def _dispersion(self) -> float:
-        """Return how many times as variable the work that comes is as that of requests evenly spaced."""
-        arrivals, served = self.arrivals, self.service_variation**2
-        if arrivals.kind == "deterministic":
-            return max(served, 0.02)
-        if arrivals.kind == "bursty":
-            part = arrivals.burst_s / (arrivals.burst_s + arrivals.calm_s)
-            mean = part * arrivals.ratio + 1 - part
-            spread = part * (1 - part) * (arrivals.ratio - 1) ** 2 / mean**2
-            both_s = arrivals.burst_s * arrivals.calm_s / (arrivals.burst_s + arrivals.calm_s)
-            return 1 + served + 2 * spread * both_s
-        if arrivals.kind == "gamma":
-            return arrivals.variation**2 + served
-        if arrivals.kind == "hawkes":
-            return 1 / (1 - arrivals.branching) ** 2 + served
-        return 1 + served
+    def _queue(self, configuration: Array, speed: Array, requests: Array, backlog: Array) -> Array:
+        """Return the part in time of those who come one by one."""
+        found = np.zeros(speed.shape)
+        for shape, indices in self._shapes:
+            chosen: Any = np.isin(configuration, indices) if len(indices) < len(self.each_s) else ...
+            full_s = np.array(self.fixed_s) / self.most + np.array(self.each_s)
+            service_s = np.maximum(full_s[configuration[chosen]], LEAST_S) / speed[chosen]
+            in_time = shape.table().look_up(
+                requests[chosen] * service_s / self.slot_s, service_s, shape.in_work(backlog[chosen]) * service_s
+            )
+            found[chosen] = np.where(shape.alone * service_s <= self.deadline_s * (1 + 1e-9), in_time, 0.0)
+        return found
+
+    @cached_property
+    def _shapes(self) -> list[tuple[Shape, list[int]]]:
+        """What tables are made for, and the configurations that each serves: one for all where nothing is put together."""
+        found: dict[Shape, list[int]] = {}
+        for j, (fixed_s, each_s) in enumerate(zip(self.fixed_s, self.each_s, strict=True)):
+            fixed = fixed_s / max(fixed_s + each_s * self.most, LEAST_S) if self.most > 1 else 0.0
+            shape = Shape(
+                slot_s=self.slot_s,
+                deadline_s=self.deadline_s,
+                arrivals=self.arrivals,
+                fixed=fixed,
+                most=self.most,
+                wait_s=self.wait_s if self.most > 1 else 0.0,
+                workers=self.workers,
+                queue_limit=self.queue_limit,
+                service_square=self.service_variation**2,
+            )
+            found.setdefault(shape, []).append(j)
+        return list(found.items())
+
+    def _line(self, configuration: Array, speed: Array, requests: Array, backlog: Array) -> Array:
+        """Return the part in time of those who come all at once, or may wait as long as they like.
+
+        They stand in line, batch after batch; who finds a full queue is turned away.
+        """
+        fixed_s, each_s = (np.maximum(one, 0.0) for one in (np.array(self.fixed_s), np.array(self.each_s)))
+        batch_s = (fixed_s + each_s * self.most)[configuration] / speed * self.workers
+        room = self.queue_limit + self.workers * self.most
+        if np.isinf(self.deadline_s):
+            if np.isinf(room):
+                return np.ones(speed.shape)
+            # Those may come who are served within the slot, or can wait.
+            upload = self.arrivals.kind == "upload"
+            served = 0.0 if upload else self.slot_s / batch_s * self.most * self.workers
+            return (room + served - backlog) / requests
+        rounds = self.deadline_s / batch_s
+        if not self.service_variation:
+            rounds = np.floor(rounds * (1 + 1e-12))
+        answered = rounds * self.most * self.workers
+        # The last batch need not be full.
+        there = np.minimum(backlog + requests, room)
+        whole = np.floor(there / (self.most * self.workers))
+        rest = np.ceil((there - whole * self.most * self.workers) / self.workers)
+        last_s = (fixed_s[configuration] + each_s[configuration] * rest) / speed * self.workers
+        answered = np.where(whole * batch_s + np.where(rest > 0, last_s, 0.0) <= self.deadline_s, there, answered)
+        return (np.minimum(answered, there) - backlog) / requests
 
 
 class Correction:
-    """What observations teach of one stream's timeliness: by which factor its speed is other than was thought.
+    """What observations teach of one stream's timeliness.
+
+    Where slots went otherwise than was said, the stream is as a rule served at another speed than was thought: of some
+    factors upon it, that one is believed which explains the slots best, the more so the fewer chances it takes to be 1.
+    What then remains, and cannot be chance, shifts the odds of being in time; who is certain to be in time, or to be
+    late, stays so. Slots count by their requests, and are forgotten slowly. Replayed observations restore it.
 
     Attributes:
         factor: Speeds are multiplied by it.
+        shift: Added to the logarithm of the odds of being in time.
     """
 
     def __init__(self) -> None:
-        self.factor = 1.0
+        self.factor, self.shift = 1.0, 0.0
+        # Of errors, their squares, and variances of single requests, by factor; of weights, and their squares.
+        self._sums, self._weights = np.zeros((3, len(FACTORS))), np.zeros(2)
 
-    def observe(self, predicted: float, in_time: float, requests: float) -> None:
+    def part(
+        self, timeliness: Timeliness, configuration: Any, speed: Any, requests: Any, backlog: Any = 0.0
+    ) -> Array:
+        """Return the part in time as what was observed corrects it; see `Timeliness.part`."""
+        return shifted(timeliness.part(configuration, np.asarray(speed) * self.factor, requests, backlog), self.shift)
+
+    def observe(self, predicted: Any, in_time: float, requests: float) -> None:
         """Take note of a slot.
 
         Args:
-            predicted: The part that was said to be in time, for what was chosen and what came.
+            predicted: The part that `Timeliness.part` says was to be in time, for what was chosen and what came, at
+                each of FACTORS times the speed; one number for all teaches nothing of the speed.
             in_time: The part that was.
             requests: How many came.
         """
-        if requests > 0:
-            weight = min(requests / 50.0, 1.0)
-            self.factor = float(np.clip(self.factor * np.exp(0.5 * weight * (in_time - predicted)), 0.2, 2.0))
+        if not requests > 0:
+            return
+        predicted = np.broadcast_to(np.asarray(predicted, np.float64), FACTORS.shape)
+        error = min(max(in_time, 0.0), 1.0) - predicted
+        self._sums *= KEPT
+        self._sums += requests * np.stack([error, error**2, predicted * (1 - predicted)])
+        self._weights *= [KEPT, KEPT**2]
+        self._weights += [requests, requests**2]
+        errors, squares, variances = self._sums / self._weights[0]
+        slots = self._weights[0] ** 2 / self._weights[1]
+        # Chance, as it is for the factor that leaves least to it.
+        chance = max(float(squares.min()), LEAST_CHANCE**2)
+        loss = slots * squares / chance + 2 * np.log1p((np.log(FACTORS) / USUAL) ** 2)
+        belief = np.exp((loss.min() - loss) / 2)
+        self.factor = float(np.exp(np.log(FACTORS) @ belief / belief.sum()))
+        mean, spread, variance = (
+            float(np.interp(self.factor, FACTORS, one)) for one in (errors, squares, variances)
+        )
+        noise = max(spread - mean**2, LEAST_CHANCE**2) / slots
+        certain = max(1 - noise / mean**2, 0.0) if mean else 0.0
+        self.shift = float(np.clip(certain * mean / (variance + LITTLE), -1.0, 1.0))
+
+
+def shifted(parts: Array, shift: Any) -> Array:
+    """Return parts whose log-odds are shifted."""
+    odds = np.exp(shift)
+    found: Array = parts * odds / (1 - parts + parts * odds)
+    return found
