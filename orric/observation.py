@@ -29,6 +29,7 @@ class Observation:
         inference_share: The share of its GPU that the allocator gave for serving it; None where it gave none, or it was
             not told.
         budget_macs: C(t) of its GPU; 0 where it was not told.
+        told: D(t) as the slot told it; 0 where that is not known.
     """
 
     slot: int
@@ -48,3 +49,4 @@ class Observation:
     labels: float = 0.0
     inference_share: float | None = None
     budget_macs: float = 0.0
+    told: float = 0.0

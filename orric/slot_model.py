@@ -214,7 +214,7 @@ def _decide(
             Observation(
                 slot, trace.stream, requests, number, late, requests - number, 1.0, agreement,
                 retraining=retraining.name, inference=inference.name, labels=labelled,
-                budget_macs=told.budgets_macs[0],
+                budget_macs=told.budgets_macs[0], told=requests,
             )
         )  # fmt: skip
     return allocations

@@ -154,9 +154,7 @@ class Correction:
         # Of errors, their squares, and variances of single requests, by factor; of weights, and their squares.
         self._sums, self._weights = np.zeros((3, len(FACTORS))), np.zeros(2)
 
-    def part(
-        self, timeliness: Timeliness, configuration: Any, speed: Any, requests: Any, backlog: Any = 0.0
-    ) -> Array:
+    def part(self, timeliness: Timeliness, configuration: Any, speed: Any, requests: Any, backlog: Any = 0.0) -> Array:
         """Return the part in time as what was observed corrects it; see `Timeliness.part`."""
         return shifted(timeliness.part(configuration, np.asarray(speed) * self.factor, requests, backlog), self.shift)
 
@@ -184,9 +182,7 @@ class Correction:
         loss = slots * squares / chance + 2 * np.log1p((np.log(FACTORS) / USUAL) ** 2)
         belief = np.exp((loss.min() - loss) / 2)
         self.factor = float(np.exp(np.log(FACTORS) @ belief / belief.sum()))
-        mean, spread, variance = (
-            float(np.interp(self.factor, FACTORS, one)) for one in (errors, squares, variances)
-        )
+        mean, spread, variance = (float(np.interp(self.factor, FACTORS, one)) for one in (errors, squares, variances))
         noise = max(spread - mean**2, LEAST_CHANCE**2) / slots
         certain = max(1 - noise / mean**2, 0.0) if mean else 0.0
         self.shift = float(np.clip(certain * mean / (variance + LITTLE), -1.0, 1.0))

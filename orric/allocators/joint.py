@@ -117,7 +117,7 @@ class JointOrric(Allocator):
         """Return what is asked of a budget in a slot."""
         streams = group.streams
         backlogs = np.array(slot.backlogs)[streams] if slot.backlogs else np.zeros(len(streams))
-        return Demand(np.array(slot.requests)[streams], budget_macs, backlogs, self._lessons.factors[streams])
+        return Demand(np.array(slot.requests)[streams], budget_macs, backlogs, self._lessons.learnt.of(streams))
 
     def solve(self, group: StreamsTogether, choices: Choices, slot: Slot) -> Plan:
         """Choose by ORRIC's weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,12 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orric.allocators.base import Array, StreamTask
-from orric.allocators.timely import Demand
+from orric.allocators.timely import Demand, Learnt
 from orric.records import Observation
-from orric.timeliness import Correction
+from orric.timeliness import FACTORS, Correction
 
 if TYPE_CHECKING:
     from orric.allocators.together import StreamsTogether
+
+
+# What part of earlier slots counts of how far forecasts were off; and for how many slots off by how much it begins.
+KEPT = 0.95
+USUAL_SLOTS, USUAL_MISS = 2.0, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,7 @@ class Lessons:
         streams: Of a task.
 
     Attributes:
-        factors: By which streams are served faster than they should be, shape (K,).
+        learnt: Of all streams.
     """
 
     def __init__(self, streams: Sequence[StreamTask]) -> None:
@@ -53,7 +59,9 @@ class Lessons:
         self._retraining = [{one.name: i for i, one in enumerate(stream.retraining)} for stream in streams]
         self._inference = [{one.name: j for j, one in enumerate(stream.inference)} for stream in streams]
         self._corrections = [Correction() for _ in streams]
-        self.factors = np.ones(len(streams))
+        self.learnt = Learnt.nothing(len(streams))
+        # Of every stream, forgotten slowly: slots, and sums of how far off they were, and of its square.
+        self._misses = np.tile([USUAL_SLOTS, 0.0, USUAL_SLOTS * USUAL_MISS**2], (len(streams), 1))
         self._seen: dict[int, Observation] = {}
         self._waiting = np.zeros(len(streams))
 
@@ -86,12 +94,24 @@ class Lessons:
         requests, shares = (
             np.array(one) for one in zip(*((s.requests, s.inference_share or 0.0) for s in there), strict=True)
         )
-        demand = Demand(requests, budget_macs, before, self.factors[group.streams])
+        demand = Demand(requests, budget_macs, before, self.learnt.of(group.streams))
         if group.timely is not None:
-            expected = group.timely.part_in_time(chosen[:, 1], shares, demand)
-            for k, one, part in zip(group.streams.tolist(), there, expected.tolist(), strict=True):
-                if one.requests > 0:
-                    correction = self._corrections[k]
-                    correction.observe(part, min((one.served - one.late) / one.requests, 1.0), one.requests)
-                    self.factors[k] = correction.factor
+            speeds = group.timely.speeds(chosen[:, 1], shares, demand)[:, None] * FACTORS
+            expected = group.timely.part_in_time(chosen[:, 1], speeds, demand)
+            for k, one, parts in zip(group.streams.tolist(), there, expected, strict=True):
+                self._correct(k, one, parts)
         return Past(there[0].slot, demand, chosen[:, 0], chosen[:, 1], shares)
+
+    def _correct(self, k: int, seen: Observation, expected: Array) -> None:
+        """Learn from one stream how fast it is served, and how far what comes is from what slots tell."""
+        correction = self._corrections[k]
+        if seen.requests > 0:
+            correction.observe(expected, min((seen.served - seen.late) / seen.requests, 1.0), seen.requests)
+            self.learnt.factors[k], self.learnt.shifts[k] = correction.factor, correction.shift
+        if seen.requests > 0 and seen.told > 0:
+            missed = math.log(seen.requests / seen.told)
+            self._misses[k] = self._misses[k] * KEPT + np.array([1.0, missed, missed**2])
+            weight, total, squares = self._misses[k].tolist()
+            mean = total / weight
+            self.learnt.means[k] = mean
+            self.learnt.spreads[k] = math.sqrt(max(squares / weight - mean**2, 0.0))

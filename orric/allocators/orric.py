@@ -10,7 +10,7 @@ import numpy as np
 
 from orric.allocators.base import Array, Indices, SingleStreamAllocator, Slot, StreamTask, Task
 from orric.allocators.ranges import Ranges
-from orric.allocators.timely import Demand, TimelyStreams
+from orric.allocators.timely import Demand, Learnt, TimelyStreams
 from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
 from orric.learning import LearningExtent
 from orric.objective import feasible
@@ -295,7 +295,7 @@ class Orric(Weighted):
         if self._timely is None or slot.in_time:
             return super().decide(slot)
         stream, requests = self.task.streams[0], np.array(slot.requests)
-        demand = Demand(requests, slot.budgets_macs[0], np.array(slot.backlogs or (0.0,)), np.ones(1))
+        demand = Demand(requests, slot.budgets_macs[0], np.array(slot.backlogs or (0.0,)), Learnt.nothing(1))
         index, i, j = min(slot.index, self.task.horizon) - 1, 0, 0
         shares: tuple[float | None, float | None] = (None, None)
         if slot.budgets_macs[0] > 0 and feasible(requests[0], 0.0, stream.cheapest_macs, slot.budgets_macs[0]):

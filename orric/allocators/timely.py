@@ -23,7 +23,7 @@ from orric.allocators.base import StreamTask
 from orric.allocators.knapsack import ROUNDING, Classes, Rows, Selection
 from orric.devices import Device
 from orric.objective import feasible_together
-from orric.timeliness import Timeliness
+from orric.timeliness import Timeliness, shifted
 
 Array = np.ndarray[Any, Any]
 # Parts of the budget that inference may take together.
@@ -38,6 +38,8 @@ ROOM = (1.0, 1.1, 1.25, 1.5, 1.8, 2.2, 3.0, 4.5)
 LITTLE = 1e-3
 # How much more of a hard partition retraining gets than it costs: switches may leave it a little late.
 SLACK = 1.02
+# By how many standard deviations what comes is taken to differ, and how likely that is (Gauss and Hermite).
+NODES = ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))
 # Shares are rounded down by this part, so that together they never exceed the budget.
 ROUNDED_DOWN = 1 - 1e-9
 # The least part of a GPU that a stream is taken to see, whatever the others do.
@@ -84,13 +86,39 @@ class Demand:
         requests: D(t) of its streams, shape (n,).
         budget_macs: C(t).
         backlogs: Requests that wait at the slot's start, shape (n,).
-        factors: By which streams are served faster than they should be, by what was observed, shape (n,).
+        learnt: What observations taught of each stream.
     """
 
     requests: Array
     budget_macs: float
     backlogs: Array
+    learnt: Learnt
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What observations taught of some streams; see `orric.timeliness.Correction` for the first two.
+
+    Attributes:
+        factors: By which they are served faster than they should be, shape (n,).
+        shifts: Added to the log-odds of being in time, shape (n,).
+        means: Mean of the logarithm of how many times as many requests come as slots tell, shape (n,).
+        spreads: Its standard deviation, shape (n,).
+    """
+
     factors: Array
+    shifts: Array
+    means: Array
+    spreads: Array
+
+    @classmethod
+    def nothing(cls, count: int) -> Learnt:
+        """Return what is known of so many streams before anything was observed."""
+        return cls(np.ones(count), np.zeros(count), np.zeros(count), np.zeros(count))
+
+    def of(self, streams: Array) -> Learnt:
+        """Return what is known of some of them."""
+        return Learnt(self.factors[streams], self.shifts[streams], self.means[streams], self.spreads[streams])
 
 
 class TimelyStreams:
@@ -122,7 +150,9 @@ class TimelyStreams:
         self._kinds = [(one, np.array(members)) for one, members in kinds.items() if one is not None]
 
     def parts_in_time(self, speeds: Array, demand: Demand) -> Array:
-        """Return the part in time of every stream and inference configuration.
+        """Return the part in time of every stream and inference configuration, as it is to be expected.
+
+        Where requests are not what slots tell, it is the mean over what may come, weighed by how many then ask.
 
         Args:
             speeds: At which each would be served, shape (n, N) or (n, N, ...).
@@ -131,29 +161,57 @@ class TimelyStreams:
         Returns:
             In the shape of the speeds; 1 where there is no deadline.
         """
-        found, more = np.ones(speeds.shape), (1,) * (speeds.ndim - 2)
+        found, count = np.ones(speeds.shape), speeds.shape[1]
         for one, members in self._kinds:
-            count = len(one.each_s)
+            count, learnt = len(one.each_s), demand.learnt.of(members)
+            more = (1,) * (speeds.ndim - 2)
             which = np.arange(count).reshape(1, count, *more)
-            asked, waiting = (values[members].reshape(-1, 1, *more) for values in (demand.requests, demand.backlogs))
-            found[members, :count] = one.part(which, speeds[members, :count], asked, waiting)
+            mine = speeds[members, :count]
+            asked, waiting, shifts = (
+                values.reshape(-1, 1, *more)
+                for values in (demand.requests[members], demand.backlogs[members], learnt.shifts)
+            )
+            if not learnt.spreads.any() and not learnt.means.any():
+                parts = one.part(which, mine, asked, waiting)
+            else:
+                means, spreads = (values.reshape(-1, 1, *more) for values in (learnt.means, learnt.spreads))
+                parts, weights = np.zeros(mine.shape), np.zeros(asked.shape)
+                for node, weight in NODES:
+                    times = np.exp(means + spreads * node)
+                    parts += weight * times * one.part(which, mine, asked * times, waiting)
+                    weights += weight * times
+                parts /= weights
+            found[members, :count] = shifted(parts, shifts) if shifts.any() else parts
+        return found
+
+    def part_in_time(self, inference: Array, speeds: Array, demand: Demand) -> Array:
+        """Return the part in time of a choice of inference at given speeds, were exactly so many to come.
+
+        Args:
+            inference: Indices of configurations, shape (n,).
+            speeds: Shape (n, m).
+            demand: What came.
+
+        Returns:
+            Shape (n, m).
+        """
+        found = np.ones(speeds.shape)
+        for one, members in self._kinds:
+            given = (inference[members], demand.requests[members], demand.backlogs[members])
+            which, asked, waiting = (values[:, None] for values in given)
+            found[members] = one.part(which, speeds[members], asked, waiting)
         return found
 
     def speeds(self, inference: Array, shares: Array, demand: Demand) -> Array:
-        """Return the speeds at which streams are served by a choice, shape (n,)."""
+        """Return the speeds at which streams should be served by a choice, shape (n,)."""
         if not self.device.conserving:
-            return self.device.speed(shares) * demand.factors
+            given: Array = self.device.speed(shares)
+            return given
         pool = demand.budget_macs / self.capacity_macs
         loads = demand.requests * self.costs[self.rows, inference] / max(demand.budget_macs, 1e-300)
         free = np.maximum(1 - (loads.sum() - loads), LEAST_SPEED)
-        found: Array = pool * free * demand.factors / self.device.slowdown
+        found: Array = pool * free / self.device.slowdown
         return found
-
-    def part_in_time(self, inference: Array, shares: Array, demand: Demand) -> Array:
-        """Return the part in time of a choice of inference, shape (n,)."""
-        speeds = self.speeds(inference, shares, demand)
-        found: Array = self.parts_in_time(np.repeat(speeds[:, None], self.costs.shape[1], axis=1), demand)
-        return found[self.rows, inference]
 
     def choices(self, demand: Demand) -> Choices:
         """Return what there is to choose from where the cheapest pairs fit."""
@@ -230,7 +288,9 @@ class SharedChoices(TimelyChoices):
         self._levels = levels if len(levels) else np.array([1.0])
         others = np.maximum(self._levels - loads[:, :, None], 0.0) if len(loads) > 1 else 0.0
         pool = demand.budget_macs / streams.capacity_macs
-        speeds = pool * np.maximum(1 - others, LEAST_SPEED) * demand.factors[:, None, None] / streams.device.slowdown
+        speeds = (
+            pool * np.maximum(1 - others, LEAST_SPEED) * demand.learnt.factors[:, None, None] / streams.device.slowdown
+        )
         speeds = np.broadcast_to(speeds, (*loads.shape, len(self._levels)))
         self._earned = streams.profits[:, :, None] * streams.parts_in_time(speeds, demand)
         self._made: dict[int, tuple[Classes, Classes]] = {}
@@ -370,7 +430,7 @@ class PartitionedChoices(TimelyChoices):
         there = np.isfinite(needed)
         needed = np.where(there, needed, 0.0)[:, :, None]
         shares = np.concatenate([needed, device.share(needed * np.array(ROOM[1:]))], axis=2)
-        speeds = device.speed(np.minimum(shares, 1.0)) * demand.factors[:, None, None]
+        speeds = device.speed(np.minimum(shares, 1.0)) * demand.learnt.factors[:, None, None]
         self._earned_by_share = streams.profits[:, :, None] * streams.parts_in_time(speeds, demand)
         self._shares_of = shares
         flat = np.where(there[:, :, None], shares, np.inf).reshape(half, -1)

@@ -115,8 +115,8 @@ class DecisionService:
         last = next((one for one in reversed(self._journal.records) if one["kind"] == "decision"), None)
         return {} if last is None else {
             named.name: {kind: one[kind] for kind in ("retraining", "inference", "inference_share")}
-            | {"budget_macs": last["budget_macs"]}
-            for named, one in zip(self._config.stream, last["streams"], strict=True)
+            | {"budget_macs": last["budget_macs"], "told": told}
+            for named, one, told in zip(self._config.stream, last["streams"], last["requests"], strict=True)
         }  # fmt: skip
 
     def _budget_macs(self) -> float:

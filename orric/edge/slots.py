@@ -249,6 +249,7 @@ class SlotLoop:
                 float(counts.shed), outcome.retrained, outcome.agreement, waiting=float(self._batcher.waiting),
                 retraining=row.decision.streams[0].retraining, inference=row.inference, labels=float(outcome.labels),
                 inference_share=row.decision.streams[0].inference_share, budget_macs=row.decision.budget_macs,
+                told=row.decision.requests[0],
             )  # fmt: skip
             self._finished[row.decision.slot] = observation.retrained
             try:
