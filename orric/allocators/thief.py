@@ -11,8 +11,10 @@ import numpy as np
 
 from orric.allocators.base import Allocator, MicroProfiled, Slot, StreamTask, Task
 from orric.allocators.stealing import steal
-from orric.allocators.window import Prospects, RetrainingWindow, Split
+from orric.allocators.timely import ROOM
+from orric.allocators.window import BETTER, Prospects, RetrainingWindow, Split
 from orric.configuration import Allocation, StreamAllocation
+from orric.devices import Device
 from orric.exceptions import ScenarioError, nearest
 from orric.learning import LearningCurve, RunningExtent
 from orric.objective import feasible_together
@@ -65,6 +67,37 @@ class _Stream:
         self._most, self._best = task.retraining[-1].profit or 1.0, task.best_accuracy
         self._curves, self._extent = curves, RunningExtent(task.memory)
         self._untold = self._accuracy = task.best_accuracy / 2
+        told = task.timeliness
+        self._timeliness = None if told is None or told.deadline_s == math.inf else told
+
+    def sustaining(
+        self, requests: float, backlog: float, budget_macs: float, device: Device | None, capacity_macs: float
+    ) -> list[tuple[float, float, int]]:
+        """Return Ekya's s(r): the shares of a budget from which more of the requests are served well.
+
+        Without a deadline, or on a device that is not known, a share sustains a configuration where it pays for the
+        requests. Else what a configuration is worth counts for the part that is answered by the deadline at the share.
+
+        Returns:
+            Share, what the accuracy is multiplied by, and the configuration; ascending in share and factor.
+        """
+        scale = requests / budget_macs
+        needs = [
+            (cost * scale, factor, j)
+            for j, (cost, factor) in enumerate(zip(self.inference_macs, self.factors, strict=True))
+        ]
+        if self._timeliness is None or device is None or requests <= 0:
+            return needs
+        shares = np.array([share for share, _, _ in needs])[:, None] * ROOM
+        speeds = device.speed(np.minimum(shares * budget_macs / capacity_macs, 1.0))
+        parts = self._timeliness.part(np.arange(len(needs))[:, None], speeds, requests, backlog)
+        worth = np.array(self.factors)[:, None] * parts
+        found: list[tuple[float, float, int]] = []
+        for place in np.argsort(shares, axis=None, kind="stable").tolist():
+            j, room = divmod(place, len(ROOM))
+            if not found or worth[j, room] > found[-1][1] * (1 + BETTER):
+                found.append((float(shares[j, room]), float(worth[j, room]), j))
+        return found
 
     def observe(self, record: Observation) -> None:
         """Learn what came of a slot."""
@@ -97,6 +130,10 @@ class Thief(MicroProfiled, Allocator):
     good is never looked at again; and retraining brings it nearer to `best_accuracy` by the part A_i / A_max. Both
     ways, weights serve as soon as they are there, as published, though in a scenario they may take over when the slot
     ends.
+
+    Where streams have a deadline and it is known how the GPU is shared, Ekya's s(r), by which accuracy is multiplied at
+    an inference share r, counts what is answered by the deadline; what sustains a stream is then more than what its
+    requests cost. The publication has rates of frames in the place of deadlines.
 
     Shares are given where the task knows the GPUs' capacities. What a stream's requests cost at its cheapest
     configuration is never taken from its inference; where that is more than the budget, every stream gets its cheapest
@@ -159,6 +196,8 @@ class Thief(MicroProfiled, Allocator):
             if self._retraining is not None and self._retraining not in names:
                 found = f"stream {stream.name!r} has no undominated retraining configuration {self._retraining!r}"
                 raise ScenarioError(where, found, nearest(self._retraining, names))
+        # Of every stream, the configuration of every share that its inference is looked at.
+        self._sustained: list[list[int]] = [[] for _ in task.streams]
         self._key = int(rng.integers(2**63))
         self._streams = [
             _Stream(stream, self._retraining, None if curves is None else curves[k])
@@ -205,22 +244,33 @@ class Thief(MicroProfiled, Allocator):
         """Estimate a stream in a slot; shares and work are parts of the budget."""
         stream = self._streams[k]
         present, after = stream.accuracies(slot, requests)
-        scale = requests / budget_macs
-        needs = [cost * scale for cost in stream.inference_macs]
-        inference = tuple(zip(needs, stream.factors, strict=True))
+        scale, gpu = requests / budget_macs, self.task.gpus.index(self.task.streams[k].gpu)
+        known = self.task.devices and self.task.capacities_macs
+        sustaining = stream.sustaining(
+            requests,
+            slot.backlogs[k] if slot.backlogs else 0.0,
+            budget_macs,
+            self.task.devices[gpu] if known else None,
+            self.task.capacities_macs[gpu] if known else budget_macs,
+        )
+        self._sustained[k] = [j for _, _, j in sustaining]
+        inference = tuple((share, factor) for share, factor, _ in sustaining)
         retraining = [(after[0], 0.0)]
         # Without requests there are no samples to retrain on.
         for index in range(1, len(after) if requests > 0 else 1):
             end = min(max(after[index] * errors[index], 0.0), 1.0)
             retraining.append((end, stream.retraining_macs[index] * scale))
-        return Prospects(present, inference, tuple(retraining), needs[0])
+        return Prospects(present, inference, tuple(retraining), inference[0][0])
 
     def _fitted(self, slot: Slot, gpu: int, window: RetrainingWindow, split: Split) -> list[StreamAllocation]:
         """Turn a split into configurations that fit the budget, and shares of the whole GPU where that is known."""
         there, budget_macs = self._there[gpu], slot.budgets_macs[gpu]
         given = window.released(list(split.retraining_shares), list(split.retraining))
         serving = [share + given for share in split.inference_shares]
-        inference = [window.sustained(place, share) for place, share in enumerate(serving)]
+        inference = [
+            self._sustained[k][window.sustained(place, share)]
+            for place, (k, share) in enumerate(zip(there, serving, strict=True))
+        ]
         retraining = list(split.retraining)
         # What fits but for rounding is made to fit.
         requests = np.array([slot.requests[k] for k in there])
