@@ -154,10 +154,10 @@ def priority(scenario: str, first: Rows, before: Rows) -> str:
     ours, serving = first[OURS, None], first["inference-only", None]
     late, alone = (float(column(rows, "late").mean()) for rows in (ours, serving))
     lost = mean_interval(column(before[BLIND, None], "all") - column(ours, "all"))
-    where = f"{BLIND}, where GPUs are shared as in the scenario"
     return (
         f"{scenario}: late {late:.2f} % (inference-only {alone:.2f} %), in time {column(ours, 'in_time').mean():.2f}, "
-        f"over all answers {column(ours, 'all').mean():.2f}, which is {lost.mean:+.2f} ± {lost.half_width:.2f} less than {where}"
+        f"over all answers {column(ours, 'all').mean():.2f}; told of no deadlines, on GPUs shared as the scenario has "
+        f"them, {lost.mean:+.2f} ± {lost.half_width:.2f} beside it"
     )
 
 

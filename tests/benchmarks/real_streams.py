@@ -2,9 +2,9 @@
 
 usage: python tests/benchmarks/real_streams.py --data FOLDER [--seeds N] [--output FILE] [--jobs N]
 
-FOLDER holds CIFAR-10 in a published layout. simulations/four-cameras.toml, every image classified, every retraining run;
-whether an answer was right and in time is known request by request. What is done stands in FILE (JSON lines); a run that
-was interrupted goes on from there. An hour on two cores with ten seeds.
+FOLDER holds CIFAR-10 in a published layout. simulations/four-cameras.toml, every image classified, every retraining
+run; whether an answer was right and in time is known request by request. What is done stands in FILE (JSON lines); a
+run that was interrupted goes on from there. An hour on two cores with ten seeds.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def main() -> None:
             mean_interval(column(name, "in_time")),
             mean_interval(column(OURS, "in_time") - column(name, "in_time")),
         )
+        ahead = "" if name == OURS else f"{less.mean:+.1f} ± {less.half_width:.1f}"
         print(
-            f"| `{name}` | {mean.mean:.1f} ± {mean.half_width:.1f} | "
-            f"{'' if name == OURS else f'{less.mean:+.1f} ± {less.half_width:.1f}'} | {column(name, 'all').mean():.1f} | "
+            f"| `{name}` | {mean.mean:.1f} ± {mean.half_width:.1f} | {ahead} | {column(name, 'all').mean():.1f} | "
             f"{column(name, 'late').mean():.1f} |"
         )
 
