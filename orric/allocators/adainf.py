@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -252,7 +252,7 @@ class _Served:
         self._places: list[tuple[int, int]] = []
         rows: list[tuple[float, ...]] = []
         for k, stream in enumerate(task.streams):
-            told: Any = getattr(stream, "timeliness", None)
+            told = stream.timeliness
             if told is None or told.deadline_s == np.inf:
                 continue
             for j in range(len(stream.inference)):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import orric
 from orric.allocators.adainf import AdaInf, needed_share
+from orric.timeliness import ArrivalProcess, Timeliness
 
 from ..builders import INFERENCE, Pairs, build_task
 
@@ -20,25 +19,15 @@ CAPACITY, SLOT_S, EACH_S = 8e9, 8.0, (0.001, 0.002, 0.004)
 ONE: Pairs = ((1.0, 1e6),)
 
 
-@dataclass(frozen=True)
-class Timed(orric.StreamTask):
-    """A stream whose service times are told."""
-
-    timeliness: Any = None
-
-
 def begun(deadlines_s: list[float | None], inference: Pairs = INFERENCE, capacity: float | None = CAPACITY) -> AdaInf:
     """Begin an episode of streams on one GPU, some of them with a deadline."""
     one = build_task(100, inference=inference).streams[0]
-    told = {field.name: getattr(one, field.name) for field in fields(one)}
     streams = []
     for k, deadline_s in enumerate(deadlines_s):
         timeliness = None
         if deadline_s is not None:
-            timeliness = SimpleNamespace(
-                deadline_s=deadline_s, slot_s=SLOT_S, fixed_s=(0.0,) * 3, each_s=EACH_S, most=1
-            )
-        streams.append(Timed(**told | {"name": f"s{k}"}, timeliness=timeliness))
+            timeliness = Timeliness(SLOT_S, deadline_s, ArrivalProcess("poisson", True), (0.0,) * 3, EACH_S)
+        streams.append(replace(one, name=f"s{k}", timeliness=timeliness))
     allocator = AdaInf()
     capacities = () if capacity is None else (capacity,)
     allocator.reset(orric.Task(100, tuple(streams), capacities_macs=capacities), np.random.default_rng(1))
@@ -162,7 +151,7 @@ def test_batches_need_less_where_they_save() -> None:
     stream = allocator.task.streams[0]
     shares = []
     for most in (1, 8):
-        told = SimpleNamespace(deadline_s=0.05, slot_s=SLOT_S, fixed_s=(0.005,) * 3, each_s=(0.0001,) * 3, most=most)
+        told = Timeliness(SLOT_S, 0.05, ArrivalProcess("poisson"), (0.005,) * 3, (0.0001,) * 3, most)
         allocator.reset(replace(allocator.task, streams=(replace(stream, timeliness=told),)), np.random.default_rng(1))
         shares.append(decided(allocator, [800.0])[0].inference_share)
     assert shares[0] > 1.4 * shares[1]
