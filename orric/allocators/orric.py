@@ -313,7 +313,7 @@ class Orric(Weighted):
         self._ranges.observe(record)
 
     def narrowed(self, requests: float) -> float:
-        return float(self._ranges.narrowed(np.array([requests]))[0])
+        return self._ranges.narrowed_alone(requests)
 
     def weights(self, task: Task) -> tuple[Array, Array]:
         return slot_weights(task.streams[0], task.horizon)

@@ -45,3 +45,10 @@ class Ranges:
         least = np.minimum(self._least[streams], np.where(requests > 0, requests, np.inf))
         found: Array = least / np.maximum(self._most[streams], requests) / self._declared[streams]
         return found
+
+    def narrowed_alone(self, requests: float, stream: int = 0) -> float:
+        """Return what `narrowed` does for one stream, given by its index, without arrays."""
+        least, most = self._least.item(stream), self._most.item(stream)
+        if requests > 0:
+            least, most = min(least, requests), max(most, requests)
+        return float(least / most / self._declared.item(stream))

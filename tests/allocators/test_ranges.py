@@ -73,6 +73,9 @@ def test_a_slot_without_requests_widens_nothing_and_headroom_is_counted_in() -> 
     assert ranges.narrowed(told).tolist() == [0.5, 1.0]
     assert ranges.narrowed(told[1:], np.array([1])).tolist() == [1.0]
     assert ranges.narrowed(np.array([750.0, 50.0])).tolist() == [0.25, 0.5]
+    for k, count in ((0, 750.0), (1, 50.0), (0, 0.0), (1, 2000.0)):
+        requests = np.array([count, count])
+        assert ranges.narrowed_alone(count, k) == ranges.narrowed(requests)[k]
 
 
 def test_the_reason_tells_the_weight_that_decided() -> None:
