@@ -39,9 +39,9 @@ def test_charts_move_and_a_swap_appears(listening, fog, tmp_path: Path) -> None:
         assert page.value('document.getElementById("decisions").rows.length') == 4
         assert "inference-greedy" in page.value('document.getElementById("heads").innerText')
         assert "% of the budget" in page.value('document.getElementById("decisions").innerText')
-        first = page.value('document.querySelector("#tiles div").innerText')
-        told = daemon.figures()["in_time_accuracy_estimate"]
-        assert first.split() == [f"{100 * told:.0f}", "%", *"right and in time, by the teacher".split()]
+        told = f"{100 * daemon.figures()['in_time_accuracy_estimate']:.0f} %"
+        page.wait(f'document.querySelector("#tiles b").textContent === "{told}"')
+        assert "right and in time" in page.value('document.querySelector("#tiles span").textContent')
         daemon.loop.control("pause")
         page.wait('document.getElementById("state").textContent.includes("paused")')
         for width in (1280, 400):
