@@ -158,6 +158,9 @@ class Retraining(Section):
         deadline: Part of a slot within which a retraining must end.
         memory_bytes: What the process may allocate at most.
         nice: How far it steps back behind serving, 0 to 19.
+        idle: Whether it works in the gaps alone, while nobody else wants the processor (SCHED_IDLE).
+        cpu_weight: What it is worth beside serving, which is worth 100, in a control group of its own; left out, both
+            are in one group. Where that cannot be made, the log says so.
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
@@ -167,6 +170,8 @@ class Retraining(Section):
     deadline: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.9
     memory_bytes: Annotated[int, Field(strict=True, ge=1 << 28)] = 4 << 30
     nice: Annotated[int, Field(strict=True, ge=0, le=19)] = 10
+    idle: Annotated[bool, Field(strict=True)] = False
+    cpu_weight: Annotated[int, Field(strict=True, ge=1, le=10000)] | None = None
 
 
 class StoreKeys(Section):

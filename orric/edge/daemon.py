@@ -21,6 +21,7 @@ from orric.edge.clock import SlotClock
 from orric.edge.config import EdgeConfig
 from orric.edge.decisions import DecisionService
 from orric.edge.episode import profile_hash
+from orric.edge.groups import divide
 from orric.edge.identity import Given, file_hash
 from orric.edge.journal import Journal
 from orric.edge.log import tell
@@ -44,7 +45,8 @@ FIXED = (
     "evidence", "student_sha256", "teacher_sha256",
 )  # fmt: skip
 FIXED_WITHIN = (
-    *(("retraining", key) for key in ("enabled", "memory_bytes", "nice")), ("store", "folder"), ("store", "versions"),
+    *(("retraining", key) for key in ("enabled", "memory_bytes", "nice", "idle", "cpu_weight")), ("store", "folder"),
+    ("store", "versions"),
 )  # fmt: skip
 
 
@@ -124,6 +126,7 @@ class Daemon:
                 config.evidence,
                 config.anchors,
                 config.fewest_compared,
+                self._group_of_retraining(),
             )
             first = self.process.first
         else:
@@ -164,6 +167,17 @@ class Daemon:
         known = DATASETS[models.dataset].classes if models is not None and models.dataset in DATASETS else ()
         return known if serving is not None and len(known) == serving.classes else ()
 
+    def _group_of_retraining(self) -> Path | None:
+        """Make the control group that retraining has a weight in, if it is wanted and can be."""
+        weight = self.config.retraining.cpu_weight
+        if weight is None:
+            return None
+        try:
+            return divide(weight)
+        except EdgeError as error:
+            tell("warning", "priority", error=str(error), instead=f"nice {self.config.retraining.nice}")
+            return None
+
     @property
     def serves(self) -> bool:
         """Whether requests of inference are answered, those under way at a shutdown among them."""
@@ -195,10 +209,14 @@ class Daemon:
         last = rows[-1].decision if rows else None
         agreements = [row.outcome.agreement for row in finished if row.outcome.agreement is not None]
         labelled = [row.counts for row in finished if row.counts is not None and row.counts.labelled]
+        timely = [row.counts.in_time for row in finished if row.counts is not None and row.counts.arrived]
+        agreed, in_time = agreements[-1] if agreements else None, timely[-1] if timely else None
         found: dict[str, float | None] = {
             "slot": float(self.loop.total),
             "model_version": float(self.versions.current.serving),
-            "accuracy_estimate": agreements[-1] if agreements else None,
+            "accuracy_estimate": agreed,
+            "in_time_part": in_time,
+            "in_time_accuracy_estimate": None if agreed is None or in_time is None else agreed * in_time,
             "anchor_accuracy": self.loop.learner.anchor_accuracy,
             "labelled_accuracy": labelled[-1].right / labelled[-1].labelled if labelled else None,
             "waiting_images": float(self.batcher.waiting),

@@ -35,6 +35,8 @@ GAUGES = {
     "slot": "Slot, counted over all episodes.",
     "model_version": "Version of the student that serves.",
     "accuracy_estimate": "Agreement with the teacher in the last slot with labels.",
+    "in_time_part": "Part of the images that came in the last slot with any which was answered by the deadline.",
+    "in_time_accuracy_estimate": "Part right and in time: orric_in_time_part times orric_accuracy_estimate.",
     "anchor_accuracy": "Accuracy of the newest student on trusted images that clients cannot write.",
     "labelled_accuracy": "Part of right answers among those that clients gave labels for.",
     "budget_macs": "Budget of the slot.",
@@ -78,11 +80,14 @@ class Metrics:
         model: The model's name.
         told: Whoever keeps the rest; None for nobody.
         deadline_s: Answers later than this are late.
+
+    Attributes:
+        deadline_s: As given.
     """
 
     def __init__(self, model: str, told: Told | None = None, deadline_s: float | None = None) -> None:
         registry = self._registry = CollectorRegistry()
-        self._model, self._told, self._deadline_s = model, told, deadline_s
+        self._model, self._told, self.deadline_s = model, told, deadline_s
         self._lock = threading.Lock()
         self._requests: dict[int, int] = {200: 0}
         self._buckets = [0] * (len(BUCKETS_S) + 1)
@@ -95,6 +100,7 @@ class Metrics:
 
         self._images = counter("images", "Images that were answered.")
         self.shed = counter("shed_images", "Images that were turned away.")
+        self._in_time = counter("in_time_images", "Images that were answered by the deadline, or without one.")
         self._late = counter("late_images", "Images that were answered after the deadline.")
         self._refusals = Counter("orric_refusals", "Requests that were refused, by why.", ["reason"], registry=registry)
         self._closed = Counter(
@@ -120,7 +126,7 @@ class Metrics:
             seconds: From its first byte to the last of its answer.
             images: That it had; 0 where they were not answered.
         """
-        late = self._deadline_s is not None and seconds > self._deadline_s
+        late = self.deadline_s is not None and seconds > self.deadline_s
         with self._lock:
             self._requests[status] = self._requests.get(status, 0) + 1
             if status == 200:
@@ -128,8 +134,7 @@ class Metrics:
                 self._sum_s += seconds
         if status == 200:
             self._images.inc(images)
-            if late:
-                self._late.inc(images)
+            (self._late if late else self._in_time).inc(images)
 
     def refuse(self, reason: str) -> None:
         """Count a refusal."""

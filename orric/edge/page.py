@@ -28,6 +28,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
     return {
         **found,
         "slot": loop.total,
+        "deadline_s": daemon.metrics.deadline_s,
         "paused": loop.paused,
         "serving": current.serving,
         "good": current.good,
@@ -66,7 +67,7 @@ def _row(daemon: Daemon, row: SlotRow) -> dict[str, Any]:
     if counts is not None:
         shown |= {
             "arrived": counts.arrived, "served": counts.served, "late": counts.late, "shed": counts.shed,
-            "p50_s": counts.p50_s, "p99_s": counts.p99_s,
+            "in_time": counts.in_time, "p50_s": counts.p50_s, "p99_s": counts.p99_s,
             "labelled": counts.right / counts.labelled if counts.labelled else None,
         }  # fmt: skip
     return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 from orric.edge.config import Evidence, Retraining
 from orric.edge.evidence import AnchorComparison, Comparison
 from orric.edge.frames import NO_MEMORY, Header, receive, send
+from orric.edge.groups import enter
 from orric.edge.lifeline import Lifeline
 from orric.edge.samples import Drawn
 from orric.edge.store import MODEL, WEIGHTS
@@ -24,6 +26,8 @@ from orric.selection.sampling import Whose
 from orric.vision.arrays import Labels
 
 START_S = 120.0
+# On a GPU that CUDA's MPS shares, the process steps back behind serving; elsewhere this says nothing.
+BEHIND = {"CUDA_MPS_CLIENT_PRIORITY": "1"}
 # How long a process may take to be gone once its pipe is closed.
 GONE_S = 5.0
 
@@ -104,6 +108,7 @@ class RetrainingProcess:
         limits: Memory, deadline, and how far it steps back.
         evidence: What it needs to learn.
         fewest_compared: Samples on which a new student must be compared where there are no anchors.
+        group: The control group that it runs in; left out, that of serving.
         anchors: Where the anchor set lies, None without.
         stored: Returns the weights that serve, to begin with after a start; None for the profile's own.
     """
@@ -116,9 +121,11 @@ class RetrainingProcess:
         evidence: Evidence = Evidence(),  # noqa: B008 (it is frozen)
         anchors: Path | None = None,
         fewest_compared: int = 0,
+        group: Path | None = None,
     ) -> None:
         self._profile, self._limits, self._stored = profile, limits, stored
         self._evidence, self._anchors, self._fewest_compared = evidence, anchors, fewest_compared
+        self._group = group
         self._process: subprocess.Popen[bytes] | None = None
         self._looked = self._over = False
         self._lock = threading.Lock()
@@ -241,13 +248,16 @@ class RetrainingProcess:
             lifeline = self._lifeline = Lifeline()
             command = [sys.executable, "-m", "orric.edge.worker", str(self._profile), str(lifeline.descriptor)]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lifeline.descriptor]
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lifeline.descriptor],
+                env=BEHIND | os.environ,
             )  # fmt: skip
             lifeline.started()
+            if self._group is not None:
+                enter(self._group, self._process.pid)
         evidence = self._evidence
         numbers = {"fewest_compared": self._fewest_compared, "fewest_trained": evidence.fewest_trained}
         limits = {
-            "memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice,
+            "memory_bytes": self._limits.memory_bytes, "nice": self._limits.nice, "idle": self._limits.idle,
             "anchors": None if self._anchors is None else str(self._anchors),
             "evidence": {**evidence.model_dump(exclude={"anchors"}), **numbers},
         }  # fmt: skip

@@ -46,6 +46,12 @@ class Counts:
     labelled: int
     right: int
 
+    @property
+    def in_time(self) -> float | None:
+        """Part of the images that came which was answered by the deadline; None where none came."""
+        # Of those that came last in the slot before, some are answered in this one.
+        return min((self.served - self.late) / self.arrived, 1.0) if self.arrived else None
+
 
 @dataclass(frozen=True)
 class Answer:

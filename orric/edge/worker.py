@@ -26,6 +26,19 @@ from orric.vision.datasets import FULL_PX
 PROBES = 4
 
 
+def step_back(nice: int, idle: bool) -> None:
+    """Let every thread step back behind others: what was loaded has its own, and later ones inherit it."""
+    threads = Path("/proc/self/task")
+    if not threads.is_dir():  # niceness is the process's own where this is not Linux
+        os.nice(nice)
+        return
+    for thread in threads.iterdir():
+        number = int(thread.name)
+        os.setpriority(os.PRIO_PROCESS, number, min(os.getpriority(os.PRIO_PROCESS, number) + nice, 19))
+        if idle:
+            os.sched_setscheduler(number, os.SCHED_IDLE, os.sched_param(0))
+
+
 def main() -> None:
     """Answer messages until the daemon goes."""
     hang_on(int(sys.argv[2]))
@@ -60,7 +73,7 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
         anchors = None if place is None else Anchors.load(Path(place), student.classes)
         teaching = Teaching(student, anchors, limits["evidence"])
         model, weights, inputs, expected = student.served()
-        os.nice(limits["nice"])
+        step_back(limits["nice"], limits["idle"])
         # Beyond what is taken already, an allocation fails instead of the machine running out.
         resource.setrlimit(resource.RLIMIT_DATA, (limits["memory_bytes"], limits["memory_bytes"]))
         send(answers, {}, model, weights, inputs, expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -53,6 +54,8 @@ def drifted(
     return dataset.draw(count, rng, part, label_mix, corruption, severity)
 
 
+# Of requests, or what is said of each of them.
+Numbers = np.ndarray[Any, Any]
 # From a student's network, images and the teacher's labels to how alike the two look at them.
 Watch = Callable[[nn.Module, Pixels, Labels], float | None]
 
@@ -75,7 +78,7 @@ class Part:
     taught: Labels | None
     there: int
 
-    def places(self, numbers: Array) -> Array:
+    def places(self, numbers: Numbers) -> Numbers:
         """Say which of the numbers are of this part, shape (n,)."""
         return (numbers >= self.first) & (numbers < self.first + len(self.labels))
 
@@ -186,7 +189,7 @@ class OnnxAccuracy:
             taught = None if told is None or taught is None else np.concatenate([told, taught])
         self._collected[slot] = images, taught
 
-    def right(self, inference: str, numbers: Array) -> Array:
+    def right(self, inference: str, numbers: Numbers) -> Numbers:
         right = np.zeros(len(numbers), bool)
         for part in self._parts:
             mine = part.places(numbers)
@@ -196,7 +199,7 @@ class OnnxAccuracy:
                 right[mine] = self._classify(part.images[at], inference, taught) == part.labels[at]
         return right
 
-    def forget(self, numbers: Array) -> None:
+    def forget(self, numbers: Numbers) -> None:
         for part in self._parts:
             part.there -= int(part.places(numbers).sum())
         self._parts = [part for part in self._parts if part.there]

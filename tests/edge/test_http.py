@@ -373,6 +373,7 @@ def test_metrics_tell_of_every_request(listening, images: np.ndarray) -> None:
         ("orric_requests_total", model, ("status", "200")): 2, ("orric_requests_total", model, ("status", "503")): 1,
         ("orric_requests_total", model, ("status", "400")): 1, ("orric_images_total", model): 3,
         ("orric_late_images_total", model): 3, ("orric_shed_images_total", model): 9,
+        ("orric_in_time_images_total", model): 0,
         ("orric_request_duration_seconds_count", model): 2, ("orric_swaps_total", model): 0,
         ("orric_rollbacks_total", model): 0, ("orric_failures_total", model, ("of", "retraining")): 0,
         ("orric_refusals_total", ("reason", "body")): 1, ("orric_refusals_total", ("reason", "overloaded")): 1,
@@ -380,7 +381,15 @@ def test_metrics_tell_of_every_request(listening, images: np.ndarray) -> None:
         ("orric_model_version", model): 1, ("orric_waiting_images", model): 0,
     }  # fmt: skip
     assert {key: found.get(key) for key in expected} == expected
-    for name in ("accuracy_estimate", "labelled_accuracy", "budget_macs", "retraining_part", "inference_part"):
+    for name in (
+        "accuracy_estimate",
+        "in_time_part",
+        "in_time_accuracy_estimate",
+        "labelled_accuracy",
+        "budget_macs",
+        "retraining_part",
+        "inference_part",
+    ):
         assert (f"orric_{name}", model) in found
     assert found["orric_request_duration_seconds_sum", model] > 0
     assert any(key[0] == "orric_info" for key in found)

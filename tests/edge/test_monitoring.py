@@ -182,6 +182,7 @@ WELL = {
     f'orric_samples_total{MODEL},outcome="outlier"}}': "0+5x{n}",
     # Unknown in the first slots.
     f"orric_accuracy_estimate{MODEL}}}": "NaN NaN NaN 0.95x{n}",
+    f"orric_in_time_accuracy_estimate{MODEL}}}": "NaN NaN NaN 0.94x{n}",
     f"orric_anchor_accuracy{MODEL}}}": "NaN NaN NaN 0.97x{n}",
 }
 
@@ -229,6 +230,9 @@ CASES: dict[str, tuple[dict[str, str], int, list[str]]] = {
     "the probe fails": (failing("probe"), 60, ["OrricDecidesNothing"]),
     "the disk is full": (failing("journal"), 60, ["OrricCannotWrite"]),
     "agreement falls": ({series("orric_accuracy_estimate"): "NaN NaN NaN 0.95x300 0.8x60"}, 350, ["OrricAgreesLess"]),
+    "fewer are right and in time": (
+        {series("orric_in_time_accuracy_estimate"): "NaN NaN NaN 0.94x300 0.8x60"}, 350, ["OrricLessRightInTime"],
+    ),
     "it forgets": ({series("orric_anchor_accuracy"): "NaN NaN NaN 0.97x300 0.9x60"}, 350, ["OrricForgets"]),
     "strange images come": (
         {series("orric_samples_total", outcome="outlier"): "0+500x90"}, 90, ["OrricSetsSamplesAside"],

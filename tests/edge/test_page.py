@@ -22,7 +22,7 @@ from .test_slots import slot
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_charts_move_and_a_swap_appears(listening, fog, tmp_path: Path) -> None:
     images, _ = fog
-    daemon, address = listening(retrains=True, slot_s=60.0)
+    daemon, address = listening(retrains=True, slot_s=60.0, server__deadline_s=0.1)
     slot(daemon, images)
     slot(daemon, images)
     with browser(tmp_path) as page:
@@ -39,6 +39,9 @@ def test_charts_move_and_a_swap_appears(listening, fog, tmp_path: Path) -> None:
         assert page.value('document.getElementById("decisions").rows.length') == 4
         assert "inference-greedy" in page.value('document.getElementById("heads").innerText')
         assert "% of the budget" in page.value('document.getElementById("decisions").innerText')
+        told = f"{100 * daemon.figures()['in_time_accuracy_estimate']:.0f} %"
+        page.wait(f'document.querySelector("#tiles b").textContent === "{told}"')
+        assert "right and in time" in page.value('document.querySelector("#tiles span").textContent')
         daemon.loop.control("pause")
         page.wait('document.getElementById("state").textContent.includes("paused")')
         for width in (1280, 400):

@@ -96,6 +96,36 @@ def test_it_learns_to_see_through_fog(open_daemon, fog) -> None:
     assert files[MODEL]
 
 
+def test_the_estimate_of_what_is_right_and_in_time(open_daemon, fog) -> None:
+    """Agreement times the part of all that came which was answered by the deadline; what was turned away is none."""
+    images, _ = fog
+    daemon = open_daemon(slot_s=60.0, server__deadline_s=0.1)
+    unknown = daemon.figures()
+    assert unknown["in_time_part"] is unknown["in_time_accuracy_estimate"] is None
+    daemon.loop.begin()
+    daemon.uploads.arrive(images[:30])
+    daemon.uploads.answer([10, 10, 4], [0.05, 0.2, 0.1])
+    daemon.uploads.turn_away(10)
+    daemon.loop.finish()
+    figures = daemon.figures()
+    assert figures["in_time_part"] == pytest.approx(14 / 40)
+    assert figures["in_time_accuracy_estimate"] is None, "nothing was labelled"
+    daemon.loop.rows[-1].outcome.agreement = 0.8
+    assert daemon.figures()["in_time_accuracy_estimate"] == pytest.approx(0.8 * 14 / 40)
+    shown = status(daemon)
+    assert shown["deadline_s"] == 0.1
+    assert shown["slots"][-1]["in_time"] == pytest.approx(14 / 40)
+    # An empty slot says nothing; of one that answers what the one before had left no more than all are in time.
+    daemon.loop.begin()
+    daemon.loop.finish()
+    assert daemon.figures()["in_time_part"] == pytest.approx(14 / 40)
+    daemon.loop.begin()
+    daemon.uploads.arrive(images[:2])
+    daemon.uploads.answer([6], [0.01])
+    daemon.loop.finish()
+    assert daemon.figures()["in_time_part"] == 1.0
+
+
 FAULTS = {
     "worker.train:kill": ("retraining", "ended with status -9"),
     "worker.trained:hang": ("retraining", "did not end within"),

@@ -27,9 +27,10 @@ SINCE = {
     "Install": {"WantedBy": 183},
     "Service": {
         "AmbientCapabilities": 229, "CPUWeight": 232, "CacheDirectory": 235, "CapabilityBoundingSet": 183,
-        "DeviceAllow": 208, "DevicePolicy": 208, "Environment": 183, "ExecReload": 183, "ExecStart": 183,
-        "IOWeight": 230, "KillMode": 187, "LimitNOFILE": 183, "LoadCredential": 247, "LockPersonality": 235,
-        "MemoryHigh": 231, "MemoryMax": 231, "MemorySwapMax": 232, "NoNewPrivileges": 187, "NotifyAccess": 183,
+        "Delegate": 218, "DeviceAllow": 208, "DevicePolicy": 208, "Environment": 183, "ExecReload": 183,
+        "ExecStart": 183, "IOWeight": 230, "KillMode": 187, "LimitNOFILE": 183, "LoadCredential": 247,
+        "LockPersonality": 235, "MemoryHigh": 231, "MemoryMax": 231, "MemorySwapMax": 232,
+        "NoNewPrivileges": 187, "NotifyAccess": 183,
         "OOMPolicy": 243, "PrivateDevices": 209, "PrivateTmp": 183, "PrivateUsers": 232, "ProtectClock": 245,
         "ProtectControlGroups": 232, "ProtectHome": 214, "ProtectHostname": 242, "ProtectKernelLogs": 244,
         "ProtectKernelModules": 232, "ProtectKernelTunables": 232, "ProtectProc": 247, "ProtectSystem": 214,
@@ -41,7 +42,12 @@ SINCE = {
     },
 }  # fmt: skip
 # Likewise of values that came later than their directive.
-VALUES = {("ProtectSystem", "strict"): 232, ("KillMode", "mixed"): 209, ("Type", "notify-reload"): 253}
+VALUES = {
+    ("ProtectSystem", "strict"): 232,
+    ("KillMode", "mixed"): 209,
+    ("Delegate", "cpu"): 236,
+    ("Type", "notify-reload"): 253,
+}
 
 
 def directives(path: Path) -> Iterator[tuple[str, str, str]]:
