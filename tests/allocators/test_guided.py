@@ -55,7 +55,7 @@ def test_the_student_that_does_worst_is_retrained_first():
     enough_macs = 2 * 500 * first.inference[-1].cost_macs + 500 * first.retraining[-1].cost_macs
     slot = orric.Slot(2, (enough_macs,), (500.0, 500.0))
     for worse in (0, 1):
-        allocator = orric.GuidedOrric()
+        allocator = orric.GuidedOrric(give_up=0.05)
         allocator.reset(task, RNG(1))
         for record in told(task, 1, [0.3 if k == worse else 0.85 for k in (0, 1)]):
             allocator.observe(record)
@@ -86,8 +86,12 @@ def test_it_beats_joint_orric_where_streams_drift_unequally(tmp_path):
         profile = build_profile(name=name, curve=curve, slope_floor=1e-3, best_accuracy=0.9)
         paths.append(write_profile(profile, tmp_path / f"{name}.toml"))
     scenario = two_gpus(tmp_path, paths, gpus=1, low=0.3, high=0.7, slots=30, requests=(200, 600))
-    joint, guided = (orric.simulate(scenario, one, 1) for one in (orric.JointOrric(), orric.GuidedOrric()))
-    assert guided.mean_accuracy > joint.mean_accuracy + 0.02
+    # Where L is far below all slopes, alpha is next to nothing, and so is what may be given up for nothing.
+    joint, cautious, guided = (
+        orric.simulate(scenario, one, 1)
+        for one in (orric.JointOrric(), orric.GuidedOrric(), orric.GuidedOrric(give_up=0.05))
+    )
+    assert guided.mean_accuracy > cautious.mean_accuracy + 0.02 > joint.mean_accuracy + 0.02
     assert guided.summary()["worst_stream_accuracy"] > joint.summary()["worst_stream_accuracy"]
 
 
