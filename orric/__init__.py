@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orric.competitive.ranges import TraceRange
     from orric.competitive.ratio import CompetitiveRatio, competitive_ratio
     from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
+    from orric.devices import Device
     from orric.drift import Drift
     from orric.exceptions import (
         AllocatorError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from orric.records import Observation, Result, SlotRecord
     from orric.scenario import Scenario, load_scenario
     from orric.slot_model import evaluate
+    from orric.timeliness import ArrivalProcess, Correction, Timeliness
     from orric.timestamps import Timestamps
     from orric.trace import Trace
 
@@ -80,6 +82,7 @@ _HOMES = {
     "orric.allocators.turns": ("RoundRobin", "WorstFirst"),
     "orric.allocators.uniform": ("Uniform30", "Uniform50", "Uniform90"),
     "orric.configuration": ("Allocation", "InferenceConfiguration", "RetrainingConfiguration", "StreamAllocation"),
+    "orric.devices": ("Device",),
     "orric.drift": ("Drift",),
     "orric.exceptions": (
         "AllocatorError",
@@ -116,6 +119,7 @@ _HOMES = {
     "orric.competitive.ranges": ("TraceRange",),
     "orric.competitive.ratio": ("CompetitiveRatio", "competitive_ratio"),
     "orric.slot_model": ("evaluate",),
+    "orric.timeliness": ("ArrivalProcess", "Correction", "Timeliness"),
     "orric.timestamps": ("Timestamps",),
     "orric.trace": ("Trace",),
 }
@@ -133,6 +137,7 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "OrricError", "ProfileError", "ScenarioError", "SelectionError", "SimulationError", "TraceError",
     "Exponential", "LearningCurve", "LearningExtent", "Logarithmic", "Power", "Tabulated", "TimeVarying",
     "Profile", "Observation", "Result", "SlotRecord", "Scenario",
+    "ArrivalProcess", "Correction", "Device", "Timeliness",
     "load_scenario", "simulate", "evaluate", "Timestamps", "Trace", "Search", "WorstCase", "search_worst_case",
     "Bounds", "bounds", "joint_bound", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum",
     "TraceRange", "ExactJointOrric", "JointOrric", "PlacingOrric", "GuidedOrric",
