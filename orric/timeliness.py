@@ -19,13 +19,24 @@ FACTORS = np.exp(np.linspace(-1.0, 0.5, 31))
 USUAL = 0.02
 # What of a slot counts one slot later.
 KEPT = 0.98
-# By how much the part in time of a slot is off by chance at least, and of a variance.
-LEAST_CHANCE, LITTLE = 0.01, 0.02
+# By how much the part in time of a slot is off by chance at least, and a variance of single requests that says little
+# of their odds.
+LEAST_CHANCE, LITTLE = 0.01, 0.05
 
 
 @dataclass(frozen=True)
 class Timeliness:
     """Says which part of a stream's requests is answered by the deadline.
+
+    Requests that come all at once stand in line, which is exact. Those who come one by one find a queue that is solved
+    through the slot, see `orric.waiting`. Over 216 points of load, burstiness, batching and deadline, the part in time
+    is off by 1.3 points on average (tests/benchmarks/timeliness.py); where theory knows it, by at most 1.5 (M/M/1,
+    M/M/c) and 3 (M/D/1); by about 4 on average where bursts come with a given count. It never rises with requests or
+    backlog, and never falls with speed unless few may wait. Timestamps are taken as of `arrivals.variation`, closed
+    loops as Poisson processes of the rate that they have.
+
+    Whoever asks first has a table made, in about a tenth of a second; then 20,000 parts take some milliseconds. Without
+    batches one table serves all configurations, and all streams of the same deadline, arrivals and workers.
 
     Attributes:
         slot_s: Length of a slot.
@@ -65,13 +76,14 @@ class Timeliness:
             In [0, 1]; 1 where nobody asks.
         """
         configuration, speed, requests, backlog = np.broadcast_arrays(configuration, speed, requests, backlog)
-        configuration, speed = configuration.astype(np.intp), np.maximum(speed, 0.0)
+        configuration, served = configuration.astype(np.intp), speed > 0
+        speed = np.where(served, speed, 1.0)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             if np.isinf(self.deadline_s) or self.arrivals.kind == "upload":
                 found = self._line(configuration, speed, requests, backlog)
             else:
                 found = self._queue(configuration, speed, requests, backlog)
-        found = np.where(requests > 0, np.where(speed > 0, found, 0.0), 1.0)
+        found = np.where(requests > 0, np.where(served, found, 0.0), 1.0)
         clipped: Array = np.clip(np.nan_to_num(found, nan=0.0), 0.0, 1.0)
         return clipped
 
@@ -90,7 +102,7 @@ class Timeliness:
 
     @cached_property
     def _shapes(self) -> list[tuple[Shape, list[int]]]:
-        """What tables are made for, and the configurations that each serves: one for all where nothing is put together."""
+        """What tables are made for, and the configurations that each serves: one for all without batches."""
         found: dict[Shape, list[int]] = {}
         for j, (fixed_s, each_s) in enumerate(zip(self.fixed_s, self.each_s, strict=True)):
             fixed = fixed_s / max(fixed_s + each_s * self.most, LEAST_S) if self.most > 1 else 0.0
@@ -113,7 +125,7 @@ class Timeliness:
 
         They stand in line, batch after batch; who finds a full queue is turned away.
         """
-        fixed_s, each_s = (np.maximum(one, 0.0) for one in (np.array(self.fixed_s), np.array(self.each_s)))
+        fixed_s, each_s = np.array(self.fixed_s), np.array(self.each_s)
         batch_s = (fixed_s + each_s * self.most)[configuration] / speed * self.workers
         room = self.queue_limit + self.workers * self.most
         if np.isinf(self.deadline_s):
@@ -130,10 +142,11 @@ class Timeliness:
         # The last batch need not be full.
         there = np.minimum(backlog + requests, room)
         whole = np.floor(there / (self.most * self.workers))
-        rest = np.ceil((there - whole * self.most * self.workers) / self.workers)
+        rest = np.minimum(there - whole * self.most * self.workers, self.most)
         last_s = (fixed_s[configuration] + each_s[configuration] * rest) / speed * self.workers
         answered = np.where(whole * batch_s + np.where(rest > 0, last_s, 0.0) <= self.deadline_s, there, answered)
-        return (np.minimum(answered, there) - backlog) / requests
+        in_time: Array = (np.minimum(answered, there) - backlog) / requests
+        return in_time
 
 
 class Correction:
@@ -154,9 +167,7 @@ class Correction:
         # Of errors, their squares, and variances of single requests, by factor; of weights, and their squares.
         self._sums, self._weights = np.zeros((3, len(FACTORS))), np.zeros(2)
 
-    def part(
-        self, timeliness: Timeliness, configuration: Any, speed: Any, requests: Any, backlog: Any = 0.0
-    ) -> Array:
+    def part(self, timeliness: Timeliness, configuration: Any, speed: Any, requests: Any, backlog: Any = 0.0) -> Array:
         """Return the part in time as what was observed corrects it; see `Timeliness.part`."""
         return shifted(timeliness.part(configuration, np.asarray(speed) * self.factor, requests, backlog), self.shift)
 
@@ -184,12 +195,10 @@ class Correction:
         loss = slots * squares / chance + 2 * np.log1p((np.log(FACTORS) / USUAL) ** 2)
         belief = np.exp((loss.min() - loss) / 2)
         self.factor = float(np.exp(np.log(FACTORS) @ belief / belief.sum()))
-        mean, spread, variance = (
-            float(np.interp(self.factor, FACTORS, one)) for one in (errors, squares, variances)
-        )
+        mean, spread, variance = (float(np.interp(self.factor, FACTORS, one)) for one in (errors, squares, variances))
         noise = max(spread - mean**2, LEAST_CHANCE**2) / slots
         certain = max(1 - noise / mean**2, 0.0) if mean else 0.0
-        self.shift = float(np.clip(certain * mean / (variance + LITTLE), -1.0, 1.0))
+        self.shift = float(np.clip(certain * mean * variance / (variance**2 + LITTLE**2), -1.0, 1.0))
 
 
 def shifted(parts: Array, shift: Any) -> Array:

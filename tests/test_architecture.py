@@ -23,7 +23,7 @@ MAIN = [
     ["csv_rows", "configuration", "randomness", "folders"],
     ["instants"],
     ["csv_chunks"],
-    ["local_times"],
+    ["local_times", "waiting"],
     ["learning", "trace", "timestamps", "drift", "latency", "compiled", "statistics", "devices", "timeliness"],
     ["interval_counts", "workload", "description", "budgets", "processes", "overload"],
     ["arrivals"],
