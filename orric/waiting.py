@@ -182,15 +182,20 @@ def log_ratio(load: Array, gap_square: Array, service_square: float) -> Array:
 
 
 def busy(load: Array, gap_square: float, service_square: float) -> Array:
-    """Return the part of arrivals that find a server busy, loads below 1 (Kraemer and Langenbach-Belz)."""
-    if gap_square <= 1:
+    """Return the part of arrivals that find the server busy, loads below 1.
+
+    Where gaps vary more than those of a Poisson process it is that of exponential service, which is r; where they vary
+    less, what Kraemer and Langenbach-Belz say. In between it is the load.
+    """
+    if gap_square > 1:
+        found = np.exp(log_ratio(load, np.array(gap_square), 1.0))
+    else:
         excess = (1 + gap_square + load * service_square) / (
             1 + load * (service_square - 1) + load**2 * (4 * gap_square + service_square)
         )
-    else:
-        excess = 4 * load / (gap_square + load**2 * (4 * gap_square + service_square))
-    found: Array = np.clip(load + (gap_square - 1) * load * (1 - load) * excess, 0.0, 1 - 1e-6)
-    return found
+        found = load + (gap_square - 1) * load * (1 - load) * excess
+    clipped: Array = np.clip(found, 0.0, 1 - 1e-6)
+    return clipped
 
 
 @dataclass(frozen=True)
@@ -363,11 +368,11 @@ class Chain:
         down, up = np.where(up < 0, -drift / fall_s, down), np.maximum(up, 0.0)
         first = load / self._step_s
         if shape.most == shape.workers == 1:
-            # Such that as many find nobody as theory says; beyond capacity soon nobody does.
+            # Such that as many find nobody as theory says; who come evenly beyond capacity soon never do.
             stable = np.minimum(load, 1 - NEAR_ONE)
             found_busy = busy(stable, gap_square, square)
-            odds = found_busy / (1 - found_busy)
-            first = np.where(load < 1, first / stable * (1 - stable) * odds, first)
+            known = first / stable * (1 - stable) * found_busy / (1 - found_busy)
+            first = np.where((load < 1) | (gap_square > 1), known, first)
         up[:, :, 0], down[:, :, 0] = first[:, :, 0], 0.0
         return up, down
 
