@@ -1,19 +1,19 @@
 """How many of those who ask are answered by a deadline: queues solved as birth-and-death chains, in tables.
 
 The state is the work that is there, in requests; it goes up as requests come and down as they are served. How far up in
-proportion to down is what the decay of waiting in GI/G/1 says, gaps and services taken as gamma-distributed (M/M/1 is
-exact); in between, up and down are what drift and variance ask for, so that overload and backlog are followed through
-the slot. Bursty arrivals are two such chains side by side; a Hawkes process is taken as the bursty one of the same
-variance, correlation and skewness. Of a batch's fixed part the fuller batches that more work makes have less each.
+proportion to down is what the decay of waiting in GI/G/1 says, gaps and services taken as gamma-distributed (M/M/1 and
+M/M/c are exact); elsewhere, up and down are what drift and variance ask for, so that overload and backlog are followed
+through the slot. Bursty arrivals are two such chains side by side; a Hawkes process is taken as the bursty one of the
+same variance and correlation. Of a batch's fixed part the fuller batches that more work makes have less each.
 
-A table holds the part in time over load, deadline in service times, and work at the slot's start: the mean over the
-slot, solved for all entries at once as a banded linear system at a few complex points, which is the Laplace transform of
-the mean; the inverse is taken along a cotangent contour. It never rises with load or backlog.
+A table holds the part in time over load, deadline in service times, and work at the slot's start. It is the mean over
+the slot, solved for all entries at once as banded linear systems: implicit Euler steps, few and fewer, extrapolated. It
+never rises with load or backlog.
 
 References:
     W. Whitt: The queueing network analyzer. Bell System Technical Journal, 1983.
     W. Kraemer, M. Langenbach-Belz: Approximate formulae for the delay in the queueing system GI/G/1. ITC 8, 1976.
-    L. N. Trefethen, J. A. C. Weideman, T. Schmelzer: Talbot quadratures and rational approximations. BIT, 2006.
+    W. Fischer, K. Meier-Hellstern: The Markov-modulated Poisson process (MMPP) cookbook. Performance Evaluation, 1993.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from typing import Any, Literal
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-# Loads of the tables: dense around 1, as their odds load / (1 + load) are evenly spaced.
-ODDS = np.arange(1, 42) * 0.02
-LOADS = ODDS / (1 - ODDS)
-# Deadlines of the tables, in the time that a request alone takes: from 1 on, so many, each larger by this factor; beyond
-# the last one a request's own service hardly matters. Some more where a limited queue is about as long as the deadline.
+# Loads of the tables, and as parts of load and capacity together, in which they are evenly spaced; but for more near 1,
+# where a little decides.
+NEAR = np.array([0.89, 0.94, 0.96, 0.98, 1.01, 1.025, 1.05])
+PARTS = np.sort(np.append(np.arange(1, 42) * 0.02, NEAR / (1 + NEAR)))
+LOADS = PARTS / (1 - PARTS)
+# Deadlines of the tables, in the time that a request alone takes, each so many times the one before; beyond the last
+# one a request's own service hardly matters. Some more where a limited queue is about as long as the deadline.
 DEADLINES = 1.335 ** np.arange(28)
 AROUND = np.array([0.85, 0.91, 0.96, 1.0, 1.04, 1.1, 1.2])
-# Levels of work up to the deadline, and from there to where nobody is in time in the slot any more; of the chain, and of
-# the tables.
+# Levels of work up to the deadline, and from there to where nobody is in time in the slot any more: of the chain, and
+# of the tables.
 BELOW, ABOVE = 24, 14
 KEPT_BELOW = 8
-# Points on the contour; half of them are the conjugates of the others.
-POINTS = 6
+# How many implicit steps a slot is divided into, and with which weights their results are put together.
+STEPS = {6: -1.0, 12: 2.0}
 # Loads this near to 1 are taken as so far below: the limit is reached, but not computed, at 1.
 NEAR_ONE = 1e-3
 # Squares of coefficients of variation below which formulas would divide by zero.
@@ -75,19 +77,25 @@ class ArrivalProcess:
             return 0.0
         return self.variation**2 if self.kind in ("gamma", "timestamps") else 1.0
 
-    def environment(self, per_s: Array) -> tuple[Array, Array]:
+    def environment(self, per_s: Array, slot_s: float) -> tuple[Array, Array]:
         """Return the states that the rate goes through: its factor in each, and the rate of leaving it.
 
         Args:
             per_s: Mean rates of arrival.
+            slot_s: Length of a slot: where its count is given, only that varies which is within.
 
         Returns:
             Two arrays of the shape of the rates, and one axis more, of length 1 or 2.
         """
         if self.kind == "bursty" and self.ratio > 1:
             calm = (self.calm_s + self.burst_s) / (self.calm_s + self.ratio * self.burst_s)
+            leaving = np.array([1 / self.calm_s, 1 / self.burst_s])
+            factors = np.array([calm, calm * self.ratio])
+            if not self.drawn:
+                times = slot_s * leaving.sum()
+                factors = 1 + (factors - 1) * np.sqrt(1 - 2 * (times + np.expm1(-times)) / times**2)
             ones = np.ones((*per_s.shape, 1))
-            return ones * [calm, calm * self.ratio], ones * [1 / self.calm_s, 1 / self.burst_s]
+            return ones * factors, ones * leaving
         if self.kind == "hawkes" and self.branching > 0:
             left = 1 - self.branching
             square = self.branching * (1 + left) / (2 * self.decay_s * left * per_s)
@@ -123,12 +131,11 @@ class Table:
             service_s: What a request of a full batch takes.
             behind_s: Work that waits at the slot's start.
         """
-        odds = load / (1 + load)
         places = [
-            np.clip(odds / (ODDS[1] - ODDS[0]) - 1, 0, len(ODDS) - 1),
+            np.interp(load / (1 + load), PARTS, np.arange(len(PARTS))),
             np.interp(np.log(self.deadline_s / service_s), self.multiples, np.arange(len(self.multiples))),
         ]
-        sizes = [len(ODDS), len(self.multiples), len(self.levels)]
+        sizes = [len(PARTS), len(self.multiples), len(self.levels)]
         at = np.zeros(load.shape, np.intp)
         corners = [(at, np.ones(load.shape))]
         if np.any(behind_s):
@@ -143,16 +150,19 @@ class Table:
                 for index, weight in corners
                 for step, share in ((0, 1 - part), (stride, part))
             ]
-        found: Array = sum(self.values[index] * weight for index, weight in corners)
+        found = np.zeros(load.shape)
+        for index, weight in corners:
+            found += self.values[index] * weight
         # Far beyond capacity what is in time goes down as load goes up.
-        return found * np.minimum(LOADS[-1] / np.maximum(load, 1e-300), 1.0)
+        found *= np.minimum(LOADS[-1] / np.maximum(load, 1e-300), 1.0)
+        return found
 
 
 def log_ratio(load: Array, gap_square: Array, service_square: float) -> Array:
     """Return ln r, where so many are in system with a probability that falls by r with each: in GI/G/1, far out.
 
-    That is r = 1 / E exp(s S) with E exp(-s A) E exp(s S) = 1, gaps A and services S gamma-distributed. It is above 0 for
-    loads above 1, and load itself in M/M/1.
+    That is r = 1 / E exp(s S) with E exp(-s A) E exp(s S) = 1, gaps A and services S gamma-distributed. In M/M/1 it is
+    the load; beyond capacity it is above 1.
     """
     gap_square, service_square = np.maximum(gap_square, LEAST_SQUARE), max(service_square, LEAST_SQUARE)
     below = load < 1
@@ -172,14 +182,20 @@ def log_ratio(load: Array, gap_square: Array, service_square: float) -> Array:
 
 
 def busy(load: Array, gap_square: float, service_square: float) -> Array:
-    """Return the part of arrivals that find a server busy, loads below 1 (Kraemer and Langenbach-Belz)."""
-    if gap_square <= 1:
+    """Return the part of arrivals that find the server busy, loads below 1.
+
+    Where gaps vary more than those of a Poisson process it is that of exponential service, which is r; where they vary
+    less, what Kraemer and Langenbach-Belz say. In between it is the load.
+    """
+    if gap_square > 1:
+        found = np.exp(log_ratio(load, np.array(gap_square), 1.0))
+    else:
         excess = (1 + gap_square + load * service_square) / (
             1 + load * (service_square - 1) + load**2 * (4 * gap_square + service_square)
         )
-    else:
-        excess = 4 * load / (gap_square + load**2 * (4 * gap_square + service_square))
-    return np.clip(load + (gap_square - 1) * load * (1 - load) * excess, 0.0, 1 - 1e-6)
+        found = load + (gap_square - 1) * load * (1 - load) * excess
+    clipped: Array = np.clip(found, 0.0, 1 - 1e-6)
+    return clipped
 
 
 @dataclass(frozen=True)
@@ -219,11 +235,12 @@ class Shape:
 
     def in_work(self, there: Array) -> Array:
         """Return how many requests' work is left where so many are there: batches in service are half done."""
-        return np.minimum(there - np.minimum(there / 3, (self.most - 1) / 2), self.queue_limit + self.workers)
+        found: Array = np.minimum(there - np.minimum(there / 3, (self.most - 1) / 2), self.queue_limit + self.workers)
+        return found
 
-    @lru_cache(maxsize=512)  # noqa: B019 (shapes are values, and tables are few)
+    @lru_cache(maxsize=1024)  # noqa: B019 (shapes are values, and tables are few)
     def table(self) -> Table:
-        """Return the table, in a tenth of a second or less."""
+        """Return the table, made in about a tenth of a second."""
         deadline_s, full = self.deadline_s, self.queue_limit + self.workers
         multiples = self.alone * DEADLINES
         if np.isfinite(full):
@@ -234,7 +251,6 @@ class Shape:
             np.arange(KEPT_BELOW) / KEPT_BELOW, (1 + self.slot_s / deadline_s) ** (np.arange(ABOVE + 1) / ABOVE)
         )
         found = chain.in_time()
-        # More speed is never worse, nor less to do.
         values = np.empty((len(LOADS), len(multiples), len(levels)))
         for m, multiple in enumerate(multiples):
             begins = np.minimum(levels, full / multiple) * deadline_s
@@ -242,10 +258,11 @@ class Shape:
             low = np.minimum(places.astype(np.intp), chain.levels_s.shape[1] - 2)
             part = places - low
             values[:, m] = found[:, m, low] * (1 - part) + found[:, m, low + 1] * part
+        # More to do is never better; nor is less speed, unless fewer seconds of work may wait at more of it.
         values = np.minimum.accumulate(np.minimum.accumulate(values, axis=0), axis=2)
         if np.isinf(full):
             values = np.flip(np.minimum.accumulate(np.flip(values, axis=1), axis=1), axis=1)
-        return Table(deadline_s, np.log(multiples), levels, np.ascontiguousarray(values).ravel())
+        return Table(deadline_s, np.log(multiples), levels, values.astype(np.float32).ravel())
 
 
 class Chain:
@@ -279,7 +296,7 @@ class Chain:
 
     def in_time(self) -> Array:
         """Return the part in time by level at the slot's start, shape (loads, M, levels)."""
-        factors, leaving = self.shape.arrivals.environment(self._per_s[..., 0])
+        factors, leaving = self.shape.arrivals.environment(self._per_s[..., 0], self.shape.slot_s)
         up, down = self._rates(self._loads * factors)
         reward = self._answered() * factors
         if self._full.any():
@@ -317,10 +334,12 @@ class Chain:
         variance = np.where(self._idle, 0.0, residual * batch_s**2)
         variance = variance + square * (waiting_s * service_s * shape.batch(np.array(shape.most)) + own_s**2)
         # Within a level that stands for several requests there are any of them.
-        variance = variance + np.maximum(self._step_s**2 - service_s**2, 0.0) / 12
+        variance = variance + np.where(self._there > 0, np.maximum(self._step_s**2 - service_s**2, 0.0) / 12, 0.0)
         regular = mean_s**2 / np.maximum(variance, 1e-8 * mean_s**2)
         smooth = gammainc(regular, regular * shape.deadline_s / mean_s)
-        return np.where(variance < 1e-8 * mean_s**2, mean_s <= shape.deadline_s * (1 + 1e-9), smooth)
+        certain = mean_s <= shape.deadline_s * (1 + 1e-9)
+        found: Array = np.where(variance < 1e-8 * mean_s**2, certain, smooth)
+        return found
 
     def _rates(self, load: Array) -> tuple[Array, Array]:
         """Return the rates at which chains go up and down a level."""
@@ -349,9 +368,11 @@ class Chain:
         down, up = np.where(up < 0, -drift / fall_s, down), np.maximum(up, 0.0)
         first = load / self._step_s
         if shape.most == shape.workers == 1:
+            # Such that as many find nobody as theory says; who come evenly beyond capacity soon never do.
             stable = np.minimum(load, 1 - NEAR_ONE)
             found_busy = busy(stable, gap_square, square)
-            first = first / stable * (1 - stable) * found_busy / (1 - found_busy)
+            known = first / stable * (1 - stable) * found_busy / (1 - found_busy)
+            first = np.where((load < 1) | (gap_square > 1), known, first)
         up[:, :, 0], down[:, :, 0] = first[:, :, 0], 0.0
         return up, down
 
@@ -366,30 +387,25 @@ def averaged(up: Array, down: Array, leaving: Array, reward: Array, slot_s: floa
         reward: What is earned at a level, in a state.
         slot_s: How long.
     """
-    from scipy.linalg import solve_banded
+    from scipy.linalg.lapack import dgbtrf, dgbtrs
 
     states = up.shape[-1]
     # One after the other, states of a level side by side: neighbours of a level are as many entries apart.
-    bands = np.zeros((2 * states + 1, up.size), complex)
+    bands = np.zeros((2 * states + 1, up.size))
     bands[0, states:], bands[2 * states, :-states] = -up.ravel()[:-states], -down.ravel()[states:]
     if states == 2:
         bands[1, 1::2], bands[3, 0::2] = -leaving[..., 0].ravel(), -leaving[..., 1].ravel()
-    out = (up + down + leaving).ravel()
-    angles = (2 * np.arange(POINTS // 2) + 1) * np.pi / POINTS
-    contour = POINTS * (0.5017 * angles / np.tan(0.6407 * angles) - 0.6122 + 0.2645j * angles)
-    slopes = 0.5017 / np.tan(0.6407 * angles) - 0.5017 * 0.6407 * angles / np.sin(0.6407 * angles) ** 2 + 0.2645j
-    weights = 2 * np.exp(contour) * slopes / (1j * contour)
-    # That of a reward of 1 is 1.
-    weights /= np.real(weights / contour).sum()
+    bands[states] = (up + down + leaving).ravel()
     total = np.zeros(up.size)
-    for point, weight in zip(contour, weights, strict=True):
-        matrix = bands.copy()
-        matrix[states] = point / slot_s + out
-        found = solve_banded(
-            (states, states), matrix, reward.ravel().astype(complex),
-            overwrite_ab=True, overwrite_b=True, check_finite=False,
-        )  # fmt: skip
-        total += np.real(weight * found) / slot_s
+    for steps, weight in STEPS.items():
+        matrix = np.zeros((3 * states + 1, up.size), order="F")
+        matrix[states:] = bands * (slot_s / steps)
+        matrix[2 * states] += 1.0
+        factors, pivots, _ = dgbtrf(matrix, states, states, overwrite_ab=True)
+        now = reward.ravel()
+        for _ in range(steps):
+            now, _ = dgbtrs(factors, states, states, now, pivots)
+            total += weight / steps * now
     each = total.reshape(up.shape)
     if states == 1:
         return each[..., 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import numpy as np
 from orric.allocators.base import Array, StreamTask
 from orric.allocators.timely import Demand, Learnt
 from orric.records import Observation
-from orric.timeliness import FACTORS, Correction
+from orric.timeliness import FACTORS, Corrections
 
 if TYPE_CHECKING:
     from orric.allocators.together import StreamsTogether
@@ -58,8 +57,8 @@ class Lessons:
         self._numbers = {stream.name: k for k, stream in enumerate(streams)}
         self._retraining = [{one.name: i for i, one in enumerate(stream.retraining)} for stream in streams]
         self._inference = [{one.name: j for j, one in enumerate(stream.inference)} for stream in streams]
-        self._corrections = [Correction() for _ in streams]
-        self.learnt = Learnt.nothing(len(streams))
+        self._corrections, nothing = Corrections(len(streams)), np.zeros(len(streams))
+        self.learnt = Learnt(self._corrections.factors, self._corrections.shifts, nothing, nothing.copy())
         # Of every stream, forgotten slowly: slots, and sums of how far off they were, and of its square.
         self._misses = np.tile([USUAL_SLOTS, 0.0, USUAL_SLOTS * USUAL_MISS**2], (len(streams), 1))
         self._seen: dict[int, Observation] = {}
@@ -98,20 +97,18 @@ class Lessons:
         if group.timely is not None:
             speeds = group.timely.speeds(chosen[:, 1], shares, demand)[:, None] * FACTORS
             expected = group.timely.part_in_time(chosen[:, 1], speeds, demand)
-            for k, one, parts in zip(group.streams.tolist(), there, expected, strict=True):
-                self._correct(k, one, parts)
+            in_time = (np.array([one.served - one.late for one in there])) / np.maximum(requests, 1.0)
+            self._corrections.observe(group.streams, expected, in_time, requests)
+        self._forecasts(group.streams, requests, np.array([one.told for one in there]))
         return Past(there[0].slot, demand, chosen[:, 0], chosen[:, 1], shares)
 
-    def _correct(self, k: int, seen: Observation, expected: Array) -> None:
-        """Learn from one stream how fast it is served, and how far what comes is from what slots tell."""
-        correction = self._corrections[k]
-        if seen.requests > 0:
-            correction.observe(expected, min((seen.served - seen.late) / seen.requests, 1.0), seen.requests)
-            self.learnt.factors[k], self.learnt.shifts[k] = correction.factor, correction.shift
-        if seen.requests > 0 and seen.told > 0:
-            missed = math.log(seen.requests / seen.told)
-            self._misses[k] = self._misses[k] * KEPT + np.array([1.0, missed, missed**2])
-            weight, total, squares = self._misses[k].tolist()
-            mean = total / weight
-            self.learnt.means[k] = mean
-            self.learnt.spreads[k] = math.sqrt(max(squares / weight - mean**2, 0.0))
+    def _forecasts(self, streams: Array, requests: Array, told: Array) -> None:
+        """Learn how far what comes is from what slots tell."""
+        known = (requests > 0) & (told > 0)
+        streams = streams[known]
+        missed = np.log(requests[known] / told[known])
+        sums = self._misses[streams] * KEPT + np.stack([np.ones(len(missed)), missed, missed**2], axis=1)
+        self._misses[streams] = sums
+        weight, total, squares = sums.T
+        self.learnt.means[streams] = total / weight
+        self.learnt.spreads[streams] = np.sqrt(np.maximum(squares / weight - (total / weight) ** 2, 0.0))

@@ -1,14 +1,14 @@
-"""Report how far the predicted in-time part of a stream's requests is from the simulated one, before and after learning.
+"""Report how far the predicted in-time part of a stream's requests is from the simulated one.
 
-usage: python tests/benchmarks/timeliness.py [--seeds N] [--output PICTURE] [--table CSV]   (minutes on two cores)
+usage: python tests/benchmarks/timeliness.py [--seeds N] [--output PICTURE] [--table CSV]     (a minute on two cores)
 
 One stream on half a GPU, a hard partition. The grid: six loads, four kinds of arrivals, batches of at most 1, 8 and 32,
 three deadlines. D(t) is drawn evenly within 20 % of its mean, and then outcome of the arrivals, so that the load goes
 up and down and queues are carried from slot to slot. A full batch takes as long as its requests take to come at load 1.
 Where the load is 1 or more, as many requests may wait as are served in four fifths of the deadline; else all would soon
 be late. In every slot the allocator is told the mean of D(t), and what waits; it says which part will be in time, and
-learns from 20 slots. Then follow 40 slots of test. A point is the mean over all seeds of what was said of their slots of
-test, and of what was; the last two columns compare run by run, where chance has its part.
+learns from 20 slots. Then follow 40 slots of test. A point is the mean over all seeds of what was said of their slots
+of test, and of what was; the last two columns compare run by run, where chance has its part.
 """
 
 from __future__ import annotations
