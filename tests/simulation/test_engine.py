@@ -434,7 +434,7 @@ def test_accuracy_model_is_asked_in_the_order_of_time(profile_path: Path) -> Non
     class Recorder:
         """Note every call, get nothing right."""
 
-        name = "recorder"
+        name, labels = "recorder", 0
 
         def __getattr__(self, call: str) -> Callable[..., Any]:
             if call in ("right", "forget"):
