@@ -30,7 +30,7 @@ def says(number: int, swaps: int, inference: str) -> bool:
 class Sampled:
     """Samples without images; weights are how often they were swapped. What is no more must not be asked for."""
 
-    name = "sampled"
+    name, labels = "sampled", 0
 
     def __init__(self) -> None:
         self.there: set[int] = set()
