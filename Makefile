@@ -43,6 +43,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/regimes.py
 	$(BIN)/python tests/benchmarks/arrivals.py
 	$(BIN)/python tests/benchmarks/simulation.py
+	$(BIN)/python tests/benchmarks/priority.py
 	$(BIN)/python tests/benchmarks/load.py
 	$(BIN)/python tests/benchmarks/joint.py
 	$(BIN)/python tests/benchmarks/sweeps.py

@@ -115,6 +115,9 @@ class Lifecycle:
             # Without a share it would never end, and keep the cloud from beginning.
             self.lose(stream, "given up for the cloud", now_s)
         if self.under_way(stream):
+            if not allocation.cloud and stream.gpu.shares[stream.name][0] <= 0:
+                # As where nothing is under way: what is given nothing does not begin, and need not wait to.
+                return
             going = self.clouds[stream.name] if stream.name in self.clouds else self.retrainings.jobs[stream.index]
             if stream.spec.retraining.overrun != "continue" or allocation.cloud or stream.name in self.clouds:
                 self._tell(

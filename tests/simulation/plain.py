@@ -319,7 +319,8 @@ class Plain:
         """Let retraining be done, and its weights take over at once if that is when they do."""
         job = stream.job
         self.stop(stream)
-        stream.row["retrained"] = 1.0
+        # A slot in which weights were refused is not one of success, whatever else was done in it.
+        stream.row["retrained"] = float(not stream.refused)
         before_end = self.now_s < (self.slot - ROUNDING) * self.scenario.slot_s
         if stream.spec.retraining.takeover == "completion" and before_end:
             if self.takes_over(stream, job):
@@ -338,7 +339,7 @@ class Plain:
     def takes_over(self, stream: Stream, job: Job) -> bool:
         """Let weights be the student's, unless they are corrupt."""
         if job.slot in stream.refusing:
-            stream.row["retrained"] = 0.0
+            stream.row["retrained"], stream.refused = 0.0, True
             self.seen["corrupt"] += 1
             return False
         stream.gained[job.slot - 1] = job.profit

@@ -150,7 +150,7 @@ class Stream:
         """Begin to count anew."""
         if self.times is not None:
             self.coming = [(time, -1) for time in self.times[slot - 1]]
-        self.count, self.latencies_s = 0, []
+        self.count, self.latencies_s, self.refused = 0, [], False
         counts = ("served", "late", "shed", "abandoned", "lost", "batches", "busy_s", "correct", "correct_in_time")
         self.row = dict.fromkeys((*counts, "retraining_macs", "retrained"), 0.0)
         drawn = self.spec.abandonment is not None and self.spec.abandonment.kind == "exponential"

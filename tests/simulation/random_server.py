@@ -76,8 +76,14 @@ class Scripted(orric.Allocator):
         )
 
 
-def draw(seed: int, folder: Path) -> tuple[dict[str, Any], list[orric.Profile], Scripted]:
-    """Draw a scenario as a table, its streams' profiles, and what is decided in its slots."""
+def draw(seed: int, folder: Path, sharing: str | None = None) -> tuple[dict[str, Any], list[orric.Profile], Scripted]:
+    """Draw a scenario as a table, its streams' profiles, and what is decided in its slots.
+
+    Args:
+        seed: Of everything.
+        folder: For the profiles.
+        sharing: The one of `SHARINGS` by which all GPUs are shared; None draws it for each.
+    """
     rng = np.random.default_rng(seed)
     slots, gpus, streams = int(rng.integers(2, 6)), int(rng.choice([1, 1, 2])), int(rng.choice([1, 2, 3, 4]))
     placed = rng.integers(0, gpus, streams).tolist()
@@ -89,7 +95,7 @@ def draw(seed: int, folder: Path) -> tuple[dict[str, Any], list[orric.Profile], 
         "slot_s": SLOT_S,
         "spare": str(rng.choice(["idle", "inference"])),
         "allocators": ("orric",),
-        "gpu": tuple(draw_gpu(rng, n) for n in range(gpus)),
+        "gpu": tuple(draw_gpu(rng, n, sharing) for n in range(gpus)),
         "stream": tuple(
             {
                 "name": f"s{k}", "gpu": f"gpu{placed[k]}",
@@ -126,9 +132,10 @@ def draw_profile(rng: np.random.Generator) -> orric.Profile:
     )
 
 
-def draw_gpu(rng: np.random.Generator, number: int) -> dict[str, Any]:
+def draw_gpu(rng: np.random.Generator, number: int, model: str | None) -> dict[str, Any]:
     """Draw how a GPU is shared."""
-    model = str(rng.choice(SHARINGS, p=[0.25, 0.1, 0.1, 0.2, 0.1, 0.25]))
+    drawn = str(rng.choice(SHARINGS, p=[0.25, 0.1, 0.1, 0.2, 0.1, 0.25]))
+    model = model or drawn
     slowdown = float(rng.choice([1.0, rng.uniform(1, 2)]))
     sharing: dict[str, Any] = {"model": model}
     if model == "saturating":

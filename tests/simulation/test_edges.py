@@ -129,6 +129,27 @@ def test_weights_that_rot_before_the_swap_are_refused_too(profile_path: Path) ->
     assert "refused at the swap" in result.events[0].what
 
 
+def test_retraining_that_is_given_nothing_does_not_wait_for_its_turn(profile_path: Path) -> None:
+    """What begins in the first slot stands still in the second and is done in the third; nothing begins behind it."""
+
+    class Once(orric.Allocator):
+        name = "once"
+
+        def decide(self, slot: orric.Slot) -> orric.Allocation:
+            share = (0.4, 0.0, 0.4, 0.4)[slot.index - 1]
+            chosen = "r2" if slot.index < 3 else "r0"
+            return orric.Allocation((orric.StreamAllocation(chosen, "i0", 0.5, share),))
+
+    # 500 x 3e6 MACs at 0.4 of 3e8 a second: 12.5 s, of which slots of 8 s have 8, none and 4.5.
+    scenario = build_scenario(
+        profile_path, slots=4, macs_per_s=3e8, budget={"kind": "constant", "fraction": 1.0},
+        retraining={"overrun": "continue"}, requests={"kind": "constant", "per_slot": 500},
+    )  # fmt: skip
+    result = orric.simulate(scenario, Once())
+    assert result.retrained.tolist() == [0.0, 0.0, 1.0, 0.0]
+    assert result.retraining_macs.sum() == pytest.approx(500 * 3e6)
+
+
 @pytest.mark.parametrize("kind", ["burst", "clock-skew", "retraining-crash", "gpu-stall"])
 def test_every_fault_leaves_a_line_in_the_log(profile_path: Path, kind: str) -> None:
     more: dict[str, Any] = {

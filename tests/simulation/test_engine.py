@@ -289,7 +289,14 @@ def test_retraining_uses_what_was_collected_by_the_slots_start(profile_path: Pat
     assert trickled.extent.tolist()[:2] == [0.0, 0.0]
 
 
-def test_number_of_events_does_not_grow_with_the_requests(profile_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sharing",
+    [{"model": "fluid"}, {"model": "weighted"}, {"model": "priority", "grain_s": 0.05, "slowdown": 1.2}],
+    ids=lambda one: one["model"],
+)
+def test_number_of_events_does_not_grow_with_the_requests(
+    profile_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: dict[str, Any]
+) -> None:
     steps = 0
     step = simpy.Environment.step
 
@@ -302,8 +309,9 @@ def test_number_of_events_does_not_grow_with_the_requests(profile_path: Path, mo
     counts = []
     for per_slot, slots in ((10, 12), (5_000, 12), (10, 24)):
         scenario = build_scenario(
-            profile_path, slots=slots, macs_per_s=1e11, requests={"kind": "constant", "per_slot": per_slot}
-        )
+            profile_path, slots=slots, macs_per_s=1e11, requests={"kind": "constant", "per_slot": per_slot},
+            arrivals="poisson", sharing=sharing,
+        )  # fmt: skip
         steps = 0
         orric.simulate(scenario, Fixed("r1", "i0"))
         counts.append(steps)

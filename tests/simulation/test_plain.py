@@ -35,9 +35,9 @@ SEEN = (
 )  # fmt: skip
 
 
-def built(seed: int, folder: Path) -> tuple[orric.Scenario, Scripted]:
-    """Draw a scenario."""
-    table, _, script = draw(seed, folder)
+def built(seed: int, folder: Path, sharing: str | None = None) -> tuple[orric.Scenario, Scripted]:
+    """Draw a scenario, in which all GPUs are shared alike if `sharing` says how."""
+    table, _, script = draw(seed, folder, sharing)
     gpus, streams = (tuple(owner(**one) for one in table[key]) for owner, key in ((Gpu, "gpu"), (Stream, "stream")))
     return orric.Scenario(**{**table, "gpu": gpus, "stream": streams}), script
 
@@ -70,7 +70,10 @@ def meant_by(scenario: orric.Scenario, index: int, seed: int) -> list[float]:
 def check_requests(result: orric.Result, plain: Plain, seed: int) -> None:
     """Assert that every request fared as in the plain simulator."""
     for stream in plain.streams:
-        windows: list[Any] = result.request_times[stream.spec.name]
+        windows: list[Any] = result.request_times.get(stream.spec.name, [])
+        if not windows:
+            assert not stream.requests, (seed, stream.spec.name)
+            continue
         numbers = np.concatenate([window.numbers for window in windows])
         times = np.concatenate([window.times_s for window in windows])
         order = np.argsort(numbers[:, 0], kind="stable")
@@ -96,17 +99,31 @@ def check_columns(result: orric.Result, plain: Plain, seed: int) -> None:
         np.testing.assert_allclose(values, told, rtol=CLOSE, atol=CLOSE, err_msg=f"{seed}: {name} of the GPU")
 
 
+def check_budgets(result: orric.Result, scenario: orric.Scenario, seed: int) -> None:
+    """Assert that over every slot serving and retraining together keep to each GPU's budget."""
+    used = result.gpu_columns["serving"] + sum(result.gpu_columns[name] for name in STAGES)
+    for number, gpu in enumerate(scenario.gpu):
+        parts = scenario.budgets_macs(seed, number) / (gpu.macs_per_s * scenario.slot_s)
+        assert (used[number :: len(scenario.gpu)] <= parts * (1 + CLOSE) + CLOSE).all(), (seed, gpu.name)
+
+
+def compare(seed: int, folder: Path, sharing: str | None = None) -> Counter[str]:
+    """Simulate a scenario both ways, assert that they are equal, and return what came up in it."""
+    scenario, script = built(seed, folder, sharing)
+    result = orric.simulate(scenario, script, seed=seed, record=True)
+    streams = range(len(scenario.stream))
+    meant = [meant_by(scenario, k, seed) for k in streams]
+    plain = Plain(scenario, script, seed, [arrivals_of(scenario, k, seed) for k in streams], meant)
+    plain.run()
+    check_requests(result, plain, seed)
+    check_columns(result, plain, seed)
+    check_budgets(result, scenario, seed)
+    return plain.seen
+
+
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_request_and_column_is_as_in_the_plain_simulator(block: int, tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
     for seed in range(block, SCENARIOS, BLOCKS):
-        scenario, script = built(seed, tmp_path)
-        result = orric.simulate(scenario, script, seed=seed, record=True)
-        streams = range(len(scenario.stream))
-        meant = [meant_by(scenario, k, seed) for k in streams]
-        plain = Plain(scenario, script, seed, [arrivals_of(scenario, k, seed) for k in streams], meant)
-        plain.run()
-        check_requests(result, plain, seed)
-        check_columns(result, plain, seed)
-        seen += plain.seen
+        seen += compare(seed, tmp_path)
     assert not set(SEEN) - set(seen)
