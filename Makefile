@@ -45,6 +45,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/simulation.py
 	$(BIN)/python tests/benchmarks/priority.py
 	$(BIN)/python tests/benchmarks/load.py
+	$(BIN)/python tests/benchmarks/timeliness.py
 	$(BIN)/python tests/benchmarks/joint.py
 	$(BIN)/python tests/benchmarks/sweeps.py
 	$(BIN)/python tests/benchmarks/behaviour.py

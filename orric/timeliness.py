@@ -30,7 +30,7 @@ class Timeliness:
 
     Requests that come all at once stand in line, which is exact. Those who come one by one find a queue that is solved
     through the slot, see `orric.waiting`. Over 216 points of load, burstiness, batching and deadline, the part in time
-    is off by 1.3 points on average (tests/benchmarks/timeliness.py); where theory knows it, by at most 1.5 (M/M/1,
+    is off by 1.2 points on average (tests/benchmarks/timeliness.py); where theory knows it, by at most 1.5 (M/M/1,
     M/M/c) and 3 (M/D/1); by about 4 on average where bursts come with a given count. It never rises with requests or
     backlog, and never falls with speed unless few may wait. Timestamps are taken as of `arrivals.variation`, closed
     loops as Poisson processes of the rate that they have.

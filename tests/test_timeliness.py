@@ -177,11 +177,11 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("most", "each_s"), [(1, 0.05), (8, 0.05), (1, 1.0)])
+@pytest.mark.parametrize(("most", "each_s"), [(1, 0.05), (8, 0.05), (8, 0.4)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_never_falls_with_speed_and_never_rises_with_requests_or_backlog(kind: str, most: int, each_s: float) -> None:
     subject = timeliness(
-        arrivals=KINDS[kind], fixed_s=(each_s / 2,), each_s=(each_s,), most=most, wait_s=0.1, service_variation=0.3
+        arrivals=KINDS[kind], fixed_s=(each_s / 2,), each_s=(each_s,), most=most, wait_s=0.5, service_variation=0.3
     )
     speed = np.geomspace(0.01, 2.0, 60)[:, None, None]
     requests = np.linspace(1.0, 1500.0, 30)[:, None]
@@ -194,6 +194,12 @@ def test_never_falls_with_speed_and_never_rises_with_requests_or_backlog(kind: s
     assert np.diff(found, axis=1).max() <= 1e-6
     assert np.diff(found, axis=2).max() <= 1e-6
     assert found.max() - found.min() > 0.9
+
+
+def test_given_counts_near_capacity_never_help_by_being_more() -> None:
+    subject = timeliness(arrivals=KINDS["given count"], deadline_s=0.3, each_s=(0.1,))
+    found = subject.part(0, np.geomspace(0.4, 8.0, 30)[:, None], np.linspace(100.0, 5000.0, 3000))
+    assert np.diff(found, axis=1).max() <= 1e-6
 
 
 def test_where_few_may_wait_speed_hardly_ever_costs() -> None:

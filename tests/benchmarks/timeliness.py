@@ -1,6 +1,7 @@
 """Report how far the predicted in-time part of a stream's requests is from the simulated one.
 
-usage: python tests/benchmarks/timeliness.py [--seeds N] [--output PICTURE] [--table CSV]     (a minute on two cores)
+usage: python tests/benchmarks/timeliness.py [--seeds N] [--slower PART] [--output PICTURE] [--table CSV]
+       (a minute on two cores)
 
 One stream on half a GPU, a hard partition. The grid: six loads, four kinds of arrivals, batches of at most 1, 8 and 32,
 three deadlines. D(t) is drawn evenly within 20 % of its mean, and then outcome of the arrivals, so that the load goes
@@ -8,7 +9,8 @@ up and down and queues are carried from slot to slot. A full batch takes as long
 Where the load is 1 or more, as many requests may wait as are served in four fifths of the deadline; else all would soon
 be late. In every slot the allocator is told the mean of D(t), and what waits; it says which part will be in time, and
 learns from 20 slots. Then follow 40 slots of test. A point is the mean over all seeds of what was said of their slots
-of test, and of what was; the last two columns compare run by run, where chance has its part.
+of test, and of what was; the last two columns compare run by run, where chance has its part. With `--slower 0.2` the
+stream is served a fifth slower than is thought.
 """
 
 from __future__ import annotations
@@ -132,12 +134,18 @@ def scenario(point: Point, means: Array, folder: Path) -> orric.Scenario:
 
 
 class Foretelling(Allocator):
-    """Gives inference its share, says which part will be in time, and learns from what was."""
+    """Gives inference its share, says which part will be in time, and learns from what was.
+
+    Args:
+        timeliness: Of the stream.
+        means: Of D(t), shape (T,).
+        speed: What the share is thought to be worth.
+    """
 
     name = "foretelling"
 
-    def __init__(self, timeliness: Timeliness, means: Array) -> None:
-        self.timeliness, self.means = timeliness, means
+    def __init__(self, timeliness: Timeliness, means: Array, speed: float) -> None:
+        self.timeliness, self.means, self.speed = timeliness, means, speed
         self.correction, self.waiting = Correction(), 0.0
         self.before: list[float] = []
         self.after: list[float] = []
@@ -146,13 +154,13 @@ class Foretelling(Allocator):
 
     def decide(self, slot: Slot) -> Allocation:
         requests = float(self.means[slot.index - 1])
-        self.before.append(float(self.timeliness.part(0, SHARE, requests, self.waiting)))
-        self.after.append(float(self.correction.part(self.timeliness, 0, SHARE, requests, self.waiting)))
+        self.before.append(float(self.timeliness.part(0, self.speed, requests, self.waiting)))
+        self.after.append(float(self.correction.part(self.timeliness, 0, self.speed, requests, self.waiting)))
         return Allocation((StreamAllocation("none", "one", SHARE, 0.0),))
 
     def observe(self, record: Observation) -> None:
         if record.slot <= TAUGHT:
-            foretold = self.timeliness.part(0, SHARE * FACTORS, record.requests, self.waiting)
+            foretold = self.timeliness.part(0, self.speed * FACTORS, record.requests, self.waiting)
             in_time = (record.served - record.late) / max(record.requests, 1.0)
             self.correction.observe(foretold, in_time, record.requests)
         self.waiting += record.requests - record.served - record.shed
@@ -160,11 +168,11 @@ class Foretelling(Allocator):
         self.in_time.append(record.served - record.late)
 
 
-def measure(point: Point, seed: int) -> tuple[Point, tuple[float, float, float]]:
+def measure(point: Point, slower: float, seed: int) -> tuple[Point, tuple[float, float, float]]:
     """Return the parts that were foretold before and after learning, and the part that was, over the slots of test."""
     low, high = round(0.8 * point.requests), round(1.2 * point.requests)
     means = np.random.default_rng(22).integers(low, high, TAUGHT + TESTED, endpoint=True).astype(float)
-    teller = Foretelling(point.timeliness, means)
+    teller = Foretelling(point.timeliness, means, SHARE / (1 - slower))
     with tempfile.TemporaryDirectory() as folder:
         simulate(scenario(point, means, Path(folder)), teller, seed=seed)
     before, after, came, in_time = (
@@ -177,11 +185,12 @@ def measure(point: Point, seed: int) -> tuple[Point, tuple[float, float, float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--slower", type=float, default=0.0, help="by which part than is thought")
     parser.add_argument("--output", type=Path, help="draw the figure, too (PNG)")
     parser.add_argument("--table", type=Path, help="write a row for each point (CSV)")
     given = parser.parse_args()
     points = [Point(*one) for one in itertools.product(LOADS, ARRIVALS, BATCHES, DEADLINES)]
-    calls = [(point, seed) for point in points for seed in range(1, given.seeds + 1)]
+    calls = [(point, given.slower, seed) for point in points for seed in range(1, given.seeds + 1)]
     found: dict[Point, list[tuple[float, float, float]]] = {point: [] for point in points}
     for _, (point, parts) in in_parallel(measure, calls):
         found[point].append(parts)
