@@ -30,6 +30,7 @@ class Observation:
             not told.
         budget_macs: C(t) of its GPU; 0 where it was not told.
         told: D(t) as the slot told it; 0 where that is not known.
+        gpu: Name of the GPU that served it; "" where it was not told.
     """
 
     slot: int
@@ -50,3 +51,4 @@ class Observation:
     inference_share: float | None = None
     budget_macs: float = 0.0
     told: float = 0.0
+    gpu: str = ""

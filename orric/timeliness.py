@@ -82,7 +82,8 @@ class Timeliness:
             if np.isinf(self.deadline_s) or self.arrivals.kind == "upload":
                 found = self._line(configuration, speed, requests, backlog)
             else:
-                found = self._queue(configuration, speed, requests, backlog)
+                # At no speed nobody is answered; what stands for it in the tables is of no consequence.
+                found = self._queue(configuration, np.where(speed > 0, speed, 1.0), requests, backlog)
         found = np.where(requests > 0, np.where(served, found, 0.0), 1.0)
         clipped: Array = np.clip(np.nan_to_num(found, nan=0.0), 0.0, 1.0)
         return clipped

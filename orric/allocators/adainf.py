@@ -5,23 +5,27 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from orric.allocators.base import Array, Slot, Task
+from orric.allocators.base import Array, Slot, StreamTask, Task
 from orric.allocators.streams import MultiStreamAllocator
 from orric.configuration import Allocation, StreamAllocation
+from orric.devices import Device
 from orric.exceptions import ScenarioError
 from orric.objective import feasible_together
 from orric.records import Observation
+from orric.timeliness import Timeliness
 
 # Shares are rounded down by this much, so that together they never exceed the budget.
 _ROUNDED_DOWN = 1 - 1e-12
 # An estimate that no label renews goes this part of the way back to the one from before any label.
 _FORGOTTEN = 0.1
-# How many splits are compared in a slot, and how often the range of a service time is halved.
-_SPLITS, _HALVINGS = 16, 40
+# How many splits are compared in a slot, and how often the range of a share is halved.
+_SPLITS, _HALVINGS = 16, 20
+# Next to no speed.
+SLOWEST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,9 @@ class _Split:
 class AdaInf(MultiStreamAllocator):
     """AdaInf's idea: inference gets what its deadline needs, retraining the rest, by the impact of drift.
 
-    In every slot and on every GPU each inference configuration of a stream needs the least share by which no more than
-    `late` of its requests are late, and never less than what they cost. What those chosen leave of the budget is
+    In every slot and on every GPU each inference configuration of a stream needs the least share at which no more than
+    `late` of the requests that could be in time are not, and never less than what all cost. What is in time is told by
+    the same `Timeliness` as everybody's, uncorrected. What those chosen leave of the budget is
     divided among the streams in proportion to the impact of drift on each, which is F - a: how far its last agreement
     with the teacher is below the best accuracy. A stream takes the dearest retraining configuration that its part
     pays; what it leaves goes to those of more impact. Cheaper inference, AdaInf's early exit, makes room for
@@ -46,7 +51,8 @@ class AdaInf(MultiStreamAllocator):
     of at most 17 such splits the one is taken that is estimated to answer most requests correctly, where retraining
     brings a student nearer to F by the part A_i / A_max. All that inference does not need goes to the retraining under
     way, and to inference where there is none. Where the deadlines need more than there is, nobody retrains, and all is
-    divided in proportion to the needs.
+    divided in proportion to the needs. Where who has work gets what others leave, shares are weights, and there is more
+    for everybody than is counted on.
 
     Shares are given where the task knows the GPUs' capacities. A stream without a deadline, or whose service times are
     not told, needs what its requests cost. An agreement that is not renewed goes back to half of F by a tenth in each
@@ -58,8 +64,8 @@ class AdaInf(MultiStreamAllocator):
     for retraining just before inference, its division by impact, early exits. What could not be known, or is otherwise
     here:
 
-    - AdaInf fits the space that an objective needs to measurements by a regression of unknown form. Here it is that of
-      an M/D/1 queue whose waits have an exponential tail, alone or in full batches, whichever needs less.
+    - AdaInf fits the space that an objective needs to measurements, by a regression of unknown form. Here formulas of
+      queues say it.
     - It finds drift by new samples unlike the old, on which it tests every model. Here agreements stand for that.
     - By which rule it picks early exits, and what it expects of retraining, is not known: the estimate above is ours.
     - Its applications are graphs of several models. Here each GPU's streams are the tasks of one application.
@@ -67,7 +73,7 @@ class AdaInf(MultiStreamAllocator):
       GPU's memory has no counterpart.
 
     Args:
-        late: The part of the requests that may be late, in (0, 1).
+        late: The part of the requests that could be in time which may be late, in (0, 1).
 
     Raises:
         ScenarioError: `late` is out of its range.
@@ -89,7 +95,10 @@ class AdaInf(MultiStreamAllocator):
         self._factors = [[one.profit for one in stream.inference] for stream in streams]
         self._untold = [stream.best_accuracy / 2 for stream in streams]
         self._accuracies = list(self._untold)
-        self._served = _Served(task)
+        self._timely = [
+            _Timely([streams[k] for k in there], task.devices[gpu] if task.devices else Device())
+            for gpu, there in enumerate(self.streams_on)
+        ]
 
     def observe(self, record: Observation) -> None:
         k = self._numbers[record.stream]
@@ -100,7 +109,7 @@ class AdaInf(MultiStreamAllocator):
 
     def decide(self, slot: Slot) -> Allocation:
         decided = [StreamAllocation(one.retraining[0].name, one.inference[0].name) for one in self.task.streams]
-        timed = self._served.needed_shares(slot.requests, self.late)
+        backlogs = np.array(slot.backlogs) if slot.backlogs else np.zeros(len(decided))
         retraining = 0
         for gpu, there in enumerate(self.streams_on):
             budget_macs = slot.budgets_macs[gpu]
@@ -111,14 +120,13 @@ class AdaInf(MultiStreamAllocator):
             capacity = self.task.capacities_macs[gpu] if self.task.capacities_macs else None
             part = 1.0 if capacity is None else min(budget_macs / capacity, 1.0) * _ROUNDED_DOWN
             whole_macs = budget_macs if capacity is None else capacity
-            # Of a GPU whose capacity is not known, nor is what a share of it does in a second.
             needs = [
-                [
-                    max(max(slot.requests[k], 1.0) * cost / whole_macs, timed[k][j] if capacity else 0.0)
-                    for j, cost in enumerate(self.inference_costs_macs[k])
-                ]
-                for k in there
+                [max(slot.requests[k], 1.0) * cost / whole_macs for cost in self.inference_costs_macs[k]] for k in there
             ]
+            # Of a GPU whose capacity is not known, nor is what a share of it does in a second.
+            if capacity is not None:
+                timed = self._timely[gpu].needed_shares(np.maximum(requests, 1.0), backlogs[there], part, self.late)
+                needs = [[max(pair) for pair in zip(*both, strict=True)] for both in zip(needs, timed, strict=True)]
             costs = [[slot.requests[k] * cost / whole_macs for cost in self.retraining_costs_macs[k]] for k in there]
             split = self._split(slot, there, needs, costs, part)
             self._made_to_fit(slot, there, split, budget_macs)
@@ -244,63 +252,49 @@ class AdaInf(MultiStreamAllocator):
         ]
 
 
-class _Served:
-    """The service times and deadlines of a task's streams, those with deadlines end to end."""
-
-    def __init__(self, task: Task) -> None:
-        self._untimed = [[0.0] * len(stream.inference) for stream in task.streams]
-        self._places: list[tuple[int, int]] = []
-        rows: list[tuple[float, ...]] = []
-        for k, stream in enumerate(task.streams):
-            told = stream.timeliness
-            if told is None or told.deadline_s == np.inf:
-                continue
-            for j in range(len(stream.inference)):
-                self._places.append((k, j))
-                rows.append((told.fixed_s[j], told.each_s[j], told.most, told.deadline_s, told.slot_s))
-        self._fixed_s, self._each_s, self._most, self._deadline_s, self._slot_s = np.array(rows).reshape(-1, 5).T
-        self._numbers = np.array([k for k, _ in self._places], np.intp)
-
-    def needed_shares(self, requests: Sequence[float], late: float) -> list[list[float]]:
-        """Return the share of a whole GPU that each inference configuration of each stream needs, 0 if no deadline."""
-        if not self._places:
-            return self._untimed
-        rates = np.maximum(np.array(requests), 1.0)[self._numbers] / self._slot_s
-        found = np.minimum(*(self._shares(rates, size, late) for size in (np.ones(len(rates)), self._most)))
-        listed = [list(one) for one in self._untimed]
-        for (k, j), share in zip(self._places, found.tolist(), strict=True):
-            listed[k][j] = share
-        return listed
-
-    def _shares(self, rates: Array, size: Array, late: float) -> Array:
-        return needed_share(self._fixed_s + self._each_s * size, rates / size, self._deadline_s, late)
-
-
-def needed_share(service_s: Array, rate_per_s: Array, deadline_s: Array, late: float) -> Array:
-    """Return the least share of a GPU at which most are served by the deadline; arrays of one shape.
-
-    At service times u the wait of an M/D/1 queue of load r exceeds t with probability r exp(-2 (1 - r) t / u), by its
-    mean and an exponential tail. All but `late` wait at most u log(r / late) / (2 (1 - r)), or not at all, and that and
-    u together must not exceed the deadline. That is near at high loads, and on the safe side at low ones.
+class _Timely:
+    """The streams of a GPU that have a deadline, those alike together.
 
     Args:
-        service_s: Of a request, or of a batch as one, at the whole GPU.
-        rate_per_s: At which they come, above 0.
-        deadline_s: Above 0, finite.
-        late: The part that may be late, in (0, 1).
-
-    Returns:
-        Above 1 where the whole GPU is too slow.
-
-    >>> needed_share(np.array([0.1]), np.array([1e-9]), np.array([0.5]), 0.01).round(6).tolist()
-    [0.2]
+        streams: Those on the GPU.
+        device: How it is shared.
     """
-    low, high = np.zeros(len(service_s)), np.minimum(deadline_s, 1 / rate_per_s)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        load = np.minimum(rate_per_s * middle, 1 - 1e-12)
-        taken_s = middle + middle * np.log(np.maximum(load / late, 1.0)) / (2 * (1 - load))
-        meets = taken_s <= deadline_s
-        low, high = np.where(meets, middle, low), np.where(meets, high, middle)
-    shares: Array = service_s / high
-    return shares
+
+    def __init__(self, streams: Sequence[StreamTask], device: Device) -> None:
+        self._device, self._sizes = device, [len(stream.inference) for stream in streams]
+        kinds: dict[Timeliness, list[int]] = {}
+        for place, stream in enumerate(streams):
+            told = stream.timeliness
+            if told is not None and told.deadline_s < np.inf:
+                kinds.setdefault(told, []).append(place)
+        self._kinds = [(told, np.array(places)) for told, places in kinds.items()]
+
+    def needed_shares(self, requests: Array, backlogs: Array, part: float, late: float) -> list[list[float]]:
+        """Return the least share at which hardly more are late than at all of a part of the GPU.
+
+        Args:
+            requests: D(t), shape (n,).
+            backlogs: Requests that wait, shape (n,).
+            part: Of the GPU, above 0.
+            late: How many more may be late, as a part of those that could be in time.
+
+        Returns:
+            By stream and inference configuration; 0 where there is no deadline.
+        """
+        found = [[0.0] * size for size in self._sizes]
+        for told, places in self._kinds:
+            size = self._sizes[int(places[0])]
+            which, asked, waiting = np.arange(size)[:, None], requests[places], backlogs[places]
+            target = told.part(which, self._speed(part), asked, waiting) * (1 - late)
+            low, high = np.zeros(target.shape), np.full(target.shape, part)
+            for _ in range(_HALVINGS):
+                middle = (low + high) / 2
+                meets = told.part(which, self._speed(middle), asked, waiting) >= target
+                low, high = np.where(meets, low, middle), np.where(meets, middle, high)
+            for place, shares in zip(places.tolist(), high.T.tolist(), strict=True):
+                found[place] = shares
+        return found
+
+    def _speed(self, share: Any) -> Any:
+        """Return how fast a share serves, above 0."""
+        return np.maximum(self._device.speed(share), SLOWEST)

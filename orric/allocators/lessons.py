@@ -77,7 +77,8 @@ class Lessons:
         """Compare what was to be expected of the streams of a GPU with what happened.
 
         Returns:
-            What was chosen for them in the slot just over; None where that was not told, or is unknown to the task.
+            What was chosen for them in the slot just over; None where that was not told, is unknown to the task,
+            or some of them were served on another GPU.
         """
         seen = [self._seen.pop(k, None) for k in group.streams.tolist()]
         there = [one for one in seen if one is not None]
@@ -88,7 +89,8 @@ class Lessons:
         places = [(self._retraining[k].get(one.retraining), self._inference[k].get(one.inference)) for k, one in names]
         chosen = np.array([(i, j) for i, j in places if i is not None and j is not None], np.intp).reshape(-1, 2)
         budget_macs = there[0].budget_macs
-        if len(chosen) < len(there) or budget_macs <= 0 or any(one.budget_macs != budget_macs for one in there):
+        away = any(one.gpu not in ("", group.name) for one in there)
+        if len(chosen) < len(there) or budget_macs <= 0 or away:
             return None
         requests, shares = (
             np.array(one) for one in zip(*((s.requests, s.inference_share or 0.0) for s in there), strict=True)

@@ -34,7 +34,7 @@ class StreamsTogether:
     """
 
     def __init__(self, task: Task, streams: Array, gpu: int | None, ranges: Ranges) -> None:
-        self.streams, self.gpu, self._ranges = streams, gpu or 0, ranges
+        self.streams, self.gpu, self.name, self._ranges = streams, gpu or 0, task.gpus[gpu or 0], ranges
         meant = [task.streams[k] for k in streams.tolist()]
         self.timely: TimelyStreams | None = None
         known = gpu is not None and task.devices and task.capacities_macs

@@ -285,7 +285,7 @@ class _Run:
                     slot, stream.name, record.requests, record.served, record.late, record.shed, found.part,
                     found.agreement, found.attention, record.abandoned, record.lost, record.waiting,
                     record.retraining, record.inference, float(found.labels), allocation.inference_share,
-                    record.budget_macs, stream.planned(slot),
+                    record.budget_macs, stream.planned(slot), record.gpu,
                 )
             )  # fmt: skip
             stream.end_slot()

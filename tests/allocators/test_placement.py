@@ -58,6 +58,33 @@ def test_a_worth_that_is_no_part_is_refused(worth):
         orric.PlacingOrric(worth=worth)
 
 
+def test_an_idle_gpu_four_times_as_fast_is_used(tmp_path):
+    """By ORRIC's own weights retraining hardly counts, and whoever is served well at home would stay there."""
+    path = write_profile(build_profile(slope_floor=1e-3, swap={"pause_s": 0.5}), tmp_path / "flat.toml")
+    scenario = two_gpus(tmp_path, [path], low=0.5, high=1.0, capacities=(1e9, 4e9), requests=(500, 700), slots=40)
+    there = scenario.model_copy(update={"stream": (scenario.stream[0].model_copy(update={"gpu": "gpu1"}),)})
+    for seed in range(1, 6):
+        slow, fast = (orric.simulate(one, orric.JointOrric(), seed).mean_accuracy for one in (scenario, there))
+        placed = orric.simulate(scenario, orric.PlacingOrric(), seed)
+        assert fast > slow + 0.05
+        assert placed.mean_accuracy > fast - 0.01
+        assert sum("moved" in event.what for event in placed.events) < 12
+
+
+def test_who_fits_at_home_and_is_late_there_moves(tmp_path):
+    """Everything fits on either GPU, in 4 ms on the slow one, where one in twelve waits for more than 2 ms."""
+    path = write_profile(build_profile(), tmp_path / "still.toml")
+    stream = {"arrivals": "poisson", "forecast": "last", "deadline_s": 0.006}
+    scenario = two_gpus(
+        tmp_path, [path], low=1.0, high=1.0, capacities=(1e9, 4e9), requests=(300, 300), slots=20,
+        stream=stream, sharing={"model": "priority"},
+    )  # fmt: skip
+    at_home, placed = (orric.simulate(scenario, one(), 1) for one in (orric.JointOrric, orric.PlacingOrric))
+    assert at_home.late.sum() > 0.06 * at_home.requests.sum()
+    assert set(placed.columns["gpu"]) == {"gpu1"}
+    assert placed.late.sum() == 0
+
+
 def test_nobody_moves_where_home_is_roomy(tmp_path, profile_path):
     scenario = two_gpus(tmp_path, [profile_path] * 2, low=0.9, high=1.0, requests=(50, 60))
     placed = orric.simulate(scenario, orric.PlacingOrric(), 1)
