@@ -376,7 +376,7 @@ class SharedChoices(TimelyChoices):
             return self.plan(items[:half], items[half:], self.requests, weights)
 
         def keeps(plan: Plan) -> bool:
-            return float(self._costs[rows, plan.inference].sum()) <= most
+            return bool(self._costs[rows, plan.inference].sum() <= most)
 
         found = together(1.0)
         if self._levels[level] == 1 or keeps(found):

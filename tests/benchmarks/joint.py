@@ -3,7 +3,9 @@
     python tests/benchmarks/joint.py [--most STREAMS]
 
 Streams with 6 retraining and 4 inference configurations each, all different; budgets from the cheapest pairs to the
-dearest; requests within a factor of 10, or heavy-tailed (Pareto, shape 1.2). One core.
+dearest; requests within a factor of 10, or heavy-tailed (Pareto, shape 1.2). One core. Then 1,000 streams of two
+profiles, of which three in four have one of three deadlines, told of them and not, turn by turn: what a decision by
+right answers in time takes, learning from the slot before included.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +78,60 @@ def measure(task: Task, told: list[orric.Slot]) -> tuple[list[float], list[float
     return seconds, gaps
 
 
+def timely_task(count: int, sharing: str) -> Task:
+    """Return streams of two profiles with deadlines on one GPU."""
+    profiles = [orric.Profile.load(ROOT / f"traces/profiles/{name}.toml") for name in ("digits", "cifar10-weather")]
+    streams, macs_per_s = [], 3e7 * count
+    for k in range(count):
+        one = StreamTask.of(profiles[k % 2], 100.0, 1000.0, f"stream-{k}")
+        each_s = tuple(it.cost_macs / macs_per_s for it in one.inference)
+        told = orric.Timeliness(
+            60.0, (2.0, 5.0, 30.0, float("inf"))[k % 4], orric.ArrivalProcess("poisson", True), (0.0,) * len(each_s),
+            each_s,
+        )  # fmt: skip
+        streams.append(replace(one, timeliness=told))
+    device = orric.Device("weighted") if sharing == "weighted" else orric.Device("fluid")
+    return Task(60, tuple(streams), capacities_macs=(macs_per_s * 60,), devices=(device,))
+
+
+def decided(allocator: orric.Allocator, task: Task, rng: np.random.Generator, index: int) -> float:
+    """Decide a slot, observe it, and return the seconds that the decision took."""
+    requests = rng.uniform(100, 1000, len(task.streams))
+    budget = task.capacities_macs[0] * float(rng.uniform(0.7, 1.0))
+    told = orric.Slot(index, (budget,), tuple(requests.tolist()), (0.0,) * len(requests))
+    begun = time.perf_counter()
+    answer = allocator.decide(told)
+    seconds = time.perf_counter() - begun
+    for stream_, one, count in zip(task.streams, answer.streams, requests.tolist(), strict=True):
+        came = count * float(rng.uniform(0.8, 1.2))
+        allocator.observe(
+            orric.Observation(
+                index, stream_.name, came, came, came * 0.02, 0.0, 1.0, 0.8, retraining=one.retraining,
+                inference=one.inference, inference_share=one.inference_share, budget_macs=budget, told=count,
+            )
+        )  # fmt: skip
+    return seconds
+
+
+def deadlines(count: int) -> None:
+    """Print what decisions take that heed deadlines, beside those that do not."""
+    print(f"\n{count:,} streams, three in four with a deadline: median (ms) of 40 decisions")
+    print("allocator        sharing     told of deadlines  told of none")
+    for sharing in ("weighted", "fluid"):
+        task = timely_task(count, sharing)
+        for made in (orric.JointOrric, orric.GuidedOrric):
+            both = [(made(), task), (made(), replace(task, devices=()))]
+            taken: list[list[float]] = [[], []]
+            for allocator, told in both:
+                allocator.reset(told, np.random.default_rng(1))
+            for index in range(1, 46):
+                for number, (allocator, told) in enumerate(both):
+                    taken[number].append(decided(allocator, told, np.random.default_rng(index), index))
+            # The first ones make tables.
+            medians = [statistics.median(one[5:]) * 1e3 for one in taken]
+            print(f"{both[0][0].name:16} {sharing:10} {medians[0]:18.1f} {medians[1]:13.1f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--most", type=int, default=100_000, help="the largest number of streams")
@@ -100,6 +157,7 @@ def main() -> None:
         if len(large) > 1:
             growth = np.polyfit(np.log(large), np.log([medians[count] for count in large]), 1)[0]
             print(f"              from 1,000 streams on the time grows as (number of streams)^{growth:.2f}")
+    deadlines(min(most, 1000))
     print("\nexact mode, up to some dozens of streams (requests within 10:1)")
     print("configurations     streams  decisions  median (ms)  largest (ms)")
     profile = orric.Profile.load(ROOT / "traces/profiles/digits.toml")
