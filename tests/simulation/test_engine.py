@@ -59,9 +59,12 @@ class Repeated(orric.Allocator):
 
 
 def for_the_slot_model(name: str, simulated: orric.Result) -> orric.Allocator:
-    """Return the allocator, or who decides as it did in the simulator where only there it can try things out."""
+    """Return the allocator, or who decides as it did in the simulator where only there it can try things out.
+
+    AdaInf turns by small differences between agreements, which the simulator draws and the slot model expects.
+    """
     allocator = orric.make_allocator(name)
-    return Repeated(simulated) if isinstance(allocator, orric.MicroProfiled) else allocator
+    return Repeated(simulated) if isinstance(allocator, orric.MicroProfiled | orric.AdaInf) else allocator
 
 
 def latencies_of(result: orric.Result) -> np.ndarray:
