@@ -138,11 +138,13 @@ class TimelyStreams:
         self.costs = _padded([[one.cost_macs for one in stream.inference] for stream in streams], np.inf)
         self.labelling = Rows.of(self.retraining_profits, self.retraining_costs)
         self.rows = np.arange(len(streams))
+        self.least_requests = np.array([stream.least_requests for stream in streams])
         counts = [(len(stream.retraining), len(stream.inference)) for stream in streams]
         sizes = [math.prod(column) for column in zip(*counts, strict=True)]
-        # All choices of retraining and all of inference, of streams that are few enough to try them.
+        # All choices of retraining and all of inference, of streams that are few enough to try them. Arrays have not as
+        # many axes as there may be streams with one choice each.
         self.few: tuple[Array, ...] = ()
-        if sum(sizes) <= FEW:
+        if len(streams) <= math.log2(FEW) and sum(sizes) <= FEW:
             self.few = tuple(np.indices(column).reshape(len(column), -1) for column in zip(*counts, strict=True))
         kinds: dict[Timeliness | None, list[int]] = {}
         for k, stream in enumerate(streams):
@@ -261,6 +263,8 @@ class TimelyChoices(Choices):
     def __init__(self, streams: TimelyStreams, demand: Demand) -> None:
         super().__init__(demand)
         self.streams = streams
+        # Whoever is not expected may come all the same, and is not to find nothing.
+        self.possible = np.where(demand.requests > 0, demand.requests, streams.least_requests)
 
     def value(self, plan: Plan, weights: Array) -> float:
         half = len(self.requests)
@@ -410,7 +414,7 @@ class SharedChoices(TimelyChoices):
         streams, rows, half = self.streams, self.streams.rows, len(self.requests)
         pool = self.demand.budget_macs / streams.capacity_macs * ROUNDED_DOWN
         labelling = self.requests * streams.retraining_costs[rows, plan.retraining]
-        serving = self._costs[rows, plan.inference]
+        serving = self.possible * streams.costs[rows, plan.inference]
         little = LITTLE if labelling.any() else 0.0
         weights = [
             part * costs / costs.sum() if costs.any() else np.full(half, part / half)
@@ -426,9 +430,8 @@ class PartitionedChoices(TimelyChoices):
         super().__init__(streams, demand)
         device, half = streams.device, len(self.requests)
         self._pool = demand.budget_macs / streams.capacity_macs
-        needed = self.requests[:, None] * streams.costs / streams.capacity_macs
-        there = np.isfinite(needed)
-        needed = np.where(there, needed, 0.0)[:, :, None]
+        there, given = np.isfinite(streams.costs), np.isfinite(streams.retraining_costs)
+        needed = (self.requests[:, None] * np.where(there, streams.costs, 0.0) / streams.capacity_macs)[:, :, None]
         shares = np.concatenate([needed, device.share(needed * np.array(ROOM[1:]))], axis=2)
         speeds = device.speed(np.minimum(shares, 1.0)) * demand.learnt.factors[:, None, None]
         self._earned_by_share = streams.profits[:, :, None] * streams.parts_in_time(speeds, demand)
@@ -437,9 +440,9 @@ class PartitionedChoices(TimelyChoices):
         self._order = np.argsort(flat, axis=1, kind="stable")
         costs = np.take_along_axis(flat, self._order, axis=1)
         profits = np.take_along_axis(self._earned_by_share.reshape(half, -1), self._order, axis=1)
-        work = self.requests[:, None] * streams.retraining_costs / streams.capacity_macs
-        some = np.isfinite(work) & (work > 0)
-        self._labelling = np.where(some, device.share(np.where(some, work, 1.0) * SLACK), work)
+        work = self.requests[:, None] * np.where(given, streams.retraining_costs, 0.0) / streams.capacity_macs
+        share = np.where(work > 0, device.share(np.where(work > 0, work, 1.0) * SLACK), 0.0)
+        self._labelling = np.where(given, share, np.inf)
         labelling = Rows.of(self.requests[:, None] * streams.retraining_profits, self._labelling)
         self._classes = Classes(labelling.followed_by(Rows.of(self.requests[:, None] * profits, costs)))
 
@@ -472,8 +475,11 @@ class PartitionedChoices(TimelyChoices):
         labelling, serving = self._labelling[rows, retraining], self._shares_of[rows, inference, room]
         # Nothing of the budget is left over.
         left = max(self._pool * ROUNDED_DOWN - float(labelling.sum()), 0.0)
-        total = float(serving.sum())
-        serving = serving * (left / total) if total > 0 else np.full(half, left / half)
+        spare = max(left - float(serving.sum()), 0.0)
+        possible = self.possible * self.streams.costs[rows, inference] / self.streams.capacity_macs
+        asking = np.where(serving > 0, serving, possible)
+        serving = serving + spare * (asking / asking.sum() if asking.any() else np.full(half, 1 / half))
+        serving *= min(left / float(serving.sum()), 1.0) if serving.any() else 1.0
         plan = Plan(retraining, inference, earned, 0.0, 0.0, labelling, serving)
         value = self.value(plan, weights)
         bound = max(value, value if found is None else found.bound)
