@@ -432,7 +432,9 @@ class PartitionedChoices(TimelyChoices):
         self._pool = demand.budget_macs / streams.capacity_macs
         there, given = np.isfinite(streams.costs), np.isfinite(streams.retraining_costs)
         needed = (self.requests[:, None] * np.where(there, streams.costs, 0.0) / streams.capacity_macs)[:, :, None]
-        shares = np.concatenate([needed, device.share(needed * np.array(ROOM[1:]))], axis=2)
+        # Never less than it costs: what keeps to the budget by its shares then does so by its cost.
+        roomy = needed * np.array(ROOM[1:])
+        shares = np.concatenate([needed, np.maximum(device.share(roomy), roomy)], axis=2)
         speeds = device.speed(np.minimum(shares, 1.0)) * demand.learnt.factors[:, None, None]
         self._earned_by_share = streams.profits[:, :, None] * streams.parts_in_time(speeds, demand)
         self._shares_of = shares
@@ -441,8 +443,8 @@ class PartitionedChoices(TimelyChoices):
         costs = np.take_along_axis(flat, self._order, axis=1)
         profits = np.take_along_axis(self._earned_by_share.reshape(half, -1), self._order, axis=1)
         work = self.requests[:, None] * np.where(given, streams.retraining_costs, 0.0) / streams.capacity_macs
-        share = np.where(work > 0, device.share(np.where(work > 0, work, 1.0) * SLACK), 0.0)
-        self._labelling = np.where(given, share, np.inf)
+        share = np.maximum(device.share(np.where(work > 0, work, 1.0) * SLACK), work * SLACK)
+        self._labelling = np.where(given, np.where(work > 0, share, 0.0), np.inf)
         labelling = Rows.of(self.requests[:, None] * streams.retraining_profits, self._labelling)
         self._classes = Classes(labelling.followed_by(Rows.of(self.requests[:, None] * profits, costs)))
 

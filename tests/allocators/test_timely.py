@@ -113,7 +113,10 @@ def test_shared_gpu_is_planned_as_by_trying_all(seed: int) -> None:
     assert best * 0.9 <= plan.value <= best * (1 + 1e-9) <= plan.bound * (1 + 2e-9)
 
 
-@pytest.mark.parametrize("device", [Device("fluid"), Device("time-slice", round_s=0.2, switch_s=0.002)])
+@pytest.mark.parametrize(
+    "device",
+    [Device("fluid"), Device("saturating", fixed=0.6), Device("time-slice", round_s=0.2, switch_s=0.002)],
+)
 @pytest.mark.parametrize("seed", range(6))
 def test_partition_is_planned_as_by_trying_all(seed: int, device: Device) -> None:
     rng = RNG(seed)
@@ -127,9 +130,10 @@ def test_partition_is_planned_as_by_trying_all(seed: int, device: Device) -> Non
     for i0, i1, j0, j1, m0, m1 in product(range(3), range(3), range(3), range(3), range(len(ROOM)), range(len(ROOM))):
         i, j, m = np.array([i0, i1]), np.array([j0, j1]), np.array([m0, m1])
         labels = work[0, [0, 1], i]
-        labels = np.where(labels > 0, device.share(labels * 1.02), 0.0)
+        # Where little of a GPU is much of its speed, a share is yet what the work costs of the budget.
+        labels = np.where(labels > 0, np.maximum(device.share(labels * 1.02), labels * 1.02), 0.0)
         serving = work[1, [0, 1], j] * np.array(ROOM)[m]
-        serving = np.where(m > 0, device.share(serving), serving)
+        serving = np.where(m > 0, np.maximum(device.share(serving), serving), serving)
         if labels.sum() + serving.sum() > pool:
             continue
         speeds = device.speed(np.minimum(serving, 1.0))
@@ -141,6 +145,11 @@ def test_partition_is_planned_as_by_trying_all(seed: int, device: Device) -> Non
         best = max(best, float((demand.requests * (weights[:2] * group.retraining_profits[[0, 1], i] + earned)).sum()))
     plan = choices.best(weights, 0.0)
     assert plan.value == pytest.approx(best, rel=1e-9)
+    assert plan.bound >= best * (1 - 1e-9)
+    # By the shares that it gives it is worth no less.
+    assert plan.inference_shares is not None
+    again = choices.plan(plan.retraining, plan.inference, plan.inference_shares, weights)
+    assert again.value >= plan.value * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("name", ["orric-joint", "orric-guided"])
