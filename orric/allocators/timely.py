@@ -32,6 +32,8 @@ LEVELS = (0.4, 0.6, 0.75, 0.88, 1.0)
 FEW, TRIED = 20_000, 20
 # Where a level is exceeded, by which power of ten retraining may weigh more, and how often that is halved.
 MOST_HEAVIER, HALVINGS = 3.0, 4
+# How near to the best is near enough at each of several levels, unless the best is asked for.
+ROUGH = 1e-4
 # Shares of a hard partition, as multiples of what the requests cost.
 ROOM = (1.0, 1.1, 1.25, 1.5, 1.8, 2.2, 3.0, 4.5)
 # What retraining weighs of all where who has work gets what others leave: little, and yet enough to begin.
@@ -354,6 +356,8 @@ class SharedChoices(TimelyChoices):
     def _by_level(self, weights: Array, gap: float) -> Plan:
         """Return the best plan of many streams, level by level."""
         bounds = [self._bound(level, weights) for level in range(len(self._levels))]
+        # What levels leave open is more than this, and to search for less takes most of the time.
+        gap = max(gap, ROUGH) if gap else 0.0
         best: Plan | None = None
         for level in sorted(range(len(bounds)), key=lambda level: -bounds[level]):
             if best is not None and bounds[level] <= best.value * (1 + gap):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import orric
+from orric.allocators import knapsack, timely
 from orric.allocators.base import Slot, StreamTask, Task
 from orric.allocators.knapsack import Rows, hull
 from orric.allocators.ranges import Ranges
@@ -207,6 +208,21 @@ def test_what_is_found_for_many_streams_is_near_the_bound() -> None:
         weights = np.concatenate([rng.uniform(0.0, 1.0, 40), rng.uniform(0.6, 1.0, 40)])
         lacking.append(choices.best(weights, 1e-6).gap)
     assert max(lacking) < 0.08
+
+
+def test_levels_of_many_streams_are_not_searched_for_what_they_leave_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, searched, most = RNG(9), [], CAPACITY * 100
+    run = knapsack._Search.run
+    monkeypatch.setattr(knapsack._Search, "run", lambda *given: searched.append(1) or run(*given))
+    streams = several(rng, 300, Device("weighted")).streams
+    requests = rng.uniform(100, 400, 300)
+    demand = Demand(requests, float(requests.sum() * 8e6), np.zeros(300), Learnt.nothing(300))
+    weights = np.concatenate([rng.uniform(0.0, 1.0, 300), rng.uniform(0.6, 1.0, 300)])
+    choices = TimelyStreams(streams, Device("weighted"), most).choices(demand)
+    rough, count = choices.best(weights, 1e-9), len(searched)
+    monkeypatch.setattr(timely, "ROUGH", 0.0)
+    assert rough.value >= choices.best(weights, 1e-9).value * (1 - 3e-4)
+    assert count < len(searched) / 4
 
 
 def test_streams_without_a_deadline_earn_whatever_their_speed() -> None:
