@@ -86,7 +86,8 @@ class GuidedOrric(JointOrric):
             choices = group.choices(past.demand)
             if choices is None or past.slot > self.task.horizon:
                 continue
-            weights = group.weights(past.slot, past.demand.requests)
+            # Ranges are of what slots tell.
+            weights = group.weights(past.slot, past.demand.requests * self._ranges.told[group.streams])
             best = choices.best(weights, self.gap)
             taken = choices.plan(past.retraining, past.inference, past.shares, weights)
             if best.inference_shares is not None:

@@ -95,13 +95,15 @@ class Lessons:
         requests, shares = (
             np.array(one) for one in zip(*((s.requests, s.inference_share or 0.0) for s in there), strict=True)
         )
+        told = np.array([one.told for one in there])
         demand = Demand(requests, budget_macs, before, self.learnt.of(group.streams))
-        if group.timely is not None:
+        # In an overloaded slot many never join the queue, and shares are not those that were decided.
+        if group.timely is not None and group.fit(told, budget_macs):
             speeds = group.timely.speeds(chosen[:, 1], shares, demand)[:, None] * FACTORS
             expected = group.timely.part_in_time(chosen[:, 1], speeds, demand)
             in_time = (np.array([one.served - one.late for one in there])) / np.maximum(requests, 1.0)
             self._corrections.observe(group.streams, expected, in_time, requests)
-        self._forecasts(group.streams, requests, np.array([one.told for one in there]))
+        self._forecasts(group.streams, requests, told)
         return Past(there[0].slot, demand, chosen[:, 0], chosen[:, 1], shares)
 
     def _forecasts(self, streams: Array, requests: Array, told: Array) -> None:

@@ -19,6 +19,9 @@ class Ranges:
 
     Args:
         streams: Of a task.
+
+    Attributes:
+        told: By which factor more requests slots tell of every stream than are expected, shape (K,).
     """
 
     def __init__(self, streams: Sequence[StreamTask]) -> None:
@@ -26,13 +29,13 @@ class Ranges:
         self._least = np.array([stream.least_requests for stream in streams])
         self._most = np.array([stream.most_requests for stream in streams])
         self._declared = self._least / self._most
-        self._told = [1 + stream.headroom for stream in streams]
+        self.told = np.array([1 + stream.headroom for stream in streams])
 
     def observe(self, record: Observation) -> None:
         """Widen a stream's range by the requests of a slot, in the measure of what slots tell."""
         if record.requests > 0:
             k = self._numbers[record.stream]
-            told = record.requests * self._told[k]
+            told = record.requests * self.told[k]
             self._least[k], self._most[k] = min(self._least[k], told), max(self._most[k], told)
 
     def narrowed(self, requests: Array, streams: Array | slice = slice(None)) -> Array:

@@ -32,6 +32,8 @@ LEVELS = (0.4, 0.6, 0.75, 0.88, 1.0)
 FEW, TRIED = 20_000, 20
 # Where a level is exceeded, by which power of ten retraining may weigh more, and how often that is halved.
 MOST_HEAVIER, HALVINGS = 3.0, 4
+# How near to the best is near enough at each of several levels, unless the best is asked for.
+ROUGH = 1e-4
 # Shares of a hard partition, as multiples of what the requests cost.
 ROOM = (1.0, 1.1, 1.25, 1.5, 1.8, 2.2, 3.0, 4.5)
 # What retraining weighs of all where who has work gets what others leave: little, and yet enough to begin.
@@ -138,11 +140,13 @@ class TimelyStreams:
         self.costs = _padded([[one.cost_macs for one in stream.inference] for stream in streams], np.inf)
         self.labelling = Rows.of(self.retraining_profits, self.retraining_costs)
         self.rows = np.arange(len(streams))
+        self.least_requests = np.array([stream.least_requests for stream in streams])
         counts = [(len(stream.retraining), len(stream.inference)) for stream in streams]
         sizes = [math.prod(column) for column in zip(*counts, strict=True)]
-        # All choices of retraining and all of inference, of streams that are few enough to try them.
+        # All choices of retraining and all of inference, of streams that are few enough to try them. Arrays have not as
+        # many axes as there may be streams with one choice each.
         self.few: tuple[Array, ...] = ()
-        if sum(sizes) <= FEW:
+        if len(streams) <= math.log2(FEW) and sum(sizes) <= FEW:
             self.few = tuple(np.indices(column).reshape(len(column), -1) for column in zip(*counts, strict=True))
         kinds: dict[Timeliness | None, list[int]] = {}
         for k, stream in enumerate(streams):
@@ -261,6 +265,8 @@ class TimelyChoices(Choices):
     def __init__(self, streams: TimelyStreams, demand: Demand) -> None:
         super().__init__(demand)
         self.streams = streams
+        # Whoever is not expected may come all the same, and is not to find nothing.
+        self.possible = np.where(demand.requests > 0, demand.requests, streams.least_requests)
 
     def value(self, plan: Plan, weights: Array) -> float:
         half = len(self.requests)
@@ -350,6 +356,8 @@ class SharedChoices(TimelyChoices):
     def _by_level(self, weights: Array, gap: float) -> Plan:
         """Return the best plan of many streams, level by level."""
         bounds = [self._bound(level, weights) for level in range(len(self._levels))]
+        # What levels leave open is more than this, and to search for less takes most of the time.
+        gap = max(gap, ROUGH) if gap else 0.0
         best: Plan | None = None
         for level in sorted(range(len(bounds)), key=lambda level: -bounds[level]):
             if best is not None and bounds[level] <= best.value * (1 + gap):
@@ -410,7 +418,7 @@ class SharedChoices(TimelyChoices):
         streams, rows, half = self.streams, self.streams.rows, len(self.requests)
         pool = self.demand.budget_macs / streams.capacity_macs * ROUNDED_DOWN
         labelling = self.requests * streams.retraining_costs[rows, plan.retraining]
-        serving = self._costs[rows, plan.inference]
+        serving = self.possible * streams.costs[rows, plan.inference]
         little = LITTLE if labelling.any() else 0.0
         weights = [
             part * costs / costs.sum() if costs.any() else np.full(half, part / half)
@@ -426,10 +434,11 @@ class PartitionedChoices(TimelyChoices):
         super().__init__(streams, demand)
         device, half = streams.device, len(self.requests)
         self._pool = demand.budget_macs / streams.capacity_macs
-        needed = self.requests[:, None] * streams.costs / streams.capacity_macs
-        there = np.isfinite(needed)
-        needed = np.where(there, needed, 0.0)[:, :, None]
-        shares = np.concatenate([needed, device.share(needed * np.array(ROOM[1:]))], axis=2)
+        there, given = np.isfinite(streams.costs), np.isfinite(streams.retraining_costs)
+        needed = (self.requests[:, None] * np.where(there, streams.costs, 0.0) / streams.capacity_macs)[:, :, None]
+        # Never less than it costs: what keeps to the budget by its shares then does so by its cost.
+        roomy = needed * np.array(ROOM[1:])
+        shares = np.concatenate([needed, np.maximum(device.share(roomy), roomy)], axis=2)
         speeds = device.speed(np.minimum(shares, 1.0)) * demand.learnt.factors[:, None, None]
         self._earned_by_share = streams.profits[:, :, None] * streams.parts_in_time(speeds, demand)
         self._shares_of = shares
@@ -437,9 +446,9 @@ class PartitionedChoices(TimelyChoices):
         self._order = np.argsort(flat, axis=1, kind="stable")
         costs = np.take_along_axis(flat, self._order, axis=1)
         profits = np.take_along_axis(self._earned_by_share.reshape(half, -1), self._order, axis=1)
-        work = self.requests[:, None] * streams.retraining_costs / streams.capacity_macs
-        some = np.isfinite(work) & (work > 0)
-        self._labelling = np.where(some, device.share(np.where(some, work, 1.0) * SLACK), work)
+        work = self.requests[:, None] * np.where(given, streams.retraining_costs, 0.0) / streams.capacity_macs
+        share = np.maximum(device.share(np.where(work > 0, work, 1.0) * SLACK), work * SLACK)
+        self._labelling = np.where(given, np.where(work > 0, share, 0.0), np.inf)
         labelling = Rows.of(self.requests[:, None] * streams.retraining_profits, self._labelling)
         self._classes = Classes(labelling.followed_by(Rows.of(self.requests[:, None] * profits, costs)))
 
@@ -472,8 +481,11 @@ class PartitionedChoices(TimelyChoices):
         labelling, serving = self._labelling[rows, retraining], self._shares_of[rows, inference, room]
         # Nothing of the budget is left over.
         left = max(self._pool * ROUNDED_DOWN - float(labelling.sum()), 0.0)
-        total = float(serving.sum())
-        serving = serving * (left / total) if total > 0 else np.full(half, left / half)
+        spare = max(left - float(serving.sum()), 0.0)
+        possible = self.possible * self.streams.costs[rows, inference] / self.streams.capacity_macs
+        asking = np.where(serving > 0, serving, possible)
+        serving = serving + spare * (asking / asking.sum() if asking.any() else np.full(half, 1 / half))
+        serving *= min(left / float(serving.sum()), 1.0) if serving.any() else 1.0
         plan = Plan(retraining, inference, earned, 0.0, 0.0, labelling, serving)
         value = self.value(plan, weights)
         bound = max(value, value if found is None else found.bound)

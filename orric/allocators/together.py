@@ -77,9 +77,13 @@ class StreamsTogether:
         found: Array = self._future[self._memory, min(slot, self._future.shape[1]) - 1]
         return found
 
+    def fit(self, requests: Array, budget_macs: float) -> bool:
+        """Say whether the cheapest pairs fit the budget."""
+        return feasible_together(requests, 0.0, self._cheapest, budget_macs)
+
     def choices(self, demand: Demand) -> Choices | None:
         """Return what there is to choose from; None where not even the cheapest pairs fit."""
-        if not feasible_together(demand.requests, 0.0, self._cheapest, demand.budget_macs):
+        if not self.fit(demand.requests, demand.budget_macs):
             return None
         if self.timely is not None and demand.budget_macs > 0:
             return self.timely.choices(demand)

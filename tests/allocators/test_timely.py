@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import orric
+from orric.allocators import knapsack, timely
 from orric.allocators.base import Slot, StreamTask, Task
 from orric.allocators.knapsack import Rows, hull
 from orric.allocators.ranges import Ranges
@@ -113,7 +114,10 @@ def test_shared_gpu_is_planned_as_by_trying_all(seed: int) -> None:
     assert best * 0.9 <= plan.value <= best * (1 + 1e-9) <= plan.bound * (1 + 2e-9)
 
 
-@pytest.mark.parametrize("device", [Device("fluid"), Device("time-slice", round_s=0.2, switch_s=0.002)])
+@pytest.mark.parametrize(
+    "device",
+    [Device("fluid"), Device("saturating", fixed=0.6), Device("time-slice", round_s=0.2, switch_s=0.002)],
+)
 @pytest.mark.parametrize("seed", range(6))
 def test_partition_is_planned_as_by_trying_all(seed: int, device: Device) -> None:
     rng = RNG(seed)
@@ -127,9 +131,10 @@ def test_partition_is_planned_as_by_trying_all(seed: int, device: Device) -> Non
     for i0, i1, j0, j1, m0, m1 in product(range(3), range(3), range(3), range(3), range(len(ROOM)), range(len(ROOM))):
         i, j, m = np.array([i0, i1]), np.array([j0, j1]), np.array([m0, m1])
         labels = work[0, [0, 1], i]
-        labels = np.where(labels > 0, device.share(labels * 1.02), 0.0)
+        # Where little of a GPU is much of its speed, a share is yet what the work costs of the budget.
+        labels = np.where(labels > 0, np.maximum(device.share(labels * 1.02), labels * 1.02), 0.0)
         serving = work[1, [0, 1], j] * np.array(ROOM)[m]
-        serving = np.where(m > 0, device.share(serving), serving)
+        serving = np.where(m > 0, np.maximum(device.share(serving), serving), serving)
         if labels.sum() + serving.sum() > pool:
             continue
         speeds = device.speed(np.minimum(serving, 1.0))
@@ -141,6 +146,11 @@ def test_partition_is_planned_as_by_trying_all(seed: int, device: Device) -> Non
         best = max(best, float((demand.requests * (weights[:2] * group.retraining_profits[[0, 1], i] + earned)).sum()))
     plan = choices.best(weights, 0.0)
     assert plan.value == pytest.approx(best, rel=1e-9)
+    assert plan.bound >= best * (1 - 1e-9)
+    # By the shares that it gives it is worth no less.
+    assert plan.inference_shares is not None
+    again = choices.plan(plan.retraining, plan.inference, plan.inference_shares, weights)
+    assert again.value >= plan.value * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("name", ["orric-joint", "orric-guided"])
@@ -198,6 +208,21 @@ def test_what_is_found_for_many_streams_is_near_the_bound() -> None:
         weights = np.concatenate([rng.uniform(0.0, 1.0, 40), rng.uniform(0.6, 1.0, 40)])
         lacking.append(choices.best(weights, 1e-6).gap)
     assert max(lacking) < 0.08
+
+
+def test_levels_of_many_streams_are_not_searched_for_what_they_leave_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, searched, most = RNG(9), [], CAPACITY * 100
+    run = knapsack._Search.run
+    monkeypatch.setattr(knapsack._Search, "run", lambda *given: searched.append(1) or run(*given))
+    streams = several(rng, 300, Device("weighted")).streams
+    requests = rng.uniform(100, 400, 300)
+    demand = Demand(requests, float(requests.sum() * 8e6), np.zeros(300), Learnt.nothing(300))
+    weights = np.concatenate([rng.uniform(0.0, 1.0, 300), rng.uniform(0.6, 1.0, 300)])
+    choices = TimelyStreams(streams, Device("weighted"), most).choices(demand)
+    rough, count = choices.best(weights, 1e-9), len(searched)
+    monkeypatch.setattr(timely, "ROUGH", 0.0)
+    assert rough.value >= choices.best(weights, 1e-9).value * (1 - 3e-4)
+    assert count < len(searched) / 4
 
 
 def test_streams_without_a_deadline_earn_whatever_their_speed() -> None:
