@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 .PHONY: run test lint docs bench edge-demo clean
 
 run: $(VENV)/.installed-all
-	@echo "Running the main job: real models on a drifting stream, six allocators, about a minute."
+	@echo "Running the main job: real models on a drifting stream, seven allocators, about a minute."
 	@$(BIN)/orric run simulations/quickstart.toml
 
 test: $(VENV)/.installed-dev

@@ -117,7 +117,7 @@ def test_those_who_wait_at_the_end_are_told_of(lost: orric.Result) -> None:
 
 def test_fates_add_up_stream_by_stream_and_pooled(lost: orric.Result) -> None:
     scenario = orric.load_scenario(Path("simulations/cameras.toml"))
-    result = orric.simulate(scenario, orric.Orric(), seed=1)
+    result = orric.simulate(scenario, orric.InferenceGreedy(), seed=1)
     pooled = result.pooled()
     assert sum(result.fates.values()) == result.requests.sum()
     assert pooled.fates == result.fates

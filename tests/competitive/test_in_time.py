@@ -142,7 +142,7 @@ def test_deciding_at_once_is_deciding_slot_by_slot(name: str) -> None:
         at_once = one.decide_all(trace.requests, trace.budget_macs, parts)
         each = [
             other.decide(
-                orric.Slot(t + 1, (float(budget),), (float(count),), (tuple(map(tuple, parts[t].tolist())),))
+                orric.Slot(t + 1, (float(budget),), (float(count),), in_time=(tuple(map(tuple, parts[t].tolist())),))
             ).streams
             for t, (count, budget) in enumerate(zip(trace.requests, trace.budget_macs, strict=True))
         ]
