@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ sys.path.insert(0, str(ROOT / "simulations"))
 from edge_demo import BUDGET_MACS, CORRUPTION, PER_SLOT, SEED, SEVERITIES, Client, daemon, reasons  # noqa: E402
 
 DEADLINE_S, CONNECTIONS = 0.1, 32
+# What is left of a slot after the last image, to be answered and to pause in.
+SPARE_S = 0.3
 ALLOCATOR = "orric-guided"
 WITHOUT = "without retraining"
 RUNS = {
@@ -37,6 +40,31 @@ RUNS = {
 TARGET_PART, TARGET_POINTS = 0.97, 1.0
 
 
+@dataclass(frozen=True)
+class Load:
+    """A load on the daemon.
+
+    Attributes:
+        images: In every slot.
+        slots: How many.
+        slot_s: How long each is.
+    """
+
+    images: int
+    slots: int
+    slot_s: float
+
+    def severity(self, slot: int) -> int:
+        """Return how thick the fog is in a slot."""
+        return 1 + SEVERITIES * (slot - 1) // self.slots
+
+    def __str__(self) -> str:
+        return f"{self.images} images at random times in each of {self.slots} slots of {self.slot_s:g} s"
+
+
+LIGHT, HEAVY = Load(200, 20, 3.0), Load(800, 20, 3.0)
+
+
 @dataclass
 class Found:
     """What clients saw of a daemon.
@@ -45,6 +73,7 @@ class Found:
         latencies_s: Of every request from the time that it was due; infinite where it failed.
         right: Whether its answer was right.
         chosen: How many slots had which configurations.
+        unlearnt: Why retraining came to nothing, and how often.
         swaps: New versions that took over.
         failed: What the daemon failed at.
     """
@@ -52,6 +81,7 @@ class Found:
     latencies_s: list[float] = field(default_factory=list)
     right: list[bool] = field(default_factory=list)
     chosen: Counter[str] = field(default_factory=Counter)
+    unlearnt: Counter[str] = field(default_factory=Counter)
     swaps: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
@@ -60,6 +90,7 @@ class Found:
         self.latencies_s += other.latencies_s
         self.right += other.right
         self.chosen += other.chosen
+        self.unlearnt += other.unlearnt
         self.swaps += other.swaps
         self.failed += other.failed
 
@@ -79,7 +110,8 @@ class Found:
         p50_s, p99_s = np.quantile(latencies_s, [0.5, 0.99])
         return (
             f"in time {self.in_time.mean():8.3%}, right {right[self.answered].mean():7.2%} of the answers, "
-            f"right and in time {(right & self.in_time).mean():7.2%}; p50 {1e3 * p50_s:.1f} ms, p99 {1e3 * p99_s:.1f} ms"
+            f"right and in time {(right & self.in_time).mean():7.2%}; "
+            f"p50 {1e3 * p50_s:.1f} ms, p99 {1e3 * p99_s:.1f} ms"
         )
 
 
@@ -143,67 +175,88 @@ def request_of(image: np.ndarray) -> bytes:
     return "\r\n".join(lines).encode() + head + raw
 
 
-def severity(slot: int, slots: int) -> int:
-    """Return how thick the fog is in a slot."""
-    return 1 + SEVERITIES * (slot - 1) // slots
-
-
-def once(slots: int, slot_s: float, changes: dict[str, str]) -> Found:
-    """Run a daemon under the load."""
+def budget(load: Load) -> tuple[float, float]:
+    """Return what the device does in a second, and which part of it a slot may spend."""
     device = Profile.load(PROFILE).device
     assert device is not None
+    return device.macs_per_s, BUDGET_MACS * load.images / PER_SLOT / load.slot_s / device.macs_per_s
+
+
+def once(load: Load, changes: dict[str, str], paused: Found | None = None) -> Found:
+    """Run a daemon under a load.
+
+    Args:
+        load: The load.
+        changes: Keys of its configuration, as the environment names them.
+        paused: Given, every other slot is one in which decisions change nothing and nothing is retrained; it is told
+            what clients saw in those.
+
+    Returns:
+        What they saw in the other slots.
+    """
+    speed, fraction = budget(load)
+    stream = f'{{name = "digits", profile = "{PROFILE}", requests = [50, 1000], deadline_s = {DEADLINE_S}}}'
     given = {
-        "ALLOCATOR": f'"{ALLOCATOR}"', "STREAM": stream(),
-        "BUDGET__MACS_PER_S": f"{device.macs_per_s:.6e}",
-        "BUDGET__FRACTION": f"{BUDGET_MACS / slot_s / device.macs_per_s:.6e}", **changes,
+        "ALLOCATOR": f'"{ALLOCATOR}"', "STREAM": f"[{stream}]", "BUDGET__MACS_PER_S": f"{speed:.6e}",
+        "BUDGET__FRACTION": f"{fraction:.6e}", "FORECAST": '"last"', **changes,
     }  # fmt: skip
-    found = Found()
-    loads = [drifted(digits(), SEED, slot, PER_SLOT, CORRUPTION, severity(slot, slots)) for slot in range(1, slots + 1)]
+    found, slots, slot_s = Found(), load.slots, load.slot_s
+    loads = [
+        drifted(digits(), SEED, slot, load.images, CORRUPTION, load.severity(slot)) for slot in range(1, slots + 1)
+    ]
     rng = np.random.default_rng(SEED)
     with tempfile.TemporaryDirectory() as folder, daemon(Path(folder), slot_s, slots + 10, **given) as (address, token):
         client = Client(address, token)
 
         async def drive() -> None:
-            sender, clock = Sender(address), client.next_slot(0)[0]
+            sender, seen = Sender(address), found
+            clock = began(client)
             for images, truth in loads:
                 clock, left_s = await asyncio.to_thread(client.next_slot, clock)
-                due_s = asyncio.get_running_loop().time() + np.sort(rng.uniform(0, left_s, len(images)))
-                await sender.send(images, truth, due_s, found)
+                due_s = asyncio.get_running_loop().time() + np.sort(rng.uniform(0, left_s - SPARE_S, len(images)))
+                await sender.send(images, truth, due_s, seen)
+                if paused is not None:
+                    seen = paused if seen is found else found
+                    await asyncio.to_thread(client.ask, "POST", "/v1/pause" if seen is paused else "/v1/resume")
 
         asyncio.run(drive())
         told = client.status()
         found.swaps = told["swaps"]
-        for row in told["slots"][1 : slots + 1]:
-            found.chosen[f"{row['executed'] or row['retraining']} {row['inference']}"] += 1
-        found.failed = reasons(Path(folder, "log.jsonl"))
+        for row in told["slots"]:
+            if row.get("arrived"):
+                found.chosen[f"{row['executed'] or row['retraining']} {row['inference']}"] += 1
+                found.unlearnt.update([row["unlearnt"]] if row["unlearnt"] else [])
+        told_of = reasons(Path(folder, "log.jsonl"))
+        found.failed = Counter({why: count for why, count in told_of.items() if not why.startswith("operator")})
     return found
 
 
-def stream() -> str:
-    """Return the stream's keys as the environment gives them."""
-    return f'[{{name = "digits", profile = "{PROFILE}", requests = [50, 1000], deadline_s = {DEADLINE_S}}}]'
+def began(client: Client) -> int:
+    """Wait until the daemon can retrain; return the number of the slot."""
+    while not (told := client.status())["retraining"]["ready"]:
+        time.sleep(0.1)
+    return int(told["clock"]["number"])
 
 
-def simulated(slots: int, slot_s: float, allocator: str) -> tuple[float, float]:
+@cache
+def simulated(load: Load, allocator: str) -> tuple[float, float]:
     """Return what the simulator's real loop says of the same slots: accuracy over all answers, and in time."""
     import orric
     from orric.comparison import simulate_line
 
-    device = Profile.load(PROFILE).device
-    assert device is not None
-    fraction = BUDGET_MACS / slot_s / device.macs_per_s
+    speed, fraction = budget(load)
     scenario = orric.Scenario(
-        name="edge", slots=slots, slot_s=slot_s, allocators=(allocator,), accuracy={"model": "onnx"},
+        name="edge", slots=load.slots, slot_s=load.slot_s, allocators=(allocator,), accuracy={"model": "onnx"},
         gpu=(
             {
-                "macs_per_s": device.macs_per_s, "budget": {"kind": "constant", "fraction": fraction},
+                "macs_per_s": speed, "budget": {"kind": "constant", "fraction": fraction},
                 "sharing": {"model": "priority"},
             },
         ),
         stream=(
             {
                 "name": "digits", "profile": str(PROFILE), "deadline_s": DEADLINE_S, "arrivals": "poisson",
-                "requests": {"kind": "constant", "per_slot": PER_SLOT, "count": "exact"}, "forecast": "last",
+                "requests": {"kind": "constant", "per_slot": load.images, "count": "exact"}, "forecast": "last",
                 "drift": {"kind": "steps", "corruption": CORRUPTION, "severities": tuple(range(1, SEVERITIES + 1))},
             },
         ),
@@ -212,35 +265,53 @@ def simulated(slots: int, slot_s: float, allocator: str) -> tuple[float, float]:
     return float(told["mean_accuracy"]), float(told["in_time_accuracy"])
 
 
-def deadline(slots: int = 25, slot_s: float = 2.0, rounds: int = 2) -> None:
+def deadline(rounds: int = 2) -> None:
     """Compare what is answered in time with retraining and without, and how much of it is right."""
+    print(f"under fog that thickens, with a deadline of {1e3 * DEADLINE_S:g} ms")
+    compare(LIGHT, rounds)
+    print(f"{HEAVY}, retraining in every other one:")
+    for name in RUNS:
+        if name == WITHOUT:
+            continue
+        without = Found()
+        beside = once(HEAVY, RUNS[name], without)
+        part = beside.in_time.mean() / without.in_time.mean()
+        print(
+            f"  {name}: {beside.told()}\n  {WITHOUT:{len(name)}}: {without.told()}\n"
+            f"    part in time by that without: {part:.4f} (target {TARGET_PART}); {beside.swaps} swaps; failed: "
+            f"{listed(beside.failed)}",
+            flush=True,
+        )
+
+
+def listed(counts: Counter[str]) -> str:
+    """Say what was counted."""
+    return ", ".join(f"{count} x {what}" for what, count in counts.most_common()) or "nothing"
+
+
+def compare(load: Load, rounds: int) -> None:
+    """Do so run by run, beside the simulator."""
     found = {name: Found() for name in RUNS}
-    print(
-        f"{rounds} rounds of {slots} slots of {slot_s:g} s, {PER_SLOT} images each at random times, under fog that "
-        f"thickens; a deadline of {1e3 * DEADLINE_S:g} ms; {ALLOCATOR}, beside inference-only",
-        flush=True,
-    )
+    print(f"{load}, {rounds} runs each:", flush=True)
     for number in range(rounds):
         # To and fro, so that whatever else runs here falls upon none of them alone.
         for name in list(RUNS)[:: 1 if number % 2 == 0 else -1]:
-            begun = time.perf_counter()
-            one = once(slots, slot_s, RUNS[name])
+            one = once(load, RUNS[name])
             found[name].add(one)
-            print(f"  {name:24} {one.told()} ({time.perf_counter() - begun:.0f} s)", flush=True)
-    print("together:")
+            print(f"  {name:24} {one.told()}", flush=True)
     part = found[WITHOUT].in_time.mean()
     for name, all_runs in found.items():
         allocator = "inference-only" if name == WITHOUT else ALLOCATOR
-        accuracy, in_time = simulated(slots, slot_s, allocator)
+        accuracy, in_time = simulated(load, allocator)
         right = np.array(all_runs.right)
         apart = 100 * (right[all_runs.answered].mean() - accuracy)
         timely = 100 * ((right & all_runs.in_time).mean() - in_time)
-        print(f"  {name:24} {all_runs.told()}")
-        print(f"    part in time by that without retraining: {all_runs.in_time.mean() / part:.4f} (target {TARGET_PART})")
         print(
-            f"    simulator {accuracy:.2%} right, {in_time:.2%} right and in time: the daemon is {apart:+.2f} and "
-            f"{timely:+.2f} points apart (target {TARGET_POINTS:g})"
+            f"  {name}, {allocator}, together: {all_runs.told()}\n"
+            f"    part in time by that without: {all_runs.in_time.mean() / part:.4f} (target {TARGET_PART})\n"
+            f"    simulator: {accuracy:.2%} right, {in_time:.2%} right and in time; the daemon is {apart:+.2f} and "
+            f"{timely:+.2f} points apart (target {TARGET_POINTS:g})\n"
+            f"    {all_runs.swaps} swaps; {listed(all_runs.chosen)}; failed or without effect: "
+            f"{listed(all_runs.failed + all_runs.unlearnt)}",
+            flush=True,
         )
-        told = ", ".join(f"{count} x {what}" for what, count in all_runs.chosen.most_common())
-        failures = ", ".join(f"{count} x {what}" for what, count in all_runs.failed.items()) or "none"
-        print(f"    {all_runs.swaps} swaps; decided: {told}; failures: {failures}", flush=True)

@@ -8,8 +8,8 @@ gives in a bare loop; the two take turns. retraining: the 99th percentile of lat
 idle. swaps: a thousand of them under load; every answer is compared with what its version gives. soak: memory and file
 handles over 360 accelerated slots with a swap in each. drift: true accuracy with and without retraining, beside the
 simulator's own real loop. deadline: the part of a load that is answered within 100 ms by the client's clock, with
-retraining (nice, and idle) and without, and the true accuracy beside the simulator's. demo: how long `make edge-demo` takes beside two processes that are always busy, as a
-multiple of its quiet time, and what it names as failed.
+retraining (nice, and idle) and without, and the true accuracy beside the simulator's. demo: how long `make edge-demo`
+takes beside two processes that are always busy, as a multiple of its quiet time, and what it names as failed.
 """
 
 from __future__ import annotations
