@@ -13,6 +13,8 @@ from orric.edge.probes import own_cgroup
 from orric.exceptions import EdgeError
 
 SERVING, RETRAINING = "serving", "retraining"
+# The kernel's own, which serving keeps.
+SERVING_WEIGHT = 100
 
 
 def divide(weight: int, cgroup: Path | None = None) -> Path:

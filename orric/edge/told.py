@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 from orric.allocators.base import StreamTask, Task
 from orric.configuration import undominated
 from orric.devices import Device
-from orric.edge.config import EdgeConfig, StreamKeys
+from orric.edge.config import EdgeConfig, Retraining, StreamKeys
+from orric.edge.groups import SERVING_WEIGHT
 from orric.edge.journal import Record
 from orric.profile import Profile
 from orric.timeliness import ArrivalProcess, Timeliness
@@ -34,7 +35,9 @@ def task_of(config: EdgeConfig) -> Task:
 def timeliness_of(config: EdgeConfig, keys: StreamKeys, profile: Profile) -> Timeliness:
     """Return how a stream's images wait and are served, by the batches that the profile measured.
 
-    Where another stack serves, its batches are unknown, and images are served one by one.
+    Where another stack serves, its batches are unknown, and images are served one by one. A part of the device that is
+    fixed bounds what a slot may spend; nothing holds a batch back to it. So batches are told to be the quicker, as much
+    as such a part seems to slow them down. A part that was probed is what others leave, and slows them down indeed.
 
     Args:
         config: The daemon's.
@@ -43,14 +46,15 @@ def timeliness_of(config: EdgeConfig, keys: StreamKeys, profile: Profile) -> Tim
     """
     deadline_s, server = config.deadline_s(keys), config.server
     batches = [profile.batch_seconds(one, config.macs_per_s) for one in undominated(profile.inference)]
+    part = config.budget.fraction if config.mode != "decisions" and config.budget.probe == "fixed" else 1.0
     waiting: dict[str, Any] = {"most": server.most_batch, "wait_s": server.longest_wait_s}
     waiting["queue_limit"] = float(server.queue_images)
     return Timeliness(
         slot_s=config.slot_s,
         deadline_s=_NEVER if deadline_s is None else deadline_s,
         arrivals=ArrivalProcess(drawn=True, **keys.arrivals.model_dump()),
-        fixed_s=tuple(fixed_s for fixed_s, _ in batches),
-        each_s=tuple(each_s for _, each_s in batches),
+        fixed_s=tuple(fixed_s * part for fixed_s, _ in batches),
+        each_s=tuple(each_s * part for _, each_s in batches),
         **({} if config.mode == "decisions" else waiting),
     )
 
@@ -58,13 +62,18 @@ def timeliness_of(config: EdgeConfig, keys: StreamKeys, profile: Profile) -> Tim
 def devices_of(config: EdgeConfig) -> tuple[Device, ...]:
     """Return how serving and retraining share the device; () where another stack sees to that.
 
-    The retraining process steps back behind serving as far as it is nice.
+    The retraining process steps back behind serving where it is nice, works in the gaps alone, or weighs less.
     """
     if config.mode == "decisions":
         return ()
     measured = config.profiles[0].colocation
     slowdown = 1.0 if measured is None else max(measured.slowdown, 1.0)
-    return (Device("priority" if config.retraining.nice else "weighted", slowdown=slowdown),)
+    return (Device("priority" if _steps_back(config.retraining) else "weighted", slowdown=slowdown),)
+
+
+def _steps_back(keys: Retraining) -> bool:
+    """Say whether serving goes first; niceness does where groups cannot be made."""
+    return keys.idle or keys.nice > 0 or (keys.cpu_weight or SERVING_WEIGHT) < SERVING_WEIGHT
 
 
 def told_of(task: Task) -> Record:

@@ -1,14 +1,15 @@
 """Report what the daemon serves, beside a bare loop, while it retrains, over a thousand swaps, and under drift.
 
-usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift] [demo] [--slots 40]
-(all: some fifteen minutes)
+usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift] [deadline] [demo] [--slots 40]
+(all: some twenty minutes)
 
 throughput: images per second over loopback, from a process of its own, as a part of what the same ONNX Runtime session
 gives in a bare loop; the two take turns. retraining: the 99th percentile of latencies beside retraining and swaps, and
 idle. swaps: a thousand of them under load; every answer is compared with what its version gives. soak: memory and file
 handles over 360 accelerated slots with a swap in each. drift: true accuracy with and without retraining, beside the
-simulator's own real loop. demo: how long `make edge-demo` takes beside two processes that are always busy, as a
-multiple of its quiet time, and what it names as failed.
+simulator's own real loop. deadline: the part of a load that is answered within 100 ms by the client's clock, with
+retraining (nice, and idle) and without, and the true accuracy beside the simulator's. demo: how long `make edge-demo`
+takes beside two processes that are always busy, as a multiple of its quiet time, and what it names as failed.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ from orric.vision.datasets import digits, to_input
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "simulations"))
+from deadline import deadline  # noqa: E402, F401
 from edge_demo import BUDGET_MACS, PER_SLOT, SEVERITIES, Client, daemon, drive  # noqa: E402
 from inference_load import CPU, bare, binary, loaded, model_of  # noqa: E402
 
-PARTS = ("throughput", "retraining", "swaps", "soak", "drift", "demo")
+PARTS = ("throughput", "retraining", "swaps", "soak", "drift", "deadline", "demo")
 ROUNDS, SECONDS = 5, 3.0
 # Images of a request, connections, and the target: a part of the bare loop, or requests per second.
 LOADS = ((64, 4, 0.8), (32, 4, 0.6), (1, 32, 2000.0))

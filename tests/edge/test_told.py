@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orric.configuration import undominated
 from orric.devices import Device
 from orric.edge.config import EdgeConfig
 from orric.edge.decisions import DecisionService
@@ -61,6 +62,26 @@ def test_timeliness_is_that_of_the_batches_that_are_measured(configured, tmp_pat
         assert (fixed_s, each_s) == pytest.approx((2e-3, 4e-4) if one.name == "32px" else (0.0, alone_s))
 
 
+def test_a_budget_is_no_throttle(configured) -> None:
+    """What serves at the whole device's speed is in time, however little of the device a slot may spend."""
+    server = {"port": 0, "deadline_s": 0.1}
+    whole = {"slot_s": 60.0, "server": server}
+
+    def told(**budget: Any) -> Any:
+        return task_of(configured(budget=budget, **whole)).streams[0].timeliness
+
+    few = 0.001
+    found, all_of_it = told(fraction=few), told()
+    assert all_of_it.each_s == pytest.approx([one.latency_s for one in undominated(Profile.load(DIGITS).inference)])
+    dearest = len(found.each_s) - 1
+    # Allocators are told the budget, and with it so small a part of the device.
+    assert found.part(dearest, few, 1000.0) == all_of_it.part(dearest, 1.0, 1000.0) == 1.0
+    assert all_of_it.part(dearest, few, 1000.0) < 0.8, "as it would be were batches held back"
+    assert told(probe="processor", fraction=few) == all_of_it, "which others really take"
+    asked = task_of(configured(budget={"fraction": few}, mode="decisions", **whole)).streams[0].timeliness
+    assert asked.each_s == all_of_it.each_s
+
+
 def test_a_stream_may_have_a_deadline_and_arrivals_of_its_own(configured) -> None:
     arrivals = {"kind": "bursty", "ratio": 8.0, "burst_s": 2.0, "calm_s": 18.0}
     config = configured({"deadline_s": 0.2, "arrivals": arrivals}, server={"port": 0, "deadline_s": 0.1})
@@ -72,7 +93,13 @@ def test_a_stream_may_have_a_deadline_and_arrivals_of_its_own(configured) -> Non
 
 @pytest.mark.parametrize(
     ("changes", "found"),
-    [({}, "priority"), ({"retraining": {"nice": 0}}, "weighted")],
+    [
+        ({}, "priority"),
+        ({"retraining": {"nice": 0}}, "weighted"),
+        ({"retraining": {"nice": 0, "idle": True}}, "priority"),
+        ({"retraining": {"nice": 0, "cpu_weight": 10}}, "priority"),
+        ({"retraining": {"nice": 0, "cpu_weight": 100}}, "weighted"),
+    ],
 )
 def test_retraining_that_steps_back_leaves_serving_the_device(configured, changes: Any, found: str) -> None:
     (device,) = task_of(configured(**changes)).devices
