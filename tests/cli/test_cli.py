@@ -259,7 +259,7 @@ def test_a_run_goes_on_without_allocators_that_misbehave(orric, tmp_path, faulty
     replacing, *others = err.splitlines()
     assert (status, others) == (1, lines)
     assert replacing.startswith("orric: replaces the result of ")
-    assert "inference-only did best of 2 allocators" in printed
+    assert "ORRIC did best of 2 allocators" in printed
 
 
 def test_a_run_in_which_every_allocator_misbehaves_is_refused(orric, tmp_path, faulty):

@@ -23,7 +23,7 @@ def results(tmp_path_factory) -> Path:
     profile = write_profile(build_profile(), root / "small.toml")
     given = {
         "requests": {"kind": "uniform", "low": 400, "high": 600}, "arrivals": "poisson", "deadline_s": 0.2,
-        "allocators": ("inference-greedy", "inference-only"),
+        "allocators": ("focus-shift", "inference-only"),
     }  # fmt: skip
     for name, spare, seed in (("idle", "idle", 1), ("serving", "inference", 1), (f"deep/{HOSTILE}", "idle", 2)):
         write_run(root / name, build_scenario(profile, spare=spare, **given), seed)
@@ -42,7 +42,7 @@ def test_folders_are_compared_by_every_measure(orric, results, tmp_path) -> None
     found = json.loads(out)
     assert status == 0
     assert [one["after"] for one in found["comparisons"]] == [[str(results / "serving")], [str(results / "idle")]]
-    late = {(one["allocator"], one["measure"]): one for one in found["comparisons"][0]["changes"]}["inference-greedy", "late"]
+    late = {(one["allocator"], one["measure"]): one for one in found["comparisons"][0]["changes"]}["focus-shift", "late"]
     assert late["before"] > late["after"]
     assert late["p_holm"] is None
     assert page.read_text().startswith("<!DOCTYPE html>")
