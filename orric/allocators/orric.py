@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from orric.allocators.base import Array, Indices, SingleStreamAllocator, Slot, StreamTask, Task
+from orric.allocators.interference import timely_streams
 from orric.allocators.ranges import Ranges
 from orric.allocators.timely import Demand, Learnt, TimelyStreams
 from orric.configuration import Allocation, InferenceConfiguration, RetrainingConfiguration, StreamAllocation
@@ -289,7 +290,7 @@ class Orric(Weighted):
         told, known = task.streams[0].timeliness, task.devices and task.capacities_macs
         self._timely: TimelyStreams | None = None
         if known and told is not None and told.deadline_s < np.inf:
-            self._timely = TimelyStreams(task.streams, task.devices[0], task.capacities_macs[0])
+            self._timely = timely_streams(task.streams, task.devices[0], task.capacities_macs[0])
 
     def decide(self, slot: Slot) -> Allocation:
         if self._timely is None or slot.in_time:

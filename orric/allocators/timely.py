@@ -206,7 +206,7 @@ class TimelyStreams:
             found[members] = one.part(which, speeds[members], asked, waiting)
         return found
 
-    def speeds(self, inference: Array, shares: Array, demand: Demand) -> Array:
+    def speeds(self, retraining: Array, inference: Array, shares: Array, demand: Demand) -> Array:
         """Return the speeds at which streams should be served by a choice, shape (n,)."""
         if not self.device.conserving:
             given: Array = self.device.speed(shares)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from orric.allocators.base import Array, StreamTask, Task
+from orric.allocators.interference import timely_streams
 from orric.allocators.knapsack import Classes, Rows, Selection
 from orric.allocators.orric import future_weights, retraining_scale
 from orric.allocators.ranges import Ranges
@@ -41,7 +42,7 @@ class StreamsTogether:
         if known and any(one.timeliness is not None and one.timeliness.deadline_s < np.inf for one in meant):
             assert gpu is not None
             here = [_served_by(one, task.capacities_macs[gpu] / _at_home(task, one)) for one in meant]
-            self.timely = TimelyStreams(here, task.devices[gpu], task.capacities_macs[gpu])
+            self.timely = timely_streams(here, task.devices[gpu], task.capacities_macs[gpu])
         memories: dict[LearningExtent, int] = {}
         self._memory = np.array([memories.setdefault(one.memory, len(memories)) for one in meant], np.intp)
         # h_t of every memory that occurs, shape (memories, T).
