@@ -42,7 +42,8 @@ def test_folders_are_compared_by_every_measure(orric, results, tmp_path) -> None
     found = json.loads(out)
     assert status == 0
     assert [one["after"] for one in found["comparisons"]] == [[str(results / "serving")], [str(results / "idle")]]
-    late = {(one["allocator"], one["measure"]): one for one in found["comparisons"][0]["changes"]}["focus-shift", "late"]
+    changes = {(one["allocator"], one["measure"]): one for one in found["comparisons"][0]["changes"]}
+    late = changes["focus-shift", "late"]
     assert late["before"] > late["after"]
     assert late["p_holm"] is None
     assert page.read_text().startswith("<!DOCTYPE html>")
