@@ -99,8 +99,9 @@ class Lessons:
         demand = Demand(requests, budget_macs, before, self.learnt.of(group.streams))
         # In an overloaded slot many never join the queue, and shares are not those that were decided.
         if group.timely is not None and group.fit(told, budget_macs):
-            speeds = group.timely.speeds(chosen[:, 0], chosen[:, 1], shares, demand)[:, None] * FACTORS
-            expected = group.timely.part_in_time(chosen[:, 1], speeds, demand)
+            timely = group.timely.beside(chosen[:, 0])
+            speeds = timely.speeds(chosen[:, 1], shares, demand)[:, None] * FACTORS
+            expected = timely.part_in_time(chosen[:, 1], speeds, demand)
             in_time = (np.array([one.served - one.late for one in there])) / np.maximum(requests, 1.0)
             self._corrections.observe(group.streams, expected, in_time, requests)
         self._forecasts(group.streams, requests, told)

@@ -189,16 +189,7 @@ class TimelyStreams:
         return found
 
     def part_in_time(self, inference: Array, speeds: Array, demand: Demand) -> Array:
-        """Return the part in time of a choice of inference at given speeds, were exactly so many to come.
-
-        Args:
-            inference: Indices of configurations, shape (n,).
-            speeds: Shape (n, m).
-            demand: What came.
-
-        Returns:
-            Shape (n, m).
-        """
+        """Return the part in time of a choice, shape (n,), at speeds of shape (n, m), were exactly so many to come."""
         found = np.ones(speeds.shape)
         for one, members in self._kinds:
             given = (inference[members], demand.requests[members], demand.backlogs[members])
@@ -206,7 +197,7 @@ class TimelyStreams:
             found[members] = one.part(which, speeds[members], asked, waiting)
         return found
 
-    def speeds(self, retraining: Array, inference: Array, shares: Array, demand: Demand) -> Array:
+    def speeds(self, inference: Array, shares: Array, demand: Demand) -> Array:
         """Return the speeds at which streams should be served by a choice, shape (n,)."""
         if not self.device.conserving:
             given: Array = self.device.speed(shares)
@@ -216,6 +207,10 @@ class TimelyStreams:
         free = np.maximum(1 - (loads.sum() - loads), LEAST_SPEED)
         found: Array = pool * free / self.device.slowdown
         return found
+
+    def beside(self, retraining: Array) -> TimelyStreams:
+        """Return the streams as they are served beside chosen retraining, given by indices, shape (n,)."""
+        return self
 
     def choices(self, demand: Demand) -> Choices:
         """Return what there is to choose from where the cheapest pairs fit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +26,12 @@ DEVICES = [
 
 
 def stream(
-    name: str, retraining: Pairs = RETRAINING, inference: Pairs = INFERENCE, deadline_s: float = 2.0, **changes: float
+    name: str, retraining: Pairs = RETRAINING, inference: Pairs = INFERENCE, deadline_s: float = 2.0, **changes: Any
 ) -> StreamTask:
     """Return a stream that expects 100 requests in every slot, with a deadline."""
     each_s = tuple(cost * SLOT_S / CAPACITY for _, cost in inference)
     timeliness = Timeliness(SLOT_S, deadline_s, ArrivalProcess("poisson"), (0.0,) * len(inference), each_s)
-    values = {"least_requests": 100.0, "most_requests": 100.0, "slope_floor": 0.01, **changes}
+    values: dict[str, Any] = {"least_requests": 100.0, "most_requests": 100.0, "slope_floor": 0.01, **changes}
     return StreamTask(
         name, retraining_of(retraining), inference_of(inference), best_accuracy=0.9, timeliness=timeliness, **values
     )
@@ -107,7 +108,7 @@ def test_overloaded_slots_say_nothing_about_speed(device: Device) -> None:
 
 def test_the_bank_weighs_by_the_ranges_that_slots_tell() -> None:
     # Slots tell three times as many as are expected to come; what came is no reason to weigh retraining less.
-    headroom = {"headroom": 2.0, "least_requests": 300.0, "most_requests": 300.0, "slope_floor": 0.3}
+    headroom: dict[str, Any] = {"headroom": 2.0, "least_requests": 300.0, "most_requests": 300.0, "slope_floor": 0.3}
     task = task_of(stream("one", **headroom), stream("other", **headroom), device=Device("weighted"))
     allocator = orric.GuidedOrric(give_up=0.0)
     allocator.reset(task, np.random.default_rng(1))

@@ -90,6 +90,20 @@ def test_who_is_served_while_nobody_retrains_is_as_fast_as_without_interference(
     device, nobody, somebody = Device("weighted", slowdown=SLOWDOWN), np.array([0, 0]), np.array([0, 1])
     told, plain = (timely_streams(streams, one, CAPACITY) for one in (device, replace(device, slowdown=1.0)))
     given = np.array([1, 1]), np.full(2, 0.5), demand
-    assert told.speeds(nobody, *given) == pytest.approx(plain.speeds(nobody, *given))
+    assert told.beside(nobody).speeds(*given) == pytest.approx(plain.beside(nobody).speeds(*given))
     # Of the other's 0.2 of the GPU becomes 0.32.
-    assert told.speeds(somebody, *given) == pytest.approx([0.68 / SLOWDOWN] * 2)
+    assert told.beside(somebody).speeds(*given) == pytest.approx([0.68 / SLOWDOWN] * 2)
+
+
+def test_nobody_retrains_in_grains_that_are_longer_than_deadlines() -> None:
+    for grain_s, retrains in ((0.0, True), (0.01, True), (4.0, False)):
+        task = Task(
+            40,
+            (stream("one"), stream("other")),
+            capacities_macs=(CAPACITY,),
+            devices=(Device("priority", grain_s=grain_s),),
+        )
+        allocator = orric.JointOrric()
+        allocator.reset(task, np.random.default_rng(1))
+        decided = allocator.decide(Slot(1, (CAPACITY,), (20.0, 20.0))).streams
+        assert any(one.retraining != "r0" for one in decided) == retrains

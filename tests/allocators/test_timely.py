@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,9 +212,14 @@ def test_what_is_found_for_many_streams_is_near_the_bound() -> None:
 
 
 def test_levels_of_many_streams_are_not_searched_for_what_they_leave_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, searched, most = RNG(9), [], CAPACITY * 100
+    rng, searched, most = RNG(9), list[int](), CAPACITY * 100
     run = knapsack._Search.run
-    monkeypatch.setattr(knapsack._Search, "run", lambda *given: searched.append(1) or run(*given))
+
+    def counted(search: Any, found: Any) -> Any:
+        searched.append(1)
+        return run(search, found)
+
+    monkeypatch.setattr(knapsack._Search, "run", counted)
     streams = several(rng, 300, Device("weighted")).streams
     requests = rng.uniform(100, 400, 300)
     demand = Demand(requests, float(requests.sum() * 8e6), np.zeros(300), Learnt.nothing(300))
