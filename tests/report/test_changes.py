@@ -16,13 +16,16 @@ from orric.report.compare_page import compare_page, compared
 
 from ..result_folders import write_run
 
+# Who heeds no deadline is late by what idles.
+LATE, ALLOCATORS = "inference-greedy", ("inference-greedy", "inference-only")
+
 
 @pytest.fixture(scope="module")
 def folders(small, tmp_path_factory) -> dict[tuple[str, int], Folder]:
     """Return runs with a spare that idles, and with one that serves, under three seeds each."""
     root = tmp_path_factory.mktemp("runs")
     return {
-        (spare, seed): Folder.load(write_run(root / f"{spare}-{seed}", small(spare=spare), seed))
+        (spare, seed): Folder.load(write_run(root / f"{spare}-{seed}", small(spare=spare, allocators=ALLOCATORS), seed))
         for spare in ("idle", "inference")
         for seed in (1, 2, 3)
     }
@@ -46,7 +49,7 @@ def test_a_sentence_tells_what_came_late(folders) -> None:
     cases = cases_of([folders["idle", 1], folders["inference", 1]])
     found = changes(*cases)
     late, tail = (
-        next(one for one in found if one.measure == name and one.allocator == "orric")
+        next(one for one in found if one.measure == name and one.allocator == LATE)
         for name in ("late", "latency_p99_s")
     )
     assert late.before - late.after > 0.05
@@ -60,12 +63,12 @@ def test_seeds_of_one_scenario_are_pooled_as_pairs(folders) -> None:
     cases = cases_of([folders[key] for key in sorted(folders)])
     assert [len(case.folders) for case in cases] == [3, 3]
     found = changes(*cases)
-    late = next(one for one in found if one.measure == "late" and one.allocator == "orric")
+    late = next(one for one in found if one.measure == "late" and one.allocator == LATE)
     apart = []
     for seed in (1, 2, 3):
         ends = []
         for spare in ("idle", "inference"):
-            (mine,) = [r for r in folders[spare, seed].summary["results"] if r["allocator"] == "orric"]
+            (mine,) = [r for r in folders[spare, seed].summary["results"] if r["allocator"] == LATE]
             ends.append(mine["late"] / mine["requests"])
         apart.append(ends[1] - ends[0])
     assert late.pairs == 3
@@ -102,7 +105,7 @@ def test_streams_that_change_alike_share_a_line() -> None:
 def test_the_headline_tells_by_how_much_and_after_what(folders) -> None:
     pair = [folders["idle", 1], folders["inference", 1]]
     (told,) = compared(pair)
-    change = next(one for one in told.found if one.measure == "in_time_accuracy" and one.allocator == "orric")
+    change = next(one for one in told.found if one.measure == "in_time_accuracy" and one.allocator == LATE)
     page = compare_page(pair, [told])
     verdict = re.findall('<p class="verdict">(.*?)</p>', page)[0]
     assert f"{100 * change.difference:.2f} points more than the highest in" in verdict
@@ -114,15 +117,15 @@ def test_the_headline_tells_by_how_much_and_after_what(folders) -> None:
 
 
 def test_of_other_slots_those_that_both_have_are_compared(folders, small, tmp_path: Path) -> None:
-    short = Folder.load(write_run(tmp_path / "short", small(spare="idle", slots=5), 1))
+    short = Folder.load(write_run(tmp_path / "short", small(spare="idle", slots=5, allocators=ALLOCATORS), 1))
     (told,) = compared([folders["idle", 1], short])
     assert any("12 and 5; compared are the 5 that both have" in line for line in told.differs)
     names = {change.measure for change in told.found}
     assert names >= {"in_time_accuracy", "late", "macs_per_request"}
     assert "latency_p99_s" not in names
     rows = folders["idle", 1].rows
-    mine = rows[(rows["allocator"] == "orric") & (rows["slot"] <= 5)]
-    late = next(one for one in told.found if one.measure == "late" and one.allocator == "orric")
+    mine = rows[(rows["allocator"] == LATE) & (rows["slot"] <= 5)]
+    late = next(one for one in told.found if one.measure == "late" and one.allocator == LATE)
     assert late.before == pytest.approx(mine["late"].sum() / mine["requests"].sum())
 
 
