@@ -81,6 +81,9 @@ class JointOrric(Allocator):
             self._learn()
         self._ranges.observe(record)
         self._lessons.observe(record)
+        if self._lessons.whole:
+            # Now, so that the next decision need not wait for it.
+            self._learn()
         if self._alone is not None:
             self._alone.observe(record)
 

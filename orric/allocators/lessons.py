@@ -69,6 +69,11 @@ class Lessons:
         self._seen[self._numbers[record.stream]] = record
 
     @property
+    def whole(self) -> bool:
+        """Whether every stream was observed, so that there is nothing to wait for."""
+        return len(self._seen) == len(self._numbers)
+
+    @property
     def slot(self) -> int | None:
         """The slot whose observations have not been learnt from; None where there are none."""
         return next((one.slot for one in self._seen.values()), None)

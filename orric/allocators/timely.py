@@ -42,6 +42,8 @@ LITTLE = 1e-3
 SLACK = 1.02
 # By how many standard deviations what comes is taken to differ, and how likely that is (Gauss and Hermite).
 NODES = ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))
+# A part in time that is all but for rounding.
+ALL = 1 - 1e-6
 # Shares are rounded down by this part, so that together they never exceed the budget.
 ROUNDED_DOWN = 1 - 1e-9
 # The least part of a GPU that a stream is taken to see, whatever the others do.
@@ -194,7 +196,11 @@ class TimelyStreams:
         for one, members in self._kinds:
             given = (inference[members], demand.requests[members], demand.backlogs[members])
             which, asked, waiting = (values[:, None] for values in given)
-            found[members] = one.part(which, speeds[members], asked, waiting)
+            # Who is in time at the lowest speed is so at all.
+            slowest = speeds[members].argmin(axis=1)[:, None]
+            least = one.part(which, np.take_along_axis(speeds[members], slowest, axis=1), asked, waiting)[:, 0]
+            late = least < ALL
+            found[members[late]] = one.part(which[late], speeds[members[late]], asked[late], waiting[late])
         return found
 
     def speeds(self, inference: Array, shares: Array, demand: Demand) -> Array:

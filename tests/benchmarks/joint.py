@@ -5,7 +5,7 @@
 Streams with 6 retraining and 4 inference configurations each, all different; budgets from the cheapest pairs to the
 dearest; requests within a factor of 10, or heavy-tailed (Pareto, shape 1.2). One core. Then 1,000 streams of two
 profiles, of which three in four have one of three deadlines, told of them and not, turn by turn: what a decision by
-right answers in time takes, learning from the slot before included.
+right answers in time takes, and what learning from a whole slot does.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def timely_task(count: int, sharing: str) -> Task:
     return Task(60, tuple(streams), capacities_macs=(macs_per_s * 60,), devices=(device,))
 
 
-def decided(allocator: orric.Allocator, task: Task, rng: np.random.Generator, index: int) -> float:
-    """Decide a slot, observe it, and return the seconds that the decision took."""
+def decided(allocator: orric.Allocator, task: Task, rng: np.random.Generator, index: int) -> tuple[float, float]:
+    """Decide a slot, observe it, and return the seconds that the decision took, and the last observation."""
     requests = rng.uniform(100, 1000, len(task.streams))
     budget = task.capacities_macs[0] * float(rng.uniform(0.7, 1.0))
     told = orric.Slot(index, (budget,), tuple(requests.tolist()), (0.0,) * len(requests))
@@ -104,32 +104,37 @@ def decided(allocator: orric.Allocator, task: Task, rng: np.random.Generator, in
     seconds = time.perf_counter() - begun
     for stream_, one, count in zip(task.streams, answer.streams, requests.tolist(), strict=True):
         came = count * float(rng.uniform(0.8, 1.2))
+        begun = time.perf_counter()
         allocator.observe(
             orric.Observation(
                 index, stream_.name, came, came, came * 0.02, 0.0, 1.0, 0.8, retraining=one.retraining,
                 inference=one.inference, inference_share=one.inference_share, budget_macs=budget, told=count,
             )
         )  # fmt: skip
-    return seconds
+    return seconds, time.perf_counter() - begun
 
 
 def deadlines(count: int) -> None:
     """Print what decisions take that heed deadlines, beside those that do not."""
     print(f"\n{count:,} streams, three in four with a deadline: median (ms) of 40 decisions")
-    print("allocator        sharing     told of deadlines  told of none")
+    print("allocator        sharing     told of deadlines  told of none  learning from a slot  told of none")
     for sharing in ("weighted", "fluid"):
         task = timely_task(count, sharing)
         for made in (orric.JointOrric, orric.GuidedOrric):
             both = [(made(), task), (made(), replace(task, devices=()))]
-            taken: list[list[float]] = [[], []]
+            taken: list[list[tuple[float, float]]] = [[], []]
             for allocator, told in both:
                 allocator.reset(told, np.random.default_rng(1))
             for index in range(1, 46):
                 for number, (allocator, told) in enumerate(both):
                     taken[number].append(decided(allocator, told, np.random.default_rng(index), index))
             # The first ones make tables.
-            medians = [statistics.median(one[5:]) * 1e3 for one in taken]
-            print(f"{both[0][0].name:16} {sharing:10} {medians[0]:18.1f} {medians[1]:13.1f}", flush=True)
+            medians = [[statistics.median(column) * 1e3 for column in zip(*one[5:], strict=True)] for one in taken]
+            print(
+                f"{both[0][0].name:16} {sharing:10} {medians[0][0]:18.1f} {medians[1][0]:13.1f} {medians[0][1]:21.1f} "
+                f"{medians[1][1]:13.1f}",
+                flush=True,
+            )
 
 
 def main() -> None:
