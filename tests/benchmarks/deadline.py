@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,10 +21,10 @@ import numpy as np
 
 from orric.profile import Profile
 from orric.retraining.accuracy import drifted
-from orric.vision.datasets import digits
+from orric.retraining.anchors import Anchors
+from orric.vision.datasets import Dataset, load_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-PROFILE = ROOT / "traces/profiles/digits.toml"
 sys.path.insert(0, str(ROOT / "simulations"))
 from edge_demo import BUDGET_MACS, CORRUPTION, PER_SLOT, SEED, SEVERITIES, Client, daemon, reasons  # noqa: E402
 
@@ -38,6 +39,36 @@ RUNS = {
     WITHOUT: {"ALLOCATOR": '"inference-only"'},
 }
 TARGET_PART, TARGET_POINTS = 0.97, 1.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose images come.
+
+    Attributes:
+        name: Of the data set, and of the model that the daemon serves.
+        profile: Of the models.
+        data: Folder of the data set, None where none is needed.
+    """
+
+    name: str
+    profile: Path
+    data: Path | None = None
+
+    def images(self) -> Dataset:
+        """Return the data set."""
+        return load_dataset(self.name, self.data)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+DIGITS = Subject("digits", ROOT / "traces/profiles/digits.toml")
+
+
+def cifar10(data: Path) -> Subject:
+    """Return CIFAR-10, in a folder, with the models that are shipped for it."""
+    return Subject("cifar10", ROOT / "traces/profiles/cifar10-weather.toml", data)
 
 
 @dataclass(frozen=True)
@@ -120,9 +151,11 @@ class Sender:
 
     Args:
         address: Of the daemon.
+        model: Name of the model that is asked.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, model: str) -> None:
+        self._model = model
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._free: asyncio.LifoQueue[tuple[asyncio.StreamReader, asyncio.StreamWriter] | None] = asyncio.LifoQueue()
@@ -135,7 +168,7 @@ class Sender:
 
         async def one(image: np.ndarray, right: int, at_s: float) -> None:
             await asyncio.sleep(at_s - loop.time())
-            answer = await self._ask(request_of(image))
+            answer = await self._ask(request_of(image, self._model))
             found.latencies_s.append(loop.time() - at_s if answer is not None else float("inf"))
             found.right.append(answer == right)
 
@@ -162,30 +195,31 @@ class Sender:
             self._free.put_nowait(there)
 
 
-def request_of(image: np.ndarray) -> bytes:
+def request_of(image: np.ndarray, model: str) -> bytes:
     """Return a request for one image as it goes over the wire."""
     raw = image.tobytes()
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, *image.shape]}
     tensor["parameters"] = {"binary_data_size": len(raw)}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     lines = (
-        "POST /v2/models/digits/infer HTTP/1.1", "Host: localhost", "Content-Type: application/json",
+        f"POST /v2/models/{model}/infer HTTP/1.1", "Host: localhost", "Content-Type: application/json",
         f"Inference-Header-Content-Length: {len(head)}", f"Content-Length: {len(head) + len(raw)}", "", "",
     )  # fmt: skip
     return "\r\n".join(lines).encode() + head + raw
 
 
-def budget(load: Load) -> tuple[float, float]:
+def budget(subject: Subject, load: Load) -> tuple[float, float]:
     """Return what the device does in a second, and which part of it a slot may spend."""
-    device = Profile.load(PROFILE).device
+    device = Profile.load(subject.profile).device
     assert device is not None
     return device.macs_per_s, BUDGET_MACS * load.images / PER_SLOT / load.slot_s / device.macs_per_s
 
 
-def once(load: Load, changes: dict[str, str], paused: Found | None = None) -> Found:
+def once(subject: Subject, load: Load, changes: dict[str, str], paused: Found | None = None) -> Found:
     """Run a daemon under a load.
 
     Args:
+        subject: Whose images come.
         load: The load.
         changes: Keys of its configuration, as the environment names them.
         paused: Given, every other slot is one in which decisions change nothing and nothing is retrained; it is told
@@ -194,22 +228,31 @@ def once(load: Load, changes: dict[str, str], paused: Found | None = None) -> Fo
     Returns:
         What they saw in the other slots.
     """
-    speed, fraction = budget(load)
-    stream = f'{{name = "digits", profile = "{PROFILE}", requests = [50, 1000], deadline_s = {DEADLINE_S}}}'
+    speed, fraction = budget(subject, load)
+    stream = (
+        f'{{name = "{subject.name}", profile = "{subject.profile}", requests = [50, 1000], deadline_s = {DEADLINE_S}}}'
+    )
     given = {
         "ALLOCATOR": f'"{ALLOCATOR}"', "STREAM": f"[{stream}]", "BUDGET__MACS_PER_S": f"{speed:.6e}",
         "BUDGET__FRACTION": f"{fraction:.6e}", "FORECAST": '"last"', **changes,
     }  # fmt: skip
     found, slots, slot_s = Found(), load.slots, load.slot_s
     loads = [
-        drifted(digits(), SEED, slot, load.images, CORRUPTION, load.severity(slot)) for slot in range(1, slots + 1)
+        drifted(subject.images(), SEED, slot, load.images, CORRUPTION, load.severity(slot))
+        for slot in range(1, slots + 1)
     ]
     rng = np.random.default_rng(SEED)
-    with tempfile.TemporaryDirectory() as folder, daemon(Path(folder), slot_s, slots + 10, **given) as (address, token):
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        if subject.data is not None:
+            # The digits' anchors are shipped; CIFAR-10's lie where its images do.
+            Anchors.drawn(subject.images()).save(Path(folder, "anchors.npz"))
+            given["EVIDENCE__ANCHORS"] = f'"{folder}/anchors.npz"'
+        address, token = stack.enter_context(daemon(Path(folder), slot_s, slots + 10, **given))
         client = Client(address, token)
 
         async def drive() -> None:
-            sender, seen = Sender(address), found
+            sender, seen = Sender(address, subject.name), found
             clock = began(client)
             for images, truth in loads:
                 clock, left_s = await asyncio.to_thread(client.next_slot, clock)
@@ -239,12 +282,12 @@ def began(client: Client) -> int:
 
 
 @cache
-def simulated(load: Load, allocator: str) -> tuple[float, float]:
+def simulated(subject: Subject, load: Load, allocator: str) -> tuple[float, float]:
     """Return what the simulator's real loop says of the same slots: accuracy over all answers, and in time."""
     import orric
     from orric.comparison import simulate_line
 
-    speed, fraction = budget(load)
+    speed, fraction = budget(subject, load)
     scenario = orric.Scenario(
         name="edge", slots=load.slots, slot_s=load.slot_s, allocators=(allocator,), accuracy={"model": "onnx"},
         gpu=(
@@ -255,26 +298,34 @@ def simulated(load: Load, allocator: str) -> tuple[float, float]:
         ),
         stream=(
             {
-                "name": "digits", "profile": str(PROFILE), "deadline_s": DEADLINE_S, "arrivals": "poisson",
+                "name": subject.name, "profile": str(subject.profile), "deadline_s": DEADLINE_S, "arrivals": "poisson",
                 "requests": {"kind": "constant", "per_slot": load.images, "count": "exact"}, "forecast": "last",
                 "drift": {"kind": "steps", "corruption": CORRUPTION, "severities": tuple(range(1, SEVERITIES + 1))},
             },
         ),
     )  # fmt: skip
+    if subject.data is not None:
+        scenario = scenario.with_data(subject.data)
     told = simulate_line(scenario, "onnx", allocator, SEED).summary()
     return float(told["mean_accuracy"]), float(told["in_time_accuracy"])
 
 
-def deadline(rounds: int = 2) -> None:
-    """Compare what is answered in time with retraining and without, and how much of it is right."""
+def deadline(data: Path | None = None, rounds: int = 2) -> None:
+    """Compare what is answered in time with retraining and without, and how much of it is right.
+
+    Args:
+        data: Folder with CIFAR-10; left out, the digits alone.
+        rounds: How often everything is run.
+    """
     print(f"under fog that thickens, with a deadline of {1e3 * DEADLINE_S:g} ms")
-    compare(LIGHT, rounds)
-    print(f"{HEAVY}, retraining in every other one:")
+    for subject in (DIGITS, *([cifar10(data)] if data else [])):
+        compare(subject, LIGHT, rounds)
+    print(f"{DIGITS}: {HEAVY}, retraining in every other one:")
     for name in RUNS:
         if name == WITHOUT:
             continue
         without = Found()
-        beside = once(HEAVY, RUNS[name], without)
+        beside = once(DIGITS, HEAVY, RUNS[name], without)
         part = beside.in_time.mean() / without.in_time.mean()
         print(
             f"  {name}: {beside.told()}\n  {WITHOUT:{len(name)}}: {without.told()}\n"
@@ -289,20 +340,20 @@ def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} x {what}" for what, count in counts.most_common()) or "nothing"
 
 
-def compare(load: Load, rounds: int) -> None:
+def compare(subject: Subject, load: Load, rounds: int) -> None:
     """Do so run by run, beside the simulator."""
     found = {name: Found() for name in RUNS}
-    print(f"{load}, {rounds} runs each:", flush=True)
+    print(f"{subject}: {load}, {rounds} runs each:", flush=True)
     for number in range(rounds):
         # To and fro, so that whatever else runs here falls upon none of them alone.
         for name in list(RUNS)[:: 1 if number % 2 == 0 else -1]:
-            one = once(load, RUNS[name])
+            one = once(subject, load, RUNS[name])
             found[name].add(one)
             print(f"  {name:24} {one.told()}", flush=True)
     part = found[WITHOUT].in_time.mean()
     for name, all_runs in found.items():
         allocator = "inference-only" if name == WITHOUT else ALLOCATOR
-        accuracy, in_time = simulated(load, allocator)
+        accuracy, in_time = simulated(subject, load, allocator)
         right = np.array(all_runs.right)
         apart = 100 * (right[all_runs.answered].mean() - accuracy)
         timely = 100 * ((right & all_runs.in_time).mean() - in_time)

@@ -1,15 +1,17 @@
 """Report what the daemon serves, beside a bare loop, while it retrains, over a thousand swaps, and under drift.
 
 usage: python tests/benchmarks/edge.py [throughput] [retraining] [swaps] [soak] [drift] [deadline] [demo] [--slots 40]
-(all: some twenty minutes)
+                                       [--data FOLDER]
+(all: some twenty minutes; FOLDER: CIFAR-10 in a published layout)
 
 throughput: images per second over loopback, from a process of its own, as a part of what the same ONNX Runtime session
 gives in a bare loop; the two take turns. retraining: the 99th percentile of latencies beside retraining and swaps, and
 idle. swaps: a thousand of them under load; every answer is compared with what its version gives. soak: memory and file
 handles over 360 accelerated slots with a swap in each. drift: true accuracy with and without retraining, beside the
 simulator's own real loop. deadline: the part of a load that is answered within 100 ms by the client's clock, with
-retraining (nice, and idle) and without, and the true accuracy beside the simulator's. demo: how long `make edge-demo`
-takes beside two processes that are always busy, as a multiple of its quiet time, and what it names as failed.
+retraining (nice, and idle) and without, and the true accuracy beside the simulator's, on the digits and, with --data,
+on CIFAR-10. demo: how long `make edge-demo` takes beside two processes that are always busy, as a multiple of its quiet
+time, and what it names as failed.
 """
 
 from __future__ import annotations
@@ -245,9 +247,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)} [all]")
     parser.add_argument("--slots", type=int, default=40, help="of the demo [40]")
+    parser.add_argument("--data", type=Path, help="CIFAR-10, for deadline")
     asked = parser.parse_args()
+    given = {"demo": [asked.slots], "deadline": [asked.data]}
     for part in asked.parts or PARTS:
-        globals()[part](*([asked.slots] if part == "demo" else []))
+        globals()[part](*given.get(part, []))
 
 
 if __name__ == "__main__":
