@@ -145,8 +145,10 @@ def significant(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def ranking(runs: list[dict[str, Any]], model: str) -> tuple[float, int]:
     """Return Kendall's tau over the pairs of one setting whose real difference is significant, and their number."""
     agreeing = total = 0
-    for setting in SETTINGS:
-        mine = [one for one in runs if (one["setting"], one["seed"]) == (setting.corruption, setting.seed)]
+    by_setting: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for one in runs:
+        by_setting.setdefault((one["setting"], one["seed"]), []).append(one)
+    for mine in by_setting.values():
         for place, one in enumerate(mine):
             for other in mine[:place]:
                 if model in one and significant(one, other):
