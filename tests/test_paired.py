@@ -10,7 +10,13 @@ import pytest
 import orric
 from orric.allocators.replay import Recorded, Replayed
 from orric.comparison import compare, paired_line, simulate_line
-from orric.report.prediction import errors_in_words, prediction_error, prediction_errors
+from orric.report.prediction import (
+    PredictionError,
+    errors_in_words,
+    failures_in_words,
+    prediction_error,
+    prediction_errors,
+)
 
 from .builders import ROOT
 
@@ -68,6 +74,39 @@ def test_all_models_get_the_same_allocations(small):
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(small.allocators)
 
 
+def predicted(allocator, real, predicted, model="table"):
+    """What an accuracy model said of an allocator."""
+    error = predicted - real
+    return PredictionError(allocator, model, real, predicted, error, 2 * error, "at severity 5")
+
+
+def test_predictions_that_failed_are_named():
+    """The figures of a stream in turns of weather, of which retraining was promised to gain what it lost."""
+    turned = [predicted("orric", 0.576, 0.690), predicted("inference-only", 0.607, 0.620)]
+    far, order = failures_in_words(turned)
+    assert far == ("Failed: the measured table is more than 2.5 points off for ORRIC (+11.4; at severity 5 +22.8).")
+    assert order == (
+        "Failed: the measured table ranks ORRIC before inference-only, by 7.0 points, where reality has it behind by "
+        "3.1."
+    )
+
+
+def test_predictions_that_hold_are_said_to():
+    right = [predicted("orric", 0.65, 0.66), predicted("inference-only", 0.60, 0.61)]
+    level = [predicted("orric", 0.600, 0.601), predicted("inference-only", 0.605, 0.600)]
+    for errors in (right, level):
+        (said,) = failures_in_words(errors)
+        assert said == "No prediction failed: all within 2.5 points, and in the order that reality has."
+
+
+def test_of_many_failures_the_worst_are_named():
+    names = ["orric", "uniform-30", "uniform-50", "uniform-90", "random"]
+    errors = [predicted(name, 0.5, 0.55 + 0.01 * place) for place, name in enumerate(names)]
+    (said,) = failures_in_words(errors)
+    assert said.endswith("2 more.")
+    assert [name for name in ("Random (+9.0", "ORRIC") if name.lower() in said.lower()] == ["Random (+9.0"]
+
+
 def test_an_allocator_that_misbehaves_has_no_pairs(small, monkeypatch):
     from orric.allocators.orric import Orric
 
@@ -107,6 +146,7 @@ def test_the_report_tells_the_errors(small, tmp_path, monkeypatch, capsys):
     assert not stop.value.code
     printed = capsys.readouterr().out
     assert "Predicted on the same allocations" in printed
+    assert "Failed: " in printed or "No prediction failed" in printed
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert {one["accuracy_model"] for one in summary["prediction_errors"]} == {"curve", "table"}
     assert any(sentence.startswith("On the same allocations") for sentence in summary["conclusion"])

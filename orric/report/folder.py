@@ -18,7 +18,7 @@ from orric.records import Result
 from orric.report.conclusion import conclusion
 from orric.report.page import page
 from orric.report.plots import figures
-from orric.report.prediction import errors_in_words, prediction_error, prediction_errors
+from orric.report.prediction import errors_in_words, failures_in_words, prediction_error, prediction_errors
 from orric.report.server import server_figures
 from orric.report.stored import save_results
 from orric.scenario import Scenario, Stream
@@ -72,7 +72,7 @@ def write_results(
     pooled = [result.pooled() for result in results]
     sentences, errors = conclusion(pooled, untried(scenario)), prediction_errors(results) if paired else []
     if errors:
-        sentences.append(errors_in_words(errors))
+        sentences += [errors_in_words(errors), *failures_in_words(errors)]
     summary = {
         "scenario": scenario.name,
         "seed": seed,

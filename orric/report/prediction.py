@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 COLOURS = {"curve": "#D55E00", "table": "#009E73"}
 MARKERS = {"curve": "s", "table": "o"}
 GOOD = 0.015
+# An error in the mean beyond which a prediction has failed, a real difference that its order must get right, and how
+# many failures of a kind are named.
+FAILED, TELLING, NAMED = 0.025, 0.01, 3
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,48 @@ def errors_in_words(errors: Sequence[PredictionError]) -> str:
         )
     text = "; ".join(said)
     return f"On the same allocations {text}."
+
+
+def failures_in_words(errors: Sequence[PredictionError]) -> list[str]:
+    """Say which predictions failed: those far off, and orders of two allocators that came out the other way round.
+
+    Args:
+        errors: Of one scenario and seed, from `prediction_errors`.
+
+    Returns:
+        A sentence for each kind of failure and accuracy model, or one that says that nothing failed.
+    """
+    said = []
+    for model in dict.fromkeys(one.accuracy_model for one in errors):
+        mine = [one for one in errors if one.accuracy_model == model]
+        far = sorted((one for one in mine if abs(one.error) > FAILED), key=lambda one: -abs(one.error))
+        if far:
+            listed = [
+                f"{spoken(one.allocator)} ({100 * one.error:+.1f}; {one.worst_where} {100 * one.worst_error:+.1f})"
+                for one in far
+            ]
+            said.append(f"Failed: {MODELS[model]} is more than {100 * FAILED:g} points off for {_some(listed)}.")
+        turned = [
+            (one, other) for one in mine for other in mine
+            if one.real - other.real > TELLING and one.predicted < other.predicted
+        ]  # fmt: skip
+        if turned:
+            turned.sort(key=lambda pair: pair[1].real - pair[0].real)
+            listed = [
+                f"{spoken(other.allocator)} before {spoken(one.allocator)}, by "
+                f"{100 * (other.predicted - one.predicted):.1f} points, where reality has it behind by "
+                f"{100 * (one.real - other.real):.1f}"
+                for one, other in turned
+            ]
+            said.append(f"Failed: {MODELS[model]} ranks {_some(listed)}.")
+    nothing = f"No prediction failed: all within {100 * FAILED:g} points, and in the order that reality has."
+    return said or [nothing]
+
+
+def _some(listed: Sequence[str]) -> str:
+    """Name the first few, and count the others."""
+    more = [f"{len(listed) - NAMED} more"] * (len(listed) > NAMED)
+    return "; ".join([*listed[:NAMED], *more])
 
 
 def prediction_error(errors: Sequence[PredictionError]) -> Figure:
