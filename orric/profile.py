@@ -84,6 +84,10 @@ class Swap(Section):
     swapping_part: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.0
 
 
+# Passes of the student over a sample: three for a training step, one to take statistics.
+STEP, REFRESH = 3, 1
+
+
 class Training(Section):
     """How the student is retrained in a slot, and was when the learning curve was measured.
 
@@ -93,7 +97,10 @@ class Training(Section):
         momentum: Of "sgd".
         batch: Samples of a step at most.
         epochs: Passes over the sampled part of a slot's samples.
-        refresh: Whether the batch-norm statistics are taken anew from the samples after the steps.
+        refresh: Whether the batch-norm statistics are taken anew after the steps.
+        statistics: From which samples: "sampled", those that are trained on, or "received", all of the slot's, mixed
+            with the statistics before, which count as 16 samples. The latter costs a pass of the student over every
+            sample received, and holds where slots are small or drift turns (docs/background/prediction.md).
         device: Where the steps are taken, "cpu" (on one thread) or "cuda".
     """
 
@@ -104,7 +111,16 @@ class Training(Section):
     batch: Count = 8
     epochs: Count = 1
     refresh: bool = True
+    statistics: Literal["sampled", "received"] = "sampled"
     device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Passes of the student that a retraining takes, over each sample trained on and over each one received."""
+        sampled = STEP * self.epochs
+        if not self.refresh:
+            return sampled, 0
+        return (sampled + REFRESH, 0) if self.statistics == "sampled" else (sampled, REFRESH)
 
 
 class Colocation(Section):

@@ -48,9 +48,6 @@ from orric.retraining.loop import FULL_PX
 from orric.retraining.models import exported, macs_of, sha256
 from orric.vision.datasets import load_dataset
 
-# Passes of the student over a retrained sample: three for a training step, one to refresh the statistics.
-STEP, REFRESH = 3, 1
-
 
 def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what, part: None) -> Profile:
     """Measure a student and a teacher into a profile.
@@ -152,7 +149,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
             "drifting_accuracy": {f"{px}px": shortened(drifting[px]) for px in resolutions},
             "clean_accuracy": {f"{px}px": shortened(accuracies[px]) for px in resolutions},
             "clean_accuracy_of_the_teacher": shortened(accuracy_of_teacher),
-            **_told_of_times(by_resolution, times),
+            **_told_of_times(plan, by_resolution, times),
             **_told_of_curves(curves, memory, memories, misses),
             "table": table_provenance(plan.seeds, plan.slots, plan.per_slot),
         },
@@ -171,14 +168,17 @@ def _configurations(plan: Calibration, output: Path, macs: dict[int, float], tea
     def relative(path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
 
-    passes = STEP * plan.training.epochs + REFRESH * plan.training.refresh
-    per_sample = teacher_macs + passes * macs[FULL_PX]
+    sampled, received = plan.training.passes
+    costs = {
+        ratio: ratio * (teacher_macs + sampled * macs[FULL_PX]) + (received * macs[FULL_PX] if ratio else 0.0)
+        for ratio in plan.ratios
+    }
     # Published data sets lie somewhere else for everybody; one's own belongs to the profile.
     data = relative(plan.data) if plan.data is not None and plan.dataset == "images" else None
     return {
         "name": plan.name or plan.dataset,
         "retraining": [
-            {"name": ratio_name(ratio), "profit": ratio, "cost_macs": ratio * per_sample} for ratio in plan.ratios
+            {"name": ratio_name(ratio), "profit": ratio, "cost_macs": costs[ratio]} for ratio in plan.ratios
         ],
         "inference": [{"name": f"{px}px", "profit": 1.0, "cost_macs": macs[px]} for px in plan.resolutions_px],
         "models": Models(
@@ -251,7 +251,8 @@ def _validation(runs: list[LearningRun], curves: dict[Drift, Fit], memory: Learn
     }
 
 
-def _told_of_times(by_resolution: dict[int, Latency], times: RetrainingTimes) -> dict[str, Any]:
+def _told_of_times(plan: Calibration, by_resolution: dict[int, Latency], times: RetrainingTimes) -> dict[str, Any]:
+    sampled, received = plan.training.passes
     return {
         "latency": "median of batches of each size, ONNX Runtime on one thread in a process on one core; latency_s is "
         "that of batches of 32 by image, [[batch_latency]] the affine fit over all sizes",
@@ -262,8 +263,8 @@ def _told_of_times(by_resolution: dict[int, Latency], times: RetrainingTimes) ->
         "staging_s": shortened(times.staging_s),
         "swapping_s": shortened(times.swapping_s),
         "inference_cost": "convolutions and linear layers, counted analytically",
-        "retraining_cost": f"ratio x (teacher forward + {STEP} x student forward for each epoch of training steps "
-        f"+ {REFRESH} x student forward to refresh the batch-norm statistics), at {FULL_PX} px",
+        "retraining_cost": f"ratio x (teacher forward + {sampled} x student forward for training steps and statistics) "
+        f"+ {received} x student forward where anything is retrained, at {FULL_PX} px",
         "inference_profit": "mean accuracy on drifting streams retrained at the middle ratios, by ONNX Runtime, "
         "divided by the best one",
     }

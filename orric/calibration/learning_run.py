@@ -220,6 +220,6 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
             chosen = sampled(student, images, sampling, rng, labels).chosen
             if len(chosen):
                 run.taught[slot - 1] = (labels[chosen] == truth[chosen]).mean()
-                student.retrain(images[chosen], rng, labels[chosen])
+                student.retrain(images[chosen], rng, labels[chosen], images)
                 student.swap()
     return runs

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 
-from orric.calibration.calibrate import REFRESH, STEP, ratio_name
+from orric.calibration.calibrate import ratio_name
 from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.curves import overall_fit
 from orric.calibration.learning_run import Assignment, LearningRun, Plan, Progress
@@ -93,7 +93,7 @@ def with_selectors(
     drawn = [run for run in runs if run.plan.selector is None]
     base = overall_fit(drawn).curve
     student_macs = _macs_at_full(profile, models)
-    passes = STEP * profile.training.epochs + REFRESH * profile.training.refresh
+    passes = profile.training.passes
     tables = {UNIFORM: SelectorFigures(method=UNIFORM, curve=base)}
     configurations, named, sampling = list(profile.retraining), dict(models.selector), dict(models.sampling_ratio)
     told: dict[str, Any] = {}

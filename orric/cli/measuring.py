@@ -47,6 +47,13 @@ class Optimizer(StrEnum):
     adam = "adam"
 
 
+class Statistics(StrEnum):
+    """Which samples of a slot batch-norm statistics are taken from."""
+
+    sampled = "sampled"
+    received = "received"
+
+
 class Device(StrEnum):
     """Where students are retrained."""
 
@@ -116,6 +123,10 @@ def calibrate(
     refresh: Annotated[
         bool, typer.Option("--refresh/--keep-statistics", help="Take the batch-norm statistics anew after the steps.")
     ] = True,
+    statistics: Annotated[
+        Statistics,
+        typer.Option("--statistics", help="Samples that the statistics are from: those trained on, or all received."),
+    ] = Statistics.sampled,
     pretrain: Annotated[
         bool, typer.Option("--pretrain", help="Train the student and the teacher first, and write their weights.")
     ] = False,
@@ -252,6 +263,7 @@ def calibrate(
         "optimizer": optimizer.value,
         "epochs": epochs,
         "refresh": refresh,
+        "statistics": statistics.value,
         "device": device.value,
     }
     training |= {} if learning_rate is None else {"learning_rate": learning_rate}

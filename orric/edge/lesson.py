@@ -116,7 +116,9 @@ class Teaching:
                     values.fill_(float("nan"))
         if asked_for == "oom":
             np.ones(1 << 40, np.uint8)
-        student.retrain(*self._lesson(images[trained], found.labels[trained], rng))
+        # Statistics, too, are taken from no outlier.
+        lesson, order, taught = self._lesson(images[trained], found.labels[trained], rng)
+        student.retrain(lesson, order, taught, images[fit])
         point("worker.trained")
         answer["outcomes"]["learnt"] = len(trained)
         answer["held_out"] = _compared(before, student.classify_staged(images[held]) == judged[held])
@@ -159,7 +161,9 @@ class Teaching:
         order = usable[np.argsort(truths[usable] < 0, kind="stable")]
         return np.sort(order[:held]), np.sort(order[held:])
 
-    def _lesson(self, images: Pixels, labels: Labels, rng: np.random.Generator) -> tuple[Any, ...]:
+    def _lesson(
+        self, images: Pixels, labels: Labels, rng: np.random.Generator
+    ) -> tuple[Pixels, np.random.Generator, Labels]:
         """Return what the student is trained on: samples, and some anchors again, so that it forgets nothing."""
         if self._again is None:
             return images, rng, labels

@@ -171,13 +171,21 @@ class Student:
         self._check(staged, self._probes, "restoring the student", {FULL_PX})
         self._serving = staged
 
-    def retrain(self, images: Pixels, rng: np.random.Generator, labels: Labels | None = None) -> None:
+    def retrain(
+        self,
+        images: Pixels,
+        rng: np.random.Generator,
+        labels: Labels | None = None,
+        received: Pixels | None = None,
+    ) -> None:
         """Label images, train on them, and stage the new weights for `swap`; do nothing when there are none.
 
         Args:
             images: The sampled images, shape (n, height, width, 3).
             rng: Orders them.
             labels: The teacher's labels of them, where they are known already.
+            received: All images among which they were sampled, which the batch-norm statistics are taken from where
+                the profile says so; left out, those that are trained on.
 
         Raises:
             CalibrationError: The exported weights do not give torch's outputs.
@@ -190,9 +198,13 @@ class Student:
         inputs = torch.from_numpy(to_input(images, FULL_PX)).to(device)
         if too_few(network, inputs):
             return
+        of_all = None
+        if self._training.statistics == "received" and self.update == "weights":
+            of_all = inputs if received is None else torch.from_numpy(to_input(received, FULL_PX)).to(device)
         with single_threaded():
             if self.update == "weights":
-                train(network, self._optimizer, inputs, torch.from_numpy(labels).to(device), rng, self._training)
+                taught = torch.from_numpy(labels).to(device)
+                train(network, self._optimizer, inputs, taught, rng, self._training, of_all)
             else:
                 refresh_statistics(network, inputs)
         staged = open_session(self._student.replaced())

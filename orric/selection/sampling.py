@@ -58,18 +58,21 @@ class Sampling:
             return chosen, chosen
         return min(max(round(self.pool * chosen), chosen), samples), chosen
 
-    def macs(self, student_macs: float, teacher_macs: float, passes: int) -> float:
+    def macs(self, student_macs: float, teacher_macs: float, passes: tuple[int, int]) -> float:
         """Return what it costs, in MACs per sample of the slot.
 
         Args:
             student_macs: Of one image through the student, at the full resolution.
             teacher_macs: Of one image through the teacher.
-            passes: Of the student over an image that it is trained on: three a training step, one a refresh.
+            passes: Of the student over an image that it is trained on, and over one of the slot, as
+                `orric.profile.Training` has them.
         """
         looked = self.ratio if self._takes_all_it_sees else min(self.pool * self.ratio, 1.0)
         labelled = looked if self.labels == "teacher" else self.ratio
         look = looked * student_macs if self.selector.looks and looked > self.ratio else 0.0
-        return self.ratio * passes * student_macs + labelled * teacher_macs + look
+        sampled, received = passes
+        of_all = received * student_macs if self.ratio else 0.0
+        return self.ratio * sampled * student_macs + labelled * teacher_macs + look + of_all
 
     @property
     def _takes_all_it_sees(self) -> bool:

@@ -1,13 +1,16 @@
 """Report how far predictions are off the real loop, and whether retraining pays, on streams as cameras have them.
 
-usage: python tests/benchmarks/lifelike.py --data FOLDER [--output OUTPUT] [--jobs N]
+usage: python tests/benchmarks/lifelike.py --data FOLDER [--streams fixed] [--statistics received] [--output OUTPUT]
+                                           [--jobs N]
 
 FOLDER holds CIFAR-10 in a published layout. Drift takes turns between kinds of weather, goes back to clean images,
 wanders, or rises; classes become rare; slots have 20 to 1,000 images; budgets are tight, middling or ample. `draw`
 draws all that, and was settled, with its seed, before anything ran. Every allocator decides once, with the real models,
 and the learning curve and the accuracy table predict on the same allocations. Five fixed streams, on which predictions
 were once up to eleven points off, stand beside them. Test images of CIFAR-10 serve, none of which a profile was fitted
-to. Beside OUTPUT finished runs are kept, so that an interrupted report goes on from there.
+to. With --statistics received batch-norm statistics are taken from all images of a slot, as `orric calibrate` can have
+it; predictions and costs stay those of the profile. Beside OUTPUT finished runs are kept, so that an interrupted report
+goes on from there.
 """
 
 from __future__ import annotations
@@ -117,7 +120,7 @@ def fixed() -> list[Setting]:
     return settings
 
 
-def scenario_of(setting: Setting, data: Path) -> orric.Scenario:
+def scenario_of(setting: Setting, data: Path, statistics: str = "sampled") -> orric.Scenario:
     """Return a setting as a scenario."""
     file = ROOT / f"traces/profiles/cifar10-{setting['group']}.toml"
     teacher = orric.Profile.load(file).teacher
@@ -140,14 +143,18 @@ def scenario_of(setting: Setting, data: Path) -> orric.Scenario:
             },
         ),
     )  # fmt: skip
-    return scenario.with_data(data)
+    scenario = scenario.with_data(data)
+    ((name, profile),) = scenario._profiles.items()
+    training = profile.training.model_copy(update={"statistics": statistics})
+    scenario._profiles = {name: profile.model_copy(update={"training": training})}
+    return scenario
 
 
-def measured(setting: Setting, allocator: str, data: Path) -> dict[str, Any]:
+def measured(setting: Setting, allocator: str, data: Path, statistics: str) -> dict[str, Any]:
     """Run one allocator in one setting under every accuracy model."""
     models: list[Model] = ["onnx", "curve", "table"]
     found: dict[str, Any] = {"setting": setting["name"], "seed": setting["seed"], "allocator": allocator}
-    for result in paired_line(scenario_of(setting, data), models, allocator, setting["seed"]):
+    for result in paired_line(scenario_of(setting, data, statistics), models, allocator, setting["seed"]):
         assert not isinstance(result, Failure), result
         found[result.accuracy_model] = 100 * result.mean_accuracy
         if result.accuracy_model == "onnx":
@@ -193,22 +200,29 @@ def main() -> None:
     """Run what is missing and report."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
+    parser.add_argument("--streams", nargs="+", choices=("fixed", "drawn"), default=("fixed", "drawn"))
+    parser.add_argument("--statistics", choices=("sampled", "received"), default="sampled")
     parser.add_argument("--output", type=Path, help="name beside which finished runs are kept")
     parser.add_argument("--jobs", type=int)
     asked = parser.parse_args()
-    checkpoint = None if asked.output is None else Checkpoint(asked.output, "lifelike streams")
-    for title, settings in (("fixed streams", fixed()), ("drawn streams", drawn())):
+    checkpoint = None if asked.output is None else Checkpoint(asked.output, ["lifelike streams", asked.statistics])
+    for title in asked.streams:
+        settings = fixed() if title == "fixed" else drawn()
         work = [(setting, name) for setting in settings for name in ALLOCATORS]
         found = {at: checkpoint.load(part) for at, part in enumerate(work)} if checkpoint else {}
         left = [at for at in range(len(work)) if found.get(at) is None]
         for number, (place, run) in enumerate(
-            in_parallel(measured, [(*work[at], asked.data) for at in left], asked.jobs), 1
+            in_parallel(measured, [(*work[at], asked.data, asked.statistics) for at in left], asked.jobs), 1
         ):
             found[left[place]] = run
             if checkpoint is not None:
                 checkpoint.keep(work[left[place]], run)
             print(f"\r{title}: {number} of {len(left)}{'':10}", end="", flush=True)
-        report(title, settings, [found[at] for at in range(len(work))])
+        report(
+            f"{title} streams, statistics of the {asked.statistics} images",
+            settings,
+            [found[at] for at in range(len(work))],
+        )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import orric
 from orric.calibration.learning_run import Assignment, Plan, learning_runs
 from orric.calibration.measurement import shortened
 from orric.drift import SEVERITIES
-from orric.profile import Profile, SelectorFigures
+from orric.profile import Profile, SelectorFigures, Training
 from orric.retraining.models import macs_of
 from orric.selection import SELECTORS
 from orric.selection.sampling import Sampling
@@ -36,7 +36,7 @@ RATIOS = (0.05, 0.1, 0.2)
 POOL = 2.0
 SLOTS, PER_SLOT = 25, 250
 # Passes of the student over an image that it is trained on: three for the step, one to refresh the statistics.
-PASSES = 4
+PASSES = Training().passes
 CORRUPTIONS = {
     "cifar10": ("gaussian_noise", "defocus_blur", "fog", "contrast"),
     "digits": ("gaussian_noise", "defocus_blur", "fog", "contrast"),

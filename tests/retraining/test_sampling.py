@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime", reason="needs orric[models]")
 pytest.importorskip("sklearn", reason="needs orric[models]")
 
 import orric
-from orric.profile import SelectorFigures
+from orric.profile import SelectorFigures, Training
 from orric.retraining.accuracy import OnnxAccuracy, Shown
 from orric.retraining.loop import Student
 from orric.retraining.sampling import sampled
@@ -23,7 +23,7 @@ from orric.selection.sampling import Sampling
 from ..builders import PROFILES
 from .test_loop import images_of, steady
 
-PASSES = 4
+PASSES = Training().passes
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,16 @@ def test_it_costs_what_it_asks_for(profile, name, whose, ratio, pool) -> None:
     np.testing.assert_array_equal(found.taught, Student.label(student, images)[found.labelled])
     assert len(found.labelled) == student.labelled
     paid = sampling.macs(2.0, 30.0, PASSES) * 100
-    assert paid == pytest.approx(2.0 * student.looked + 30.0 * student.labelled + PASSES * 2.0 * len(found.chosen))
+    assert paid == pytest.approx(2.0 * student.looked + 30.0 * student.labelled + PASSES[0] * 2.0 * len(found.chosen))
+
+
+def test_statistics_of_all_received_cost_a_pass_over_each() -> None:
+    of_all = Training(statistics="received", epochs=2).passes
+    assert of_all == (6, 1)
+    assert Training(refresh=False, statistics="received").passes == (3, 0)
+    # A tenth is labelled and trained on, all of them give statistics; whoever retrains nothing pays nothing.
+    assert Sampling(0.1).macs(2.0, 30.0, of_all) == pytest.approx(0.1 * (30 + 6 * 2) + 2)
+    assert Sampling(0.0).macs(2.0, 30.0, of_all) == 0
 
 
 def test_uniform_draws_as_ever(profile) -> None:
