@@ -100,7 +100,8 @@ class Training(Section):
         refresh: Whether the batch-norm statistics are taken anew after the steps.
         statistics: From which samples: "sampled", those that are trained on, or "received", all of the slot's, mixed
             with the statistics before, which count as 16 samples. The latter costs a pass of the student over every
-            sample received, and holds where slots are small or drift turns (docs/background/prediction.md).
+            sample received, and holds where slots are small or drift turns (docs/background/prediction.md). The daemon,
+            which trusts nobody, takes those of the slot's that the teacher labelled and nothing speaks against.
         device: Where the steps are taken, "cpu" (on one thread) or "cuda".
     """
 
@@ -113,6 +114,14 @@ class Training(Section):
     refresh: bool = True
     statistics: Literal["sampled", "received"] = "sampled"
     device: Literal["cpu", "cuda"] = "cpu"
+
+    @model_validator(mode="after")
+    def _statistics_of_something(self) -> Training:
+        if not self.refresh and self.statistics == "received":
+            raise ValueError(
+                'refresh is false, so that no statistics are taken, and statistics is "received"; leave out either'
+            )
+        return self
 
     @property
     def passes(self) -> tuple[int, int]:

@@ -104,7 +104,8 @@ def test_of_many_failures_the_worst_are_named():
     errors = [predicted(name, 0.5, 0.55 + 0.01 * place) for place, name in enumerate(names)]
     (said,) = failures_in_words(errors)
     assert said.endswith("2 more.")
-    assert [name for name in ("Random (+9.0", "ORRIC") if name.lower() in said.lower()] == ["Random (+9.0"]
+    assert "(+9.0" in said
+    assert "ORRIC" not in said
 
 
 def test_an_allocator_that_misbehaves_has_no_pairs(small, monkeypatch):

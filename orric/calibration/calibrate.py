@@ -46,6 +46,7 @@ from orric.learning import LearningExtent
 from orric.profile import Models, Profile
 from orric.retraining.loop import FULL_PX
 from orric.retraining.models import exported, macs_of, sha256
+from orric.selection.sampling import Sampling
 from orric.vision.datasets import load_dataset
 
 
@@ -168,11 +169,7 @@ def _configurations(plan: Calibration, output: Path, macs: dict[int, float], tea
     def relative(path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
 
-    sampled, received = plan.training.passes
-    costs = {
-        ratio: ratio * (teacher_macs + sampled * macs[FULL_PX]) + (received * macs[FULL_PX] if ratio else 0.0)
-        for ratio in plan.ratios
-    }
+    costs = {ratio: Sampling(ratio).macs(macs[FULL_PX], teacher_macs, plan.training.passes) for ratio in plan.ratios}
     # Published data sets lie somewhere else for everybody; one's own belongs to the profile.
     data = relative(plan.data) if plan.data is not None and plan.dataset == "images" else None
     return {

@@ -16,6 +16,7 @@ goes on from there.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def main() -> None:
             found[left[place]] = run
             if checkpoint is not None:
                 checkpoint.keep(work[left[place]], run)
-            print(f"\r{title}: {number} of {len(left)}{'':10}", end="", flush=True)
+            print(f"\r{title}: {number} of {len(left)}{'':10}", end="", file=sys.stderr)
         report(
             f"{title} streams, statistics of the {asked.statistics} images",
             settings,

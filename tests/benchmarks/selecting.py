@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RATIOS = (0.05, 0.1, 0.2)
 POOL = 2.0
 SLOTS, PER_SLOT = 25, 250
-# Passes of the student over an image that it is trained on: three for the step, one to refresh the statistics.
+# Passes of the student over an image that it is trained on, and over one of the slot.
 PASSES = Training().passes
 CORRUPTIONS = {
     "cifar10": ("gaussian_noise", "defocus_blur", "fog", "contrast"),

@@ -72,6 +72,20 @@ def test_options_become_the_plan(orric, tmp_path, monkeypatch):
     assert plan.teacher.name == "digits-teacher.safetensors"
 
 
+def test_statistics_of_all_received_reach_the_calibration(orric, tmp_path, monkeypatch):
+    asked = []
+
+    def calibrate(plan, output, progress):
+        asked.append(plan.training)
+        return Profile.load(DIGITS)
+
+    monkeypatch.setattr("orric.calibration.calibrate.calibrate", calibrate)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = orric("calibrate", "--statistics", "received", "--student", "s.onnx", "--json")
+    assert status == 0, err
+    assert asked == [Training(statistics="received")]
+
+
 def test_an_interrupted_calibration_says_what_it_leaves(orric, tmp_path, monkeypatch):
     target = tmp_path / "digits.toml"
     monkeypatch.setattr("orric.calibration.calibrate.calibrate", interrupt)
@@ -177,6 +191,7 @@ def test_models_that_cannot_be_used_get_one_line_and_status_2(orric, tmp_path, m
         (["calibrate", "--resolutions", "32,x"], "found '32,x'"),
         (["calibrate", "--ratios", "0.1,0.2,1"], "0 among them"),
         (["calibrate", "--learning-rate", "-1"], "learning_rate"),
+        (["calibrate", "--keep-statistics", "--statistics", "received"], 'statistics is "received"; leave out either'),
         (["calibrate", "--dataset", "cifar10", "--data", "nowhere"], "nowhere"),
         (["calibrate", "--dataset", "cifar10"], "give --data FOLDER or set ORRIC_DATA"),
         (["calibrate", "--check", FOG], "does not say what it was measured on"),

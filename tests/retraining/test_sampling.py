@@ -72,10 +72,16 @@ def test_it_costs_what_it_asks_for(profile, name, whose, ratio, pool) -> None:
 def test_statistics_of_all_received_cost_a_pass_over_each() -> None:
     of_all = Training(statistics="received", epochs=2).passes
     assert of_all == (6, 1)
-    assert Training(refresh=False, statistics="received").passes == (3, 0)
+    assert Training(refresh=False).passes == (3, 0)
+    assert Training().passes == (4, 0)
     # A tenth is labelled and trained on, all of them give statistics; whoever retrains nothing pays nothing.
     assert Sampling(0.1).macs(2.0, 30.0, of_all) == pytest.approx(0.1 * (30 + 6 * 2) + 2)
     assert Sampling(0.0).macs(2.0, 30.0, of_all) == 0
+
+
+def test_statistics_that_nobody_takes_are_refused() -> None:
+    with pytest.raises(orric.ProfileError, match=r'refresh is false.*statistics is "received"; leave out either'):
+        Training(refresh=False, statistics="received")
 
 
 def test_uniform_draws_as_ever(profile) -> None:
