@@ -8,6 +8,7 @@ simulation hands one of them in.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +20,7 @@ from orric.exceptions import ProfileError
 from orric.learning import LearningCurve
 from orric.profile import Profile
 from orric.randomness import generator
+from orric.transfer import PRIOR_SAMPLES, RetrainedOn, distance
 
 Array = np.ndarray[Any, Any]
 
@@ -113,8 +115,8 @@ class _Unsampled(ABC):
     """A model without samples and weights of its own.
 
     What a real server would measure of its student is drawn: of the labelled samples, each agrees with the teacher
-    with the probability that both are right, taken as independent. (That both are wrong in the same way, which
-    happens, is left out.)
+    with the probability that both are right, taken as independent, and that part more which the profile has measured
+    (`DriftCurve.excess_agreement`): both find the same images easy, and are wrong in the same way.
 
     Args:
         profile: Says how many samples are labelled, and how often the teacher is right.
@@ -122,6 +124,7 @@ class _Unsampled(ABC):
         severities: Severity of each slot.
         seed: Seed of the run; left out, an agreement is the probability itself.
         stream: Number of the stream, from 0.
+        label_mix: Part of each class in each slot, shape (T, classes); left out, as in the data set.
 
     Attributes:
         labels: How many samples the last retraining labelled.
@@ -134,11 +137,13 @@ class _Unsampled(ABC):
         severities: Sequence[int | None],
         seed: int | None = None,
         stream: int = 0,
+        label_mix: Array | None = None,
     ) -> None:
         self.labels = 0
         self._told, self._seed, self._stream = profile, seed, stream
         self._drift = list(zip(corruptions, severities, strict=True))
         self._curves: list[LearningCurve] = profile.curves_for(corruptions, severities)
+        self._label_mix, self._most = label_mix, profile.most_profit
         self._profits = {one.name: one.profit for one in profile.inference}
         self._best = undominated(profile.inference)[-1].name
         self._counts: dict[int, int] = {}
@@ -163,12 +168,23 @@ class _Unsampled(ABC):
         self.labels = labelled = round(self._told.sampling_ratio(retraining) * count)
         if not labelled:
             return None
-        right = self.serve(collected, extent, self._best, 1)
-        chance = min(right * self._told.teacher_accuracy(*self._drift[collected - 1]), 1.0)
+        right, drift = self.serve(collected, extent, self._best, 1), self._drift[collected - 1]
+        before, after = self._told.excess_agreement(*drift)
+        excess = before + (after - before) * self._progress(collected, extent)
+        chance = min(max(right * self._told.teacher_accuracy(*drift) + excess, 0.0), 1.0)
         if self._seed is None:
             return chance
         drawn = generator(self._seed, "agreement", self._stream, collected).binomial(labelled, chance)
         return float(drawn / labelled)
+
+    def _progress(self, slot: int, extent: float) -> float:
+        """Return which part of what retraining can gain an extent has gained, by the curve of the slot's drift."""
+        curve = self._curves[slot - 1]
+        start = float(curve(0.0))
+        rise = float(curve(self._most)) - start
+        if rise > 0:
+            return (float(curve(extent)) - start) / rise
+        return min(extent / self._most, 1.0) if self._most else 0.0
 
     def attention(self) -> float | None:
         """There are no images to look at."""
@@ -194,6 +210,7 @@ class CurveAccuracy(_Unsampled):
         severities: Severity of each slot.
         seed: Seed of the run, for agreements with the teacher; left out, they are as expected.
         stream: Number of the stream, from 0.
+        label_mix: Part of each class in each slot, which curves know nothing of.
     """
 
     name = "curve"
@@ -211,12 +228,18 @@ class TableAccuracy(_Unsampled):
     accuracies in between were measured, it goes straight from each to the next along p. Where b was not measured, the
     curve's own ratio a f(x) / f(0), at most 1.
 
+    Where the profile has measured `transfer`, the student's batch-norm statistics are followed (`RetrainedOn`): the
+    part r of them that is of retraining has the accuracy b(x), less what `Transfer.loss` tells of other drifts, few
+    samples and few classes, the rest a. Statistics are there after any retraining, so b(x) is at least what the least
+    extent measured gives; steps go by samples labelled, so that x counts in proportion to the slots' size.
+
     Args:
         profile: With a table.
         corruptions: Corruption of each slot.
         severities: Severity of each slot.
         seed: Seed of the run, for agreements with the teacher; left out, they are as expected.
         stream: Number of the stream, from 0.
+        label_mix: Part of each class in each slot, shape (T, classes); left out, as in the data set.
 
     Raises:
         ProfileError: The table lacks a drift in a configuration that allocators may choose.
@@ -231,33 +254,71 @@ class TableAccuracy(_Unsampled):
         severities: Sequence[int],
         seed: int | None = None,
         stream: int = 0,
+        label_mix: Array | None = None,
     ) -> None:
-        super().__init__(profile, corruptions, severities, seed, stream)
-        self._profile, self._most = profile.name, profile.most_profit
+        super().__init__(profile, corruptions, severities, seed, stream, label_mix)
+        self._profile = profile.name
         self._drifts = [drift_of(*drift) for drift in zip(corruptions, severities, strict=True)]
         self._entries = {(entry.corruption, entry.severity, entry.inference): entry for entry in profile.table}
+        # What the student in training, those that wait, and the one that serves were retrained on.
+        self._trained = self._served = RetrainedOn()
+        self._waiting: deque[RetrainedOn | None] = deque()
+        self._arrived, self._slots = 0, set[int]()
         first = {drift: slot for slot, drift in reversed(list(enumerate(self._drifts, start=1)))}
         for slot in sorted(first.values()):
             for configuration in undominated(profile.inference):
                 self._entry(slot, configuration.name)
 
+    def arrive(self, slot: int, count: int) -> None:
+        super().arrive(slot, count)
+        self._arrived += count
+        self._slots.add(slot)
+
+    def retrain(self, collected: int, retraining: str, extent: float) -> float | None:
+        count = self._counts[collected] if self._kept is None else self._kept
+        agreement = super().retrain(collected, retraining, extent)
+        self._waiting.append(None)
+        if self.labels:
+            received = self._told.training.statistics == "received"
+            far = 0.0 if self._label_mix is None else distance(self._label_mix[collected - 1])
+            self._trained = self._trained.after(
+                self._drifts[collected - 1], count if received else self.labels, far, PRIOR_SAMPLES if received else 0
+            )  # fmt: skip
+            self._waiting[-1] = self._trained
+        return agreement
+
+    def swap(self) -> None:
+        self._served = self._waiting.popleft() or self._served
+
+    def refuse(self) -> None:
+        self._waiting.popleft()
+
     def serve(self, slot: int, extent: float, inference: str, count: int) -> float:
-        entry, curve = self._entry(slot, inference), self._curves[slot - 1]
-        start, now = float(curve(0.0)), float(curve(extent))
+        transfer, entry = self._told.transfer, self._entry(slot, inference)
+        if transfer is None or entry.retrained is None:
+            return self._retrained(slot, extent, entry) * count
+        part = self._served.retrained
+        gain = 0.0 if self._label_mix is None else transfer.gain(part, self._label_mix[slot - 1])
+        if not part:
+            return min(entry.accuracy + gain, 1.0) * count
+        extent *= self._arrived / len(self._slots) / transfer.samples_per_slot
+        least = entry.between[0][0] if entry.between else 0.0
+        retrained = self._retrained(slot, min(max(extent, least), self._most), entry)
+        found = (1 - part) * entry.accuracy + part * retrained + gain
+        found -= transfer.loss(self._served, self._drifts[slot - 1], inference)
+        return min(max(found, 0.0), 1.0) * count
+
+    def _retrained(self, slot: int, extent: float, entry: TableEntry) -> float:
+        """Return the accuracy of a student that was retrained under the drift that it meets."""
         if entry.retrained is None:
-            return min(entry.accuracy * now / start, 1.0) * count
-        rise = float(curve(self._most)) - start
-
-        def progress(extent: float) -> float:
-            if rise > 0:
-                return (float(curve(extent)) - start) / rise
-            return min(extent / self._most, 1.0) if self._most else 0.0
-
+            curve = self._curves[slot - 1]
+            return min(entry.accuracy * float(curve(extent)) / float(curve(0.0)), 1.0)
+        progress = self._progress(slot, extent)
         if not entry.between:
-            return (entry.accuracy + (entry.retrained - entry.accuracy) * progress(extent)) * count
+            return entry.accuracy + (entry.retrained - entry.accuracy) * progress
         extents, accuracies = zip(*entry.between, strict=True)
-        places = [0.0, *map(progress, extents), 1.0]
-        return float(np.interp(progress(extent), places, [entry.accuracy, *accuracies, entry.retrained])) * count
+        places = [0.0, *(self._progress(slot, one) for one in extents), 1.0]
+        return float(np.interp(progress, places, [entry.accuracy, *accuracies, entry.retrained]))
 
     def _entry(self, slot: int, inference: str) -> TableEntry:
         corruption, severity = self._drifts[slot - 1]

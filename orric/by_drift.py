@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from orric.drift import Severity
 from orric.exceptions import OrricError, ProfileError
 from orric.learning import AnyCurve
-from orric.section import Name, Positive, Section
+from orric.section import Name, Positive, Real, Section
 
 # The drift of clean images, whatever they would be without their corruption.
 CLEAN_DRIFT = ("none", 0)
@@ -45,10 +45,18 @@ class Drifting(Section):
 
 
 class DriftCurve(Drifting):
-    """The learning curve under one corruption at one severity, or of clean images, and the teacher's accuracy there."""
+    """What is measured under one corruption at one severity, or of clean images.
+
+    Attributes:
+        curve: The learning curve.
+        teacher_accuracy: The teacher's, in (0, 1].
+        excess_agreement: By how much student and teacher agree more than if they were right independently of one
+            another: the student before any retraining, and the fully retrained one.
+    """
 
     curve: AnyCurve
     teacher_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    excess_agreement: tuple[Real, Real] | None = None
 
 
 class TableEntry(Drifting):

@@ -74,7 +74,7 @@ def simulate(
     ('simulator', 50)
     """
     seed = scenario.seed if seed is None else seed
-    accuracies = _accuracies(scenario, scenario.accuracy.model, seed, attentive=_goes_by_attention(allocator))
+    accuracies = accuracy_models(scenario, scenario.accuracy.model, seed, attentive=_goes_by_attention(allocator))
     kept = Path(record) if isinstance(record, str) else record
     return engine.simulate(scenario, _profiled(scenario, allocator, seed), accuracies, seed, record=kept)
 
@@ -135,7 +135,7 @@ def compare(
         if progress is not None:
             progress(0, sum(sizes), "exporting models")
         # Exported once here, so that the workers do not export the same models side by side.
-        _accuracies(scenario, "onnx", seed)
+        accuracy_models(scenario, "onnx", seed)
     calls = [
         (scenario, models, group[0][1], seed, requests) if paired else (scenario, *group[0], seed, requests)
         for group in groups
@@ -177,7 +177,7 @@ def paired_line(
         allocator = recorded if not results else Replayed(recorded.name, recorded.taken)
         record = False if requests is None else requests / f"{line}-{model}.parquet"
         try:
-            accuracies = _accuracies(scenario, model, seed, attentive=_goes_by_attention(deciding))
+            accuracies = accuracy_models(scenario, model, seed, attentive=_goes_by_attention(deciding))
             result = engine.simulate(scenario, allocator, accuracies, seed, record=record)
         except AllocatorError as error:
             return [*results, Failure(line, model, error.renamed(line))]
@@ -222,14 +222,14 @@ def simulate_line(
     if line == "teacher-only":
         return _teacher_only(scenario, model, seed, record, shown)
     if line == "batch-norm-only":
-        accuracies = _accuracies(scenario, model, seed, update="statistics", shown=shown)
+        accuracies = accuracy_models(scenario, model, seed, update="statistics", shown=shown)
         result = engine.simulate(scenario, make_allocator("orric"), accuracies, seed, record=record)
         return replace(
             result, allocator=line, columns={**result.columns, "retraining_macs": _refreshing(scenario, result)}
         )
     try:
         allocator = _profiled(scenario, make_allocator(line), seed)
-        accuracies = _accuracies(scenario, model, seed, shown=shown, attentive=_goes_by_attention(allocator))
+        accuracies = accuracy_models(scenario, model, seed, shown=shown, attentive=_goes_by_attention(allocator))
         result = engine.simulate(scenario, allocator, accuracies, seed, record=record)
     except AllocatorError as error:
         raise error.renamed(line) from error
@@ -257,7 +257,7 @@ def _profiled(scenario: Scenario, allocator: Allocator, seed: int) -> Allocator:
     return allocator.profiled_by(curves)
 
 
-def _accuracies(
+def accuracy_models(
     scenario: Scenario,
     model: Model,
     seed: int,
@@ -276,7 +276,7 @@ def _accuracies(
         if model != "onnx":
             read = CurveAccuracy if model == "curve" else TableAccuracy
             own = teachers[k] if teachers is not None else profile
-            found.append(read(own, drift.corruptions, drift.severities.tolist(), seed, k))
+            found.append(read(own, drift.corruptions, drift.severities.tolist(), seed, k, drift.label_mix))
             continue
         from orric.retraining.accuracy import OnnxAccuracy, TeacherAccuracy
 
@@ -286,7 +286,7 @@ def _accuracies(
 
             watch = Attention(profile)
         kind = OnnxAccuracy if teachers is None else TeacherAccuracy
-        found.append(kind(profile, drift, seed, update, k, shown, watch))
+        found.append(kind(profile, drift, seed, update, k, shown, watch, stream.arrivals == "upload"))
     return found
 
 
@@ -314,7 +314,7 @@ def _teacher_only(
         for one, name in zip(scenario.stream, placement, strict=True)
     ]
     unrestricted = scenario.model_copy(update={"gpu": tuple(gpus), "stream": tuple(streams), "spare": "inference"})
-    accuracies = _accuracies(scenario, model, seed, teachers=stand_ins, shown=shown)
+    accuracies = accuracy_models(scenario, model, seed, teachers=stand_ins, shown=shown)
     result = engine.simulate(
         unrestricted, make_allocator("inference-only"), accuracies, seed, profiles=stand_ins, record=record
     )

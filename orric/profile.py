@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -13,7 +13,9 @@ from orric.by_drift import CLEAN_DRIFT, DriftCurve, TableEntry, drift_of
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
 from orric.exceptions import OrricError, ProfileError, nearest
 from orric.learning import AnyCurve, LearningCurve, LearningExtent, Tabulated, TimeVarying
-from orric.section import Amount, Count, Name, Positive, Section
+from orric.real_models import Models, SelectorFigures, Training
+from orric.section import Amount, Name, Positive, Section
+from orric.transfer import Transfer
 
 
 class TeacherFigures(Section):
@@ -84,54 +86,6 @@ class Swap(Section):
     swapping_part: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.0
 
 
-# Passes of the student over a sample: three for a training step, one to take statistics.
-STEP, REFRESH = 3, 1
-
-
-class Training(Section):
-    """How the student is retrained in a slot, and was when the learning curve was measured.
-
-    Attributes:
-        optimizer: "sgd" (with Nesterov momentum) or "adam"; its state lasts from slot to slot.
-        learning_rate: Of every step.
-        momentum: Of "sgd".
-        batch: Samples of a step at most.
-        epochs: Passes over the sampled part of a slot's samples.
-        refresh: Whether the batch-norm statistics are taken anew after the steps.
-        statistics: From which samples: "sampled", those that are trained on, or "received", all of the slot's, mixed
-            with the statistics before, which count as 16 samples. The latter costs a pass of the student over every
-            sample received, and holds where slots are small or drift turns (docs/background/prediction.md). The daemon,
-            which trusts nobody, takes those of the slot's that the teacher labelled and nothing speaks against.
-        device: Where the steps are taken, "cpu" (on one thread) or "cuda".
-    """
-
-    error: ClassVar[type[OrricError]] = ProfileError
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: Positive = 2.5e-3
-    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
-    batch: Count = 8
-    epochs: Count = 1
-    refresh: bool = True
-    statistics: Literal["sampled", "received"] = "sampled"
-    device: Literal["cpu", "cuda"] = "cpu"
-
-    @model_validator(mode="after")
-    def _statistics_of_something(self) -> Training:
-        if not self.refresh and self.statistics == "received":
-            raise ValueError(
-                'refresh is false, so that no statistics are taken, and statistics is "received"; leave out either'
-            )
-        return self
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        """Passes of the student that a retraining takes, over each sample trained on and over each one received."""
-        sampled = STEP * self.epochs
-        if not self.refresh:
-            return sampled, 0
-        return (sampled + REFRESH, 0) if self.statistics == "sampled" else (sampled, REFRESH)
-
-
 class Colocation(Section):
     """What serving suffers from retraining beside it on the same cores.
 
@@ -144,52 +98,6 @@ class Colocation(Section):
     error: ClassVar[type[OrricError]] = ProfileError
     slowdown: Positive
     switch_s: Amount = 0.0
-
-
-class SelectorFigures(Section):
-    """How a selector works on a slot's samples, and what the student learns from what it selects.
-
-    Attributes:
-        method: Name of the selector in `orric.selection.SELECTORS`.
-        pool: Samples that are looked at for each one that the student is trained on, as far as there are any.
-        labels: Whose labels it judges by: the "student"'s own guesses, so that only what is selected is labelled by the
-            teacher, or the "teacher"'s, which are paid for all that is looked at.
-        curve: Accuracy by the part of the samples that the student is trained on; None where it was not measured.
-    """
-
-    error: ClassVar[type[OrricError]] = ProfileError
-    method: Name
-    pool: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)] = 1.0
-    labels: Literal["student", "teacher"] = "student"
-    curve: AnyCurve | None = None
-
-
-class Models(Section):
-    """The real models and data behind a profile, so that `accuracy = "onnx"` can run them.
-
-    Attributes:
-        dataset: Name of the data set.
-        data: Where its files lie, relative to the profile's file; left out, where the command's option --data or the
-            environment variable ORRIC_DATA says.
-        student: Weights of the student, relative to the profile's file.
-        teacher: Weights of the teacher, relative to the profile's file.
-        resolution_px: Side of the input in pixels for every inference configuration.
-        sampling_ratio: Part of the uploaded samples that every retraining configuration trains on.
-        selector: Key in `Profile.selector` of what selects them, for retraining configurations that do not draw
-            uniformly.
-        anchors: Trusted images with labels, on which a daemon compares every new student, relative to the profile's
-            file; optional.
-    """
-
-    error: ClassVar[type[OrricError]] = ProfileError
-    dataset: Name
-    data: Name | None = None
-    anchors: Name | None = None
-    student: Name
-    teacher: Name
-    resolution_px: dict[str, Count]
-    sampling_ratio: dict[str, Annotated[float, Field(strict=True, ge=0, le=1)]]
-    selector: dict[str, Name] = Field(default_factory=dict)
 
 
 class Profile(Section):
@@ -206,6 +114,7 @@ class Profile(Section):
         drift_curve: f under particular drift and of clean images, used by the engines instead of `curve`, which is the
             mean over all drift.
         table: Measured accuracies by drift and inference configuration, for `accuracy = "table"`.
+        transfer: What a student that was retrained under one drift is worth under another, for the same; optional.
         teacher: Figures of the teacher, optional.
         device: The device behind the latencies; simulated GPUs of other speeds scale them. Optional.
         batch_latency: Latency of batches, for configurations for which it was measured; others take latency_s for each
@@ -231,6 +140,7 @@ class Profile(Section):
     memory: LearningExtent = LearningExtent()
     drift_curve: tuple[DriftCurve, ...] = ()
     table: tuple[TableEntry, ...] = ()
+    transfer: Transfer | None = None
     teacher: TeacherFigures | None = None
     device: Device | None = None
     batch_latency: tuple[BatchLatency, ...] = ()
@@ -366,6 +276,18 @@ class Profile(Section):
             if (entry.corruption, entry.severity) == drift and entry.teacher_accuracy is not None:
                 return entry.teacher_accuracy
         return 1.0 if self.teacher is None else self.teacher.accuracy
+
+    def excess_agreement(self, corruption: str | None, severity: int | None) -> tuple[float, float]:
+        """Return by how much student and teacher agree more than if they were right independently of one another.
+
+        Returns:
+            Of the student before any retraining, and of the fully retrained one; 0 where nothing was measured.
+        """
+        drift = drift_of(corruption, severity)
+        for entry in self.drift_curve:
+            if (entry.corruption, entry.severity) == drift and entry.excess_agreement is not None:
+                return entry.excess_agreement
+        return 0.0, 0.0
 
     def curve_for(self, corruption: str | None, severity: int | None) -> LearningCurve:
         """Return the curve under a corruption and severity, or the general one where none was measured."""

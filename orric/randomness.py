@@ -6,7 +6,7 @@ import numpy as np
 
 PURPOSES = (
     "budget", "arrivals", "images", "retraining", "allocator", "adversary", "ensemble", "drift", "service", "faults",
-    "agreement", "patience",
+    "agreement", "patience", "probes",
 )  # fmt: skip
 
 

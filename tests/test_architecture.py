@@ -28,7 +28,7 @@ MAIN = [
     ["interval_counts", "workload", "description", "budgets", "processes", "overload"],
     ["arrivals"],
     ["importers", "cameras"],
-    ["by_drift"],
+    ["by_drift", "transfer", "real_models"],
     ["profile"],
     ["shipped", "templates"],
     ["observation"],

@@ -30,7 +30,8 @@ def told(path: Path, **changes: Any) -> list[str]:
 def test_shipped_scenarios_are_not_warned_of(path: Path) -> None:
     scenario = orric.load_scenario(path)
     for seed in (scenario.seed, 2, 3):
-        assert warnings(scenario, seed) == []
+        # Where they leave what their profile has measured, that is told.
+        assert [line for line in warnings(scenario, seed) if "expect errors" not in line] == []
 
 
 def test_a_small_scenario_is_not_warned_of(profile_path: Path) -> None:
@@ -349,3 +350,35 @@ def test_no_source_of_budgets_exceeds_the_gpu(profile_path: Path, tmp_path: Path
             continue
         with pytest.raises(orric.TraceError, match=rf"{name}:2: column 'budget_macs': found .* GPU 'gpu0' does 8e\+09"):
             scenario.check("here")
+
+
+def measured_scenario(path: Path, **changes: Any) -> list[str]:
+    """Return the warnings of a scenario whose profile says how it was calibrated, at 200 samples a slot."""
+    profile = build_profile(provenance={"samples_per_slot": 200, **changes.pop("provenance", {})})
+    profile.save(path)
+    return told(path, **changes)
+
+
+def test_slots_smaller_than_those_measured_are_told_of(tmp_path: Path) -> None:
+    path, few = tmp_path / "p.toml", {"kind": "constant", "per_slot": 30}
+    (line,) = measured_scenario(path, requests=few)
+    assert "30 samples a slot on average" in line
+    assert "has measured 200 or more" in line
+    assert "up to 11 points in the mean" in line
+    assert measured_scenario(path, requests={"kind": "constant", "per_slot": 150}) == []
+    # A profile that does not say how it was calibrated, as of one's own figures, is not judged.
+    build_profile().save(path)
+    assert told(path, requests=few) == []
+
+
+def test_drift_in_turns_and_few_classes_are_told_of_with_the_error_measured(tmp_path: Path) -> None:
+    path, requests = tmp_path / "p.toml", {"kind": "constant", "per_slot": 200}
+    errors = {"turns": {"mean": 0.034, "worst": 0.051}}
+    drift = {"kind": "steps", "corruptions": ["fog", "none"], "corruption_slots": 1, "severities": [2]}
+    facts = {"validation_of_the_curve": errors}
+    (line,) = measured_scenario(path, requests=requests, drift=drift, provenance=facts)
+    assert "drift goes back to an earlier kind" in line
+    assert "expect errors of 3.4 points in the mean, 5.1 in the worst stream" in line
+    skewed = {"kind": "steps", "corruption": "fog", "labels": {"kind": "steps", "mixes": [[1, 1, 0, 0]]}}
+    (line,) = measured_scenario(path, requests=requests, drift=skewed)
+    assert "a mix of classes 50% away from all alike" in line

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
-from orric.drift import SEVERITIES, Steps
+from orric.calibration.probes import CLEAN as CLEAN
+from orric.calibration.probes import Probes
+from orric.drift import SEVERITIES, DriftBySlot, LabelShift, Steps
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.loop import Student
@@ -19,8 +21,10 @@ from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import Dataset, Pixels
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Counts = np.ndarray[Any, np.dtype[np.int64]]
 Progress = Callable[[str, float], None]
-CLEAN = "none"
+# Severities of streams that take turns or return to clean images, and how long a turn is.
+MIXED, TURN_SLOTS = (3, 5, 1, 4, 2), 3
 # How ratios vary from slot to slot: drawn anew in each, or kept for some slots, half of them without retraining.
 VARIED = ("every-slot", "in-spells")
 # What goes without retraining for a while is the hardest to predict.
@@ -36,11 +40,13 @@ class Plan:
         ratio: Sampling ratio of every slot, or a name of `VARIED`.
         everywhere: Measure the accuracy in every inference configuration, not only in the fullest.
         selector: Key in the profile's table of selectors; None draws uniformly.
+        looked_at: Whether the student is looked at under other drifts, where the stream's assignment names any.
     """
 
     ratio: float | str
     everywhere: bool = False
     selector: str | None = None
+    looked_at: bool = False
 
     def ratios(self, known: list[float], slots: int, seed: int, corruption: str) -> Array:
         """Return the sampling ratio of each slot, shape (slots,)."""
@@ -59,14 +65,44 @@ class Assignment:
     """Students that go through one stream side by side: they see the same images, which are labelled once.
 
     Attributes:
-        corruption: What the stream drifts through, severities 1 to 5; "none" for clean images.
+        corruption: What the stream drifts through; "none" for clean images.
         seed: Seed of the images and of the retraining.
         plans: One for each student.
+        kind: How it drifts: "rise" through severities 1 to 5, once; "turns", through several corruptions and clean
+            images, a few slots each; "returns", to clean images after every spell.
+        others: The corruptions besides, for "turns".
+        slots: T; left out, what the calibration has.
+        per_slot: Samples per slot; left out, what the calibration has.
+        few_classes: Whether only half of the classes come, which half depends on the seed.
+        looked_at: Corruptions under all of which students are looked at whenever a severity ends, besides clean images.
     """
 
     corruption: str
     seed: int
     plans: tuple[Plan, ...]
+    kind: Literal["rise", "turns", "returns"] = "rise"
+    others: tuple[str, ...] = ()
+    slots: int | None = None
+    per_slot: int | None = None
+    few_classes: bool = False
+    looked_at: tuple[str, ...] = ()
+
+    def drift(self, slots: int, classes: int) -> DriftBySlot:
+        """Lay the stream's drift out over its slots."""
+        half = tuple(float((k + self.seed) % 4 < 2) for k in range(classes))
+        labels = LabelShift(kind="steps", mixes=(half,)) if self.few_classes else None
+        shape: dict[str, Any] = {"corruption": self.corruption, "labels": labels}
+        if self.kind == "turns":
+            turns = (self.corruption, CLEAN, *self.others)
+            shape = {"corruptions": turns, "corruption_slots": TURN_SLOTS, "severities": MIXED, "labels": labels}
+        elif self.kind == "returns":
+            shape["severities"] = tuple(one for severity in MIXED for one in (severity, 0))
+        return Steps(**shape).by_slot(slots, self.seed)
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is a stream that learning curves are fitted to: it rises, and nothing else is special about it."""
+        return self.kind == "rise" and self.per_slot is None and not self.few_classes
 
 
 @dataclass(frozen=True)
@@ -83,6 +119,14 @@ class LearningRun:
             is always there.
         fullest: Name of the inference configuration of the largest resolution.
         taught: Part of each slot's labelled samples that the teacher is right on, shape (T,); NaN where none was.
+        agreed: Part of them that the student, before it is retrained on them, gives the same class, shape (T,); NaN
+            likewise.
+        assignment: The stream; left out, the usual one of the corruption and the seed.
+        per_slot: Samples per slot.
+        by_class: At the largest resolution, after the first slot: answers that were right, and all answers, for each
+            class, shape (2, classes).
+        seen: Accuracy under other drifts after a severity's last slot, by severity and inference configuration, in the
+            order of `Probes.drifts`.
     """
 
     corruption: str
@@ -93,6 +137,16 @@ class LearningRun:
     accuracies: dict[str, Array]
     fullest: str
     taught: Array
+    agreed: Array | None = None
+    assignment: Assignment | None = None
+    per_slot: int = 0
+    by_class: Counts | None = None
+    seen: dict[int, dict[str, list[float]]] = field(default_factory=dict)
+
+    @property
+    def stream(self) -> Assignment:
+        """The stream that it went through."""
+        return self.assignment or Assignment(self.corruption, self.seed, (self.plan,))
 
     @property
     def at_fullest(self) -> Array:
@@ -117,11 +171,19 @@ class LearningRun:
             "ratio": self.plan.ratio,
             "everywhere": self.plan.everywhere,
             "selector": self.plan.selector,
+            "looked_at": self.plan.looked_at,
             "ratios": self.ratios.tolist(),
             "severities": self.severities.tolist(),
             "accuracies": {name: values.tolist() for name, values in self.accuracies.items()},
             "fullest": self.fullest,
             "taught": [None if np.isnan(part) else part for part in self.taught.tolist()],
+            "agreed": None
+            if self.agreed is None
+            else [None if np.isnan(part) else part for part in self.agreed.tolist()],
+            "assignment": None if self.assignment is None else asdict(self.assignment),
+            "per_slot": self.per_slot,
+            "by_class": None if self.by_class is None else self.by_class.tolist(),
+            "seen": [[severity, accuracies] for severity, accuracies in self.seen.items()],
         }
 
     @classmethod
@@ -130,13 +192,24 @@ class LearningRun:
         return cls(
             table["corruption"],
             table["seed"],
-            Plan(table["ratio"], table["everywhere"], table["selector"]),
+            Plan(table["ratio"], table["everywhere"], table["selector"], table["looked_at"]),
             np.array(table["ratios"]),
             np.array(table["severities"], np.int64),
             {name: np.array(values) for name, values in table["accuracies"].items()},
             table["fullest"],
             np.array(table["taught"], np.float64),
+            None if table["agreed"] is None else np.array(table["agreed"], np.float64),
+            None if table["assignment"] is None else _assignment(table["assignment"]),
+            table["per_slot"],
+            None if table["by_class"] is None else np.array(table["by_class"]),
+            dict(table["seen"]),
         )
+
+
+def _assignment(table: dict[str, Any]) -> Assignment:
+    """Return an assignment from plain values."""
+    lists = {name: tuple(table[name]) for name in ("others", "looked_at")}
+    return Assignment(**{**table, **lists, "plans": tuple(Plan(**plan) for plan in table["plans"])})
 
 
 def _place(corruption: str) -> int:
@@ -145,7 +218,13 @@ def _place(corruption: str) -> int:
 
 
 def arriving(
-    dataset: Dataset, corruption: str, seed: int, slot: int, count: int, severity: int
+    dataset: Dataset,
+    corruption: str,
+    seed: int,
+    slot: int,
+    count: int,
+    severity: int,
+    label_mix: Array | None = None,
 ) -> tuple[Pixels, Labels]:
     """Return the samples that arrive in a slot of a learning run.
 
@@ -159,10 +238,14 @@ def arriving(
         slot: Index from 1.
         count: Number of samples.
         severity: 0 to 5.
+        label_mix: Part of each class, shape (classes,), by which they are drawn with replacement; left out, as above.
     """
+    rng = generator(seed, "images", _place(corruption), slot)
+    if label_mix is not None:
+        return dataset.draw(count, rng, "calibrated", label_mix, corruption, severity)
     order = generator(seed, "images", _place(corruption)).permutation(dataset.calibrated)
     chosen = order.take(np.arange((slot - 1) * count, slot * count), mode="wrap")
-    return dataset.corrupted(chosen, generator(seed, "images", _place(corruption), slot), corruption, severity)
+    return dataset.corrupted(chosen, rng, corruption, severity)
 
 
 def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot: int) -> list[LearningRun]:
@@ -173,37 +256,44 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
     Args:
         profile: With [models].
         assignment: The stream and its students.
-        slots: T.
-        per_slot: Samples per slot.
+        slots: T, where the assignment leaves it out.
+        per_slot: Samples per slot, likewise.
 
     Returns:
         One run for each plan, in their order.
     """
-    models, corruption, seed = profile.models, assignment.corruption, assignment.seed
+    models, seed, kind = profile.models, assignment.seed, assignment.kind
     assert models is not None, "the calibration checks this"
-    if corruption == CLEAN:
+    slots, per_slot = assignment.slots or slots, assignment.per_slot or per_slot
+    if assignment.corruption == CLEAN and kind == "rise":
         slots //= len(SEVERITIES)
-    drift = Steps(corruption=corruption).by_slot(slots, seed)
-    fullest = max(models.resolution_px, key=models.resolution_px.__getitem__)
-    known = profile.uniform_ratios
     plans = assignment.plans
     students = [Student(profile) for _ in plans]
+    dataset = students[0].dataset
+    drift = assignment.drift(slots, len(dataset.classes))
+    probes = Probes(dataset, assignment.looked_at, models.resolution_px) if assignment.looked_at else None
+    fullest, known = max(models.resolution_px, key=models.resolution_px.__getitem__), profile.uniform_ratios
     runs = [
         LearningRun(
-            corruption,
+            assignment.corruption,
             seed,
             plan,
-            plan.ratios(known, slots, seed, corruption),
+            plan.ratios(known, slots, seed, assignment.corruption),
             drift.severities,
             {name: np.empty(slots) for name in models.resolution_px if plan.everywhere or name == fullest},
             fullest,
             np.full(slots, np.nan),
+            np.full(slots, np.nan),
+            None if assignment.usual else assignment,
+            per_slot,
+            np.zeros((2, len(dataset.classes)), np.int64),
         )
         for plan in plans
     ]
     for slot in range(1, slots + 1):
-        severity = int(drift.severities[slot - 1])
-        images, truth = arriving(students[0].dataset, corruption, seed, slot, per_slot, severity)
+        severity, corruption = int(drift.severities[slot - 1]), drift.corruptions[slot - 1]
+        mix = None if drift.label_mix is None else drift.label_mix[slot - 1]
+        images, truth = arriving(dataset, corruption, seed, slot, per_slot, severity, mix)
         order = generator(seed, "retraining", 0, slot).permutation(per_slot)
         # Those that draw uniformly take the first of the same order, so what the fullest of them labels is enough for
         # all; a selector may choose any.
@@ -213,7 +303,16 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
         labels[order[:most]] = students[0].label(images[order[:most]])
         for student, run in zip(students, runs, strict=True):
             for name, found in run.accuracies.items():
-                found[slot - 1] = (student.classify(images, models.resolution_px[name]) == truth).mean()
+                px = models.resolution_px[name]
+                classes = student.classify(images, px, student.falls_back(images, px))
+                found[slot - 1] = (classes == truth).mean()
+                if name == fullest and run.agreed is not None and run.by_class is not None:
+                    if most:
+                        run.agreed[slot - 1] = (classes[order[:most]] == labels[order[:most]]).mean()
+                    if slot > 1:
+                        number = len(dataset.classes)
+                        run.by_class[0] += np.bincount(truth[classes == truth], minlength=number)
+                        run.by_class[1] += np.bincount(truth, minlength=number)
             ratio, rng = float(run.ratios[slot - 1]), generator(seed, "retraining", 0, slot)
             named = run.plan.selector
             sampling = Sampling(ratio) if named is None else Sampling.by(ratio, profile.selector[named])
@@ -222,4 +321,7 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
                 run.taught[slot - 1] = (labels[chosen] == truth[chosen]).mean()
                 student.retrain(images[chosen], rng, labels[chosen], images)
                 student.swap()
+            ends = slot == slots or int(drift.severities[slot]) != severity
+            if probes is not None and ends and run.plan.looked_at:
+                run.seen[severity] = probes.accuracies(student)
     return runs

@@ -20,7 +20,8 @@ from orric.calibration.learning_run import (
 )
 from orric.calibration.pretraining import RESOLUTIONS_PX
 from orric.exceptions import ScenarioError, nearest
-from orric.profile import Profile, Training
+from orric.profile import Profile
+from orric.real_models import Training
 from orric.vision.corruptions import CORRUPTIONS
 from orric.workers import in_parallel
 
@@ -28,6 +29,9 @@ RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 PROFIT_RATIOS = (0.2, 0.3, 0.5)
 # The simplest form of a curve has three parameters, and its residuals a variance.
 LEAST_POINTS = 6
+# Samples of small slots; and corruptions whose streams of other kinds are validated.
+SMALL_SLOTS = (20, 60)
+CHECKED = 2
 GROUPS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
     "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
@@ -98,7 +102,9 @@ class Calibration:
 
         What profits and the accuracy table rest on is measured at every resolution.
         """
-        return (*(Plan(ratio, everywhere=True) for ratio in self.ratios), *(Plan(name) for name in VARIED))
+        middle = self.profit_ratios[len(self.profit_ratios) // 2]
+        fixed = (Plan(ratio, everywhere=True, looked_at=ratio == middle) for ratio in self.ratios)
+        return (*fixed, *(Plan(name) for name in VARIED))
 
     @property
     def profit_ratios(self) -> tuple[float, ...]:
@@ -108,12 +114,35 @@ class Calibration:
         )
 
     def work(self) -> list[Assignment]:
-        """Return the streams of a calibration: to fit, on clean images for the table, and to validate."""
-        plans = self.plans()
-        fitted = [Assignment(c, seed, plans) for c in self.corruptions for seed in self.seeds]
-        clean = [Assignment(CLEAN, seed, plans[: len(self.ratios)]) for seed in self.seeds]
-        validating = [Assignment(c, self.seeds[-1] + 1, (Plan(HARDEST),)) for c in self.corruptions]
-        return [*fitted, *clean, *validating]
+        """Return the streams of a calibration: to fit, on clean images for the table, and to validate.
+
+        Besides those whose severity rises there are streams of few samples a slot and of few classes, to fit and to
+        validate, and of turns and of returns to clean images, to validate.
+        """
+        plans, corruptions, first, fresh = self.plans(), self.corruptions, self.seeds[0], self.seeds[-1] + 1
+        looked_at = [plan for plan in plans if plan.looked_at]
+        fitted = [Assignment(c, seed, plans, looked_at=corruptions) for c in corruptions for seed in self.seeds]
+        clean = [Assignment(CLEAN, seed, plans[: len(self.ratios)], looked_at=corruptions) for seed in self.seeds]
+        validating = [Assignment(c, fresh, (Plan(HARDEST),)) for c in corruptions]
+        middle = tuple(Plan(plan.ratio) for plan in looked_at)
+        both = (*middle, Plan(HARDEST))
+        special: list[Assignment] = []
+        for c in corruptions:
+            special += [Assignment(c, first, middle, per_slot=few) for few in self.few]
+            special += [Assignment(c, first, (Plan(0.0), *middle), slots=self.slots // 2, few_classes=True)]
+        for c in corruptions[:CHECKED]:
+            others = tuple(one for one in corruptions if one != c)
+            special += [Assignment(c, fresh, both, per_slot=few) for few in self.few]
+            special += [
+                Assignment(c, fresh, both, slots=self.slots // 2, few_classes=True),
+                Assignment(c, fresh, both, "turns", others), Assignment(c, fresh, both, "returns"),
+            ]  # fmt: skip
+        return [*fitted, *clean, *validating, *special]
+
+    @property
+    def few(self) -> tuple[int, ...]:
+        """Samples of the slots that are smaller than usual."""
+        return tuple(few for few in SMALL_SLOTS if few < self.per_slot)
 
 
 def named_corruptions(names: Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from orric.configuration import RetrainingConfiguration
 from orric.drift import SEVERITIES
 from orric.exceptions import ProfileError
 from orric.learning import LearningCurve
-from orric.profile import Models, Profile, SelectorFigures
+from orric.profile import Profile
+from orric.real_models import Models, SelectorFigures
 from orric.selection.sampling import Sampling
 from orric.statistics import mean_interval
 from orric.vision.datasets import FULL_PX, load_dataset

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -299,3 +299,9 @@ def tell(warnings: Sequence[str]) -> Sequence[str]:
     for one in warnings:
         print(f"orric: warning: {one}", file=sys.stderr)
     return warnings
+
+
+def shown(progress: Any) -> Callable[[str, float], None]:
+    """Return what shows on a progress bar what is being measured, and the part that is done."""
+    bar = progress.add_task("measuring", total=1.0)
+    return lambda what, part: progress.update(bar, completed=part, description=what)

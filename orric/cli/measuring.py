@@ -22,14 +22,12 @@ from orric.cli.frame import (
     console_of_output,
     demand_writable,
     interruptible,
-    print_table,
     progress_bars,
+    shown,
 )
 from orric.exceptions import ScenarioError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from orric.profile import Profile
 
 
@@ -90,8 +88,9 @@ def calibrate(
         Path | None,
         typer.Option(
             "--output",
-            help="Profile to write. [default: NAME.toml; with --table-of NAME-table.toml, with --clean-of "
-            "NAME-clean.toml, with --selectors-of NAME-selectors.toml, with --anchors-of NAME-anchors.toml]",
+            help="Profile to write. [default: NAME.toml; with --learning-of NAME-learning.toml, with --table-of "
+            "NAME-table.toml, with --clean-of NAME-clean.toml, with --selectors-of NAME-selectors.toml, with "
+            "--anchors-of NAME-anchors.toml]",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the profile. [default: the data set's]")] = None,
@@ -113,25 +112,50 @@ def calibrate(
     slots: Annotated[int, typer.Option("--slots", min=10, help="Slots of every learning run.")] = 25,
     per_slot: Annotated[int, typer.Option("--per-slot", min=20, help="Samples per slot.")] = 200,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the learning runs.")] = 1,
-    optimizer: Annotated[Optimizer, typer.Option("--optimizer", help="Of retraining.")] = Optimizer.sgd,
+    optimizer: Annotated[Optimizer | None, typer.Option("--optimizer", help="Of retraining. [default: sgd]")] = None,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Of retraining. [default: 0.0025]")
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples of a step. [default: 8]")] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over a slot's sampled part.")] = 1,
-    device: Annotated[Device, typer.Option("--device", help="Where students are retrained.")] = Device.cpu,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes over a slot's sampled part. [default: 1]")
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="Where students are retrained. [default: cpu]")
+    ] = None,
     refresh: Annotated[
-        bool, typer.Option("--refresh/--keep-statistics", help="Take the batch-norm statistics anew after the steps.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--refresh/--keep-statistics", help="Take the batch-norm statistics anew after the steps. [default: yes]"
+        ),
+    ] = None,
     statistics: Annotated[
-        Statistics,
-        typer.Option("--statistics", help="Samples that the statistics are from: those trained on, or all received."),
-    ] = Statistics.sampled,
+        Statistics | None,
+        typer.Option(
+            "--statistics",
+            help="Samples that the statistics are from: those trained on, or all received. [default: received, where "
+            "they are taken anew]",
+        ),
+    ] = None,
+    fallback: Annotated[
+        bool | None,
+        typer.Option(
+            "--fallback/--newest",
+            help="Let the student as it was given serve a slot where it is surer than the newest one. [default: yes]",
+        ),
+    ] = None,
     pretrain: Annotated[
         bool, typer.Option("--pretrain", help="Train the student and the teacher first, and write their weights.")
     ] = False,
     images: Annotated[
         int | None, typer.Option("--images", min=100, help="Images to pretrain on. [default: all of that part]")
+    ] = None,
+    learning_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--learning-of",
+            help="Measure only how this profile's student learns: curves, memory, table, transfer; latencies stay.",
+        ),
     ] = None,
     table_of: Annotated[
         Path | None,
@@ -198,6 +222,7 @@ def calibrate(
     Interrupted, the same command goes on from where it was.
     """
     tasks = {
+        "--learning-of": learning_of,
         "--table-of": table_of,
         "--clean-of": clean_of,
         "--selectors-of": selectors_of,
@@ -219,11 +244,13 @@ def calibrate(
 
         models = Path("traces/models")
         models = models if pretrain or models.is_dir() else models_folder()
+    from orric.cli import checking
+
     if compare_corruptions is not None:
-        _compare(compare_corruptions, models, as_json)
+        checking.compare(compare_corruptions, models, as_json)
         return
     if check is not None:
-        _check(check, data, tolerance, workers, corruptions, as_json)
+        checking.check(check, _with_data(check, data), tolerance, workers, corruptions, as_json)
         return
     for source, kind in ((table_of, "table"), (clean_of, "clean")):
         if source is not None:
@@ -255,19 +282,21 @@ def calibrate(
     from orric.calibration.calibrate import finished
     from orric.calibration.plan import RATIOS, USUAL_CORRUPTIONS, Calibration, named_corruptions
     from orric.calibration.pretraining import RESOLUTIONS_PX, forget, pretrain_pair
-    from orric.profile import Training
+    from orric.real_models import Training
     from orric.vision.datasets import load_dataset
     from orric.vision.networks import ROLES
 
-    training: dict[str, Any] = {
-        "optimizer": optimizer.value,
-        "epochs": epochs,
-        "refresh": refresh,
-        "statistics": statistics.value,
-        "device": device.value,
-    }
-    training |= {} if learning_rate is None else {"learning_rate": learning_rate}
-    training |= {} if batch is None else {"batch": batch}
+    options = {
+        "optimizer": optimizer, "learning_rate": learning_rate, "batch": batch, "epochs": epochs, "refresh": refresh,
+        "statistics": statistics, "fallback": fallback, "device": device,
+    }  # fmt: skip
+    training = {name: getattr(value, "value", value) for name, value in options.items() if value is not None}
+    if learning_of is not None:
+        _learning(
+            _with_data(learning_of, data), learning_of, output, training, slots, per_slot, seeds, workers, as_json
+        )  # fmt: skip
+        return
+    usual = {"fallback": True} | ({} if refresh is False else {"statistics": "received"})
     plan = Calibration(
         dataset=dataset,
         student=student or models / f"{dataset}-student.safetensors",
@@ -282,7 +311,7 @@ def calibrate(
         slots=slots,
         per_slot=per_slot,
         seeds=tuple(range(1, seeds + 1)),
-        training=Training(**training),
+        training=Training(**(usual | training)),
         jobs=workers,
     )
     target = output or Path(f"{plan.name or dataset}.toml")
@@ -295,32 +324,59 @@ def calibrate(
             pretrain_pair(
                 dataset, data, models, workers, None, images, lambda part: progress.update(bar, completed=part)
             )  # fmt: skip
-        profile = measure(plan, target, _shown(progress))
+        profile = measure(plan, target, shown(progress))
         profile = with_anchors(profile, str(target), target)[0]
         profile.save(target)
         finished(target)
         if pretrain:
             forget([models / f"{dataset}-{role}.safetensors" for role in ROLES])
-    facts: dict[str, Any] = {
+    _print_facts(_learnt(target, profile), as_json)
+
+
+def _learnt(target: Path, profile: Profile) -> dict[str, Any]:
+    """Return what is told of a profile whose student's learning was measured."""
+    facts = profile.provenance
+    told = (
+        "curve_residual", "drift_curve_residual_mean", "validation_error_mean", "validation_error_worst",
+        "validation_error_of_streams_mean", "validation_error_of_streams_worst",
+    )  # fmt: skip
+    return {
         "profile": str(target),
         "best_accuracy": profile.best_accuracy,
         "slope_floor": profile.slope_floor,
         "curve": profile.curve.model_dump(),
         "memory": profile.memory.model_dump(exclude_none=True),
-        **{
-            key: profile.provenance[key]
-            for key in (
-                "curve_residual",
-                "drift_curve_residual_mean",
-                "validation_error_mean",
-                "validation_error_worst",
-                "validation_error_of_streams_mean",
-                "validation_error_of_streams_worst",
-            )
-            if key in profile.provenance
-        },
-    }
-    _print_facts(facts, as_json)
+        **{key: facts[key] for key in told if key in facts},
+        **{f"table_off_by_{kind.replace(' ', '_')}": errors["mean"]
+           for kind, errors in facts["validation_of_the_table"].items()},
+    }  # fmt: skip
+
+
+def _learning(
+    profile: Profile,
+    source: Path,
+    output: Path | None,
+    training: dict[str, Any],
+    slots: int,
+    per_slot: int,
+    seeds: int,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Measure how a profile's student learns, by its own training but for what is given."""
+    from orric.calibration.calibrate import finished
+    from orric.calibration.learning import learning_of, plan_of
+
+    target = output or Path(f"{source.stem}-learning.toml")
+    demand_writable(target, "--output")
+    numbers = tuple(range(1, seeds + 1))
+    plan = plan_of(profile, str(source), training, slots, per_slot, numbers, jobs)
+    remains = f"no profile was written{_kept(target)}; {RESUMES}"
+    with interruptible(remains), progress_bars() as progress, _warnings_told():
+        found = learning_of(profile, str(source), target, plan, shown(progress))
+        found.save(target)
+        finished(target)
+    _print_facts(_learnt(target, found), as_json)
 
 
 def _ratios(text: str) -> tuple[float, ...]:
@@ -347,11 +403,6 @@ def _resolutions(text: str) -> tuple[int, ...]:
 
 def _kept(target: Path) -> str:
     return f", and the earlier {target} is kept" * target.exists()
-
-
-def _shown(progress: Any) -> Callable[[str, float], None]:
-    bar = progress.add_task("measuring", total=1.0)
-    return lambda what, part: progress.update(bar, completed=part, description=what)
 
 
 @contextmanager
@@ -385,7 +436,7 @@ def _part(
     remains = f"no profile was written{_kept(target)}; {RESUMES}"
     with interruptible(remains), progress_bars() as progress:
         numbers = tuple(range(1, seeds + 1))
-        profile = measure(measured, str(source), target, numbers, slots, per_slot, jobs, _shown(progress))
+        profile = measure(measured, str(source), target, numbers, slots, per_slot, jobs, shown(progress))
         profile.save(target)
         finished(target)
     facts: dict[str, Any] = {"profile": str(target)}
@@ -402,93 +453,6 @@ def _with_data(path: Path, data: Path | None) -> Profile:
 
     profile = Profile.load(path)
     return profile if data is None else profile.with_data(data)
-
-
-def _check(path: Path, data: Path | None, tolerance: float, jobs: int, corruption: str | None, as_json: bool) -> None:
-    """Measure a part of a profile anew; the status is 1 where a number does not hold."""
-    from dataclasses import asdict
-
-    from orric.calibration.check import check_profile, decayed
-
-    profile = _with_data(path, data)
-    with interruptible("the profile is as it was"), progress_bars() as progress:
-        findings = check_profile(profile, str(path), tolerance, jobs, corruption, _shown(progress))
-    gone = decayed(findings)
-    if as_json:
-        rows = [{**asdict(finding), "change": finding.change} for finding in findings]
-        print(json.dumps({"profile": str(path), "decayed": bool(gone), "findings": rows}, allow_nan=False))
-    else:
-        console = console_of_output()
-        texts = [
-            (
-                one.what,
-                _figure(one.stated),
-                _figure(one.found),
-                one.unit,
-                one.change,
-                one.allowed,
-                "yes" if one.holds else "NO",
-            )
-            for one in findings
-        ]
-        headings = ("number", "profile", "now", "unit", "change", "allowed", "holds")
-        print_table(console, headings, texts, words=("number", "unit", "allowed", "holds"))
-        for one in findings:
-            if one.note:
-                console.print(f"{one.what}: {one.note}", highlight=False, markup=False, soft_wrap=True)
-        verdict = f"{path} holds: {len(findings)} numbers were looked at."
-        if gone:
-            names = ", ".join(one.what + (f" ({one.change})" if one.change else "") for one in gone)
-            verdict = f"{path} has decayed in {len(gone)} of {len(findings)} numbers: {names}. Calibrate anew."
-        console.print(verdict, highlight=False, markup=False, soft_wrap=True)
-    if gone:
-        raise typer.Exit(1)
-
-
-def _figure(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
-
-
-def _compare(folder: Path, models: Path, as_json: bool) -> None:
-    """Compare orric's corruptions with published ones, by distortion and by what the CIFAR-10 models make of them."""
-    from dataclasses import asdict
-
-    from orric.calibration.published_corruptions import compare_corruptions
-
-    classify: dict[str, Any] = {}
-    for role in ("student", "teacher"):
-        path = models / f"cifar10-{role}.safetensors"
-        if path.exists():
-            classify[role] = _classifier(path, role)
-    with interruptible("nothing was written"), progress_bars() as progress:
-        progress.add_task("comparing", total=None)
-        rows = [asdict(row) for row in compare_corruptions(folder, classify)]
-    if as_json:
-        print(json.dumps({"folder": str(folder), "rows": rows}, allow_nan=False))
-        return
-    flat = [dict(_cells(row)) for row in rows]
-    headings = tuple(name.replace("_", " ") for name in flat[0])
-    texts = [tuple(_figure(cell) if isinstance(cell, float) else str(cell) for cell in row.values()) for row in flat]
-    print_table(console_of_output(), headings, texts, words=("corruption",))
-
-
-def _cells(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the figures of a row; what each classifier gets right is a column of its own."""
-    for name, cell in row.items():
-        if isinstance(cell, dict):
-            yield from ((f"{name} of the {role}", part) for role, part in cell.items())
-        else:
-            yield name, cell
-
-
-def _classifier(path: Path, role: str) -> Callable[[Any], Any]:
-    from orric.retraining.loop import FULL_PX
-    from orric.retraining.models import exported
-    from orric.vision.datasets import to_input
-    from orric.vision.onnx_sessions import open_session, run
-
-    session = open_session(exported(path, role, 10))
-    return lambda images: run(session, to_input(images, FULL_PX)).argmax(axis=1)
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

@@ -11,7 +11,8 @@ from orric.calibration.calibrate import finished
 from orric.calibration.plan import named_corruptions
 from orric.calibration.selectors import with_selectors
 from orric.cli.frame import console_of_output, interruptible, print_table, progress_bars
-from orric.profile import Profile, SelectorFigures
+from orric.profile import Profile
+from orric.real_models import SelectorFigures
 from orric.selection import selector
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from orric.drift import Array, DriftBySlot
 from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
+from orric.retraining.fallback import LOOKED_AT
 from orric.retraining.loop import Staged, Student, Update
 from orric.retraining.sampling import sampled
 from orric.selection.sampling import Sampling
@@ -70,6 +71,10 @@ class Part:
         labels: True labels, shape (n,).
         taught: The teacher's, where others are shown the same.
         there: How many of their requests have not come to an end.
+        looked: From when on the given student may serve them in place of the newest, counted from the first of them:
+            it is told by as many that have come.
+        before: Whether it serves those that come before.
+        given: Whether it serves the others, by resolution and version; filled in when that is first asked.
     """
 
     first: int
@@ -77,6 +82,9 @@ class Part:
     labels: Labels
     taught: Labels | None
     there: int
+    looked: int = 0
+    before: bool = False
+    given: dict[tuple[int, int], bool] = field(default_factory=dict)
 
     def places(self, numbers: Numbers) -> Numbers:
         """Say which of the numbers are of this part, shape (n,)."""
@@ -116,6 +124,8 @@ class OnnxAccuracy:
         update: See `Student`.
         stream: Number of the stream, from 0.
         shown: What was shown before by other simulations of the same streams; left out, nothing was.
+        uploads: Whether all samples of a slot are there when it begins; else those by which it is told whether the
+            given student is to serve are served before that is known.
         watch: Compares where student and teacher look: called with the student's network before it is trained,
             labelled images and the teacher's labels. Left out, nobody watches.
 
@@ -137,6 +147,7 @@ class OnnxAccuracy:
         stream: int = 0,
         shown: Shown | None = None,
         watch: Watch | None = None,
+        uploads: bool = True,
     ) -> None:
         assert profile.models is not None, "the scenario or the calibration checks this"
         self.student = Student(profile, update)
@@ -154,6 +165,8 @@ class OnnxAccuracy:
                 f"give {classes} weights in each mix",
             )
         self._parts: list[Part] = []
+        self._looked = 0 if uploads else LOOKED_AT
+        self._fallen_back = False
         self._arrived = 0
         # Weights of every retraining that is done and does not serve yet.
         self._waiting: deque[Staged | None] = deque()
@@ -179,7 +192,7 @@ class OnnxAccuracy:
             images, labels = self._shown.samples(key, make)
             taught = self._shown.taught((self._teacher, *key), lambda: self.student.label(images))
         if count:
-            self._parts.append(Part(self._arrived, images, labels, taught, count))
+            self._parts.append(Part(self._arrived, images, labels, taught, count, self._looked, self._fallen_back))
         self._arrived += count
         # Retraining reaches back to the slot before and no further.
         self._collected = {kept: self._collected[kept] for kept in self._collected if kept >= slot - 1}
@@ -196,16 +209,28 @@ class OnnxAccuracy:
             if mine.any():
                 at = numbers[mine] - part.first
                 taught = None if part.taught is None else part.taught[at]
-                right[mine] = self._classify(part.images[at], inference, taught) == part.labels[at]
+                given = self._given(part, inference, at)
+                found = np.empty(len(at), np.int64)
+                for which in {True, False} & set(given.tolist()):
+                    told = None if taught is None else taught[given == which]
+                    found[given == which] = self._classify(part.images[at[given == which]], inference, told, which)
+                right[mine] = found == part.labels[at]
         return right
+
+    def _given(self, part: Part, inference: str, at: Numbers) -> Numbers:
+        """Say which images of a part the given student serves, shape (n,)."""
+        key = self._models.resolution_px[inference], self.student.swaps
+        if key not in part.given:
+            part.given[key] = self._fallen_back = self.student.falls_back(part.images, key[0])
+        return np.where(at < part.looked, part.before, part.given[key])
 
     def forget(self, numbers: Numbers) -> None:
         for part in self._parts:
             part.there -= int(part.places(numbers).sum())
         self._parts = [part for part in self._parts if part.there]
 
-    def _classify(self, images: Pixels, inference: str, taught: Labels | None) -> Labels:
-        return self.student.classify(images, self._models.resolution_px[inference])
+    def _classify(self, images: Pixels, inference: str, taught: Labels | None, given: bool = False) -> Labels:
+        return self.student.classify(images, self._models.resolution_px[inference], given)
 
     def collect(self, slot: int) -> None:
         self._kept = self._collected[slot]
@@ -246,5 +271,5 @@ class OnnxAccuracy:
 class TeacherAccuracy(OnnxAccuracy):
     """The teacher itself serves, on the same samples: the reference line Teacher-Only."""
 
-    def _classify(self, images: Pixels, inference: str, taught: Labels | None) -> Labels:
+    def _classify(self, images: Pixels, inference: str, taught: Labels | None, given: bool = False) -> Labels:
         return self.student.label(images) if taught is None else taught

@@ -15,6 +15,7 @@ from torch import nn
 
 from orric.exceptions import CalibrationError, ProfileError
 from orric.profile import Profile
+from orric.retraining.fallback import LOOKED_AT, falls_back
 from orric.retraining.models import ServedNetwork, classes_of, exported, with_features
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
 from orric.selection.candidates import Candidates
@@ -66,7 +67,8 @@ class Student:
             raise ProfileError("training.device", 'is "cuda" and there is no such device', 'set it to "cpu"')
         self._student.network.to(profile.training.device)
         self._optimizer = optimizer_for(self._student.network, profile.training)
-        self._serving = open_session(self._student.model.SerializeToString())
+        # The student as it was given stays at hand, to fall back on.
+        self._given = self._serving = open_session(self._student.model.SerializeToString())
         self._teacher_model = exported(teacher, "teacher", classes)
         self._teacher = open_session(self._teacher_model)
         self._staged: Any = None
@@ -88,10 +90,36 @@ class Student:
         """The network that is trained, with its present weights."""
         return self._student.network
 
-    def classify(self, images: Pixels, resolution_px: int) -> Labels:
-        """Classify images of shape (n, height, width, 3) with the weights that serve now."""
-        labels: Labels = run(self._serving, to_input(images, resolution_px)).argmax(axis=1)
+    @property
+    def guarded(self) -> bool:
+        """Whether the given student serves where it is surer than the newest one."""
+        return self._training.fallback
+
+    def logits(self, inputs: Array, given: bool = False) -> Array:
+        """Return the outputs of the newest weights, or of those that were given, for inputs of any resolution.
+
+        Args:
+            inputs: Shape (n, 3, height, width).
+            given: Whether of those that were given.
+        """
+        return run(self._given if given else self._serving, inputs)
+
+    def classify(self, images: Pixels, resolution_px: int, given: bool = False) -> Labels:
+        """Classify images of shape (n, height, width, 3) with the newest weights, or with those that were given."""
+        labels: Labels = self.logits(to_input(images, resolution_px), given).argmax(axis=1)
         return labels
+
+    def falls_back(self, images: Pixels, resolution_px: int) -> bool:
+        """Say whether the given student is to serve a slot in place of the newest one; see `orric.retraining.fallback`.
+
+        Args:
+            images: The slot's first, shape (n, height, width, 3); at most `LOOKED_AT` of them are looked at.
+            resolution_px: At which they are served.
+        """
+        if not self._training.fallback or self._serving is self._given or not len(images):
+            return False
+        inputs = to_input(images[:LOOKED_AT], resolution_px)
+        return falls_back(self.logits(inputs, given=True), self.logits(inputs))
 
     def label(self, images: Pixels) -> Labels:
         """Return the teacher's pseudo-labels for images of shape (n, height, width, 3)."""
@@ -120,8 +148,9 @@ class Student:
         return open_session(with_features(self._teacher_model))
 
     def agreement(self, images: Pixels, labels: Labels) -> float:
-        """Return the part of images on which the weights that serve now agree with the teacher's labels."""
-        return float((self.classify(images, FULL_PX) == labels).mean())
+        """Return the part of images on which the student that serves now agrees with the teacher's labels."""
+        given = self.falls_back(images, FULL_PX)
+        return float((self.classify(images, FULL_PX, given) == labels).mean())
 
     def candidates(self, images: Pixels, labels: Labels | None = None) -> Candidates:
         """Return what the weights in training make of images, for a selector.

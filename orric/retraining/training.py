@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orric.profile import Training
+from orric.real_models import Training
+from orric.transfer import PRIOR_SAMPLES
 
 # Channels next to one another let convolutions of a few channels train a quarter to a third faster on a processor.
 LAYOUT = torch.channels_last
 # Images that a pass takes at most to refresh statistics: what fits into a processor's cache.
 REFRESHED = 100
-# As many images the statistics before count as, beside those of all images received: the mean of a channel over as many
-# has a standard error of a quarter of the channel's deviation.
-BEFORE = 16
 
 
 @contextmanager
@@ -64,8 +62,8 @@ def train(
         labels: Shape (n,).
         rng: Orders the images.
         training: Batch, epochs, and whether the statistics are refreshed.
-        received: Images that the statistics are taken from, beside those before, which count as `BEFORE` images; left
-            out, they are taken from the labelled ones alone.
+        received: Images that the statistics are taken from, beside those before, which count as `PRIOR_SAMPLES` images;
+            left out, they are taken from the labelled ones alone.
     """
     images = images.contiguous(memory_format=LAYOUT)
     before = [(mean.clone(), variance.clone()) for mean, variance in statistics_of(network)]
@@ -84,7 +82,7 @@ def train(
             refresh_statistics(network, images)
         else:
             refresh_statistics(network, received.contiguous(memory_format=LAYOUT))
-            mix_statistics(network, before, BEFORE / (BEFORE + len(received)))
+            mix_statistics(network, before, PRIOR_SAMPLES / (PRIOR_SAMPLES + len(received)))
     network.eval()
 
 

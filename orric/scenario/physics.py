@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,10 @@ from orric.drift import Periodic, Steps
 from orric.overload import LEAST
 from orric.profile import Profile
 from orric.scenario.gpu import BackgroundBudget, Gpu, Priority, Saturating, TimeSlice
+from orric.scenario.measured import of_measurement
 from orric.scenario.requests import ClosedRequests, CsvRequests, DayRequests, FromTimestamps, PatternRequests
 from orric.scenario.stream import Stream
+from orric.scenario.warned import Warned
 
 if TYPE_CHECKING:
     from orric.scenario import Scenario
@@ -31,19 +32,6 @@ EFFICIENCIES = 10.0
 IN_TIME = 0.95
 # A run that sees less of a period than this sees only one end of it.
 OF_A_PERIOD = 0.5
-
-
-@dataclass(frozen=True)
-class Warned:
-    """A warning.
-
-    Attributes:
-        kind: What it is about: streams and points of a sweep that have one in common are told once.
-        text: In one line.
-    """
-
-    kind: str
-    text: str
 
 
 def warnings(scenario: Scenario, seed: int, *, slot_model: bool = False) -> list[str]:
@@ -99,6 +87,7 @@ def found(scenario: Scenario, seed: int, *, slot_model: bool = False) -> Iterato
             yield from _of_deadlines(scenario, stream, profile, gpu, part, requests[k], named)
         yield from _of_calendar(scenario, seed, k, longest, named)
         yield from _of_drift(stream, scenario.slots, named)
+        yield from of_measurement(scenario, seed, k, profile, requests[k], budgets[gpu.name], named)
         if stream.headroom > 1:
             text = f"{named}: headroom = {stream.headroom:g} plans for {1 + stream.headroom:g} times the forecast"
             yield Warned("headroom", f"{text}; a fifth more is 0.2")

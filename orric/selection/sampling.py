@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orric.exceptions import ProfileError, SelectionError
-from orric.profile import Profile, SelectorFigures
+from orric.profile import Profile
+from orric.real_models import SelectorFigures
 from orric.selection import SELECTORS, selector
 from orric.selection.base import Selector
 
@@ -65,7 +66,7 @@ class Sampling:
             student_macs: Of one image through the student, at the full resolution.
             teacher_macs: Of one image through the teacher.
             passes: Of the student over an image that it is trained on, and over one of the slot, as
-                `orric.profile.Training` has them.
+                `orric.real_models.Training` has them.
         """
         looked = self.ratio if self._takes_all_it_sees else min(self.pool * self.ratio, 1.0)
         labelled = looked if self.labels == "teacher" else self.ratio

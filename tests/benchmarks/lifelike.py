@@ -1,22 +1,24 @@
 """Report how far predictions are off the real loop, and whether retraining pays, on streams as cameras have them.
 
-usage: python tests/benchmarks/lifelike.py --data FOLDER [--streams fixed] [--statistics received] [--output OUTPUT]
-                                           [--jobs N]
+usage: python tests/benchmarks/lifelike.py --data FOLDER [--profiles FOLDER] [--streams fixed]
+                                           [--statistics received] [--fallback] [--output OUTPUT] [--jobs N]
 
 FOLDER holds CIFAR-10 in a published layout. Drift takes turns between kinds of weather, goes back to clean images,
 wanders, or rises; classes become rare; slots have 20 to 1,000 images; budgets are tight, middling or ample. `draw`
 draws all that, and was settled, with its seed, before anything ran. Every allocator decides once, with the real models,
 and the learning curve and the accuracy table predict on the same allocations. Five fixed streams, on which predictions
 were once up to eleven points off, stand beside them. Test images of CIFAR-10 serve, none of which a profile was fitted
-to. With --statistics received batch-norm statistics are taken from all images of a slot, as `orric calibrate` can have
-it; predictions and costs stay those of the profile. Beside OUTPUT finished runs are kept, so that an interrupted report
-goes on from there.
+to. What retraining is worth is told beside the same allocations without their retraining, and beside Inference-Only,
+which serves at other resolutions. Students are retrained as their profile says; --statistics received takes batch-norm
+statistics from all images of a slot, --fallback lets the given student serve where it is surer, while predictions and
+costs stay those of the profile. Beside OUTPUT finished runs are kept, so that an interrupted report goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ import numpy as np
 from prediction import ranking
 
 import orric
+from orric.allocators.replay import Recorded, Replayed
 from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.plan import GROUPS
-from orric.comparison import Failure, Model, paired_line
+from orric.comparison import Model, accuracy_models
+from orric.simulation.engine import simulate
 from orric.workers import in_parallel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,9 +125,9 @@ def fixed() -> list[Setting]:
     return settings
 
 
-def scenario_of(setting: Setting, data: Path, statistics: str = "sampled") -> orric.Scenario:
-    """Return a setting as a scenario."""
-    file = ROOT / f"traces/profiles/cifar10-{setting['group']}.toml"
+def scenario_of(setting: Setting, data: Path, profiles: Path, changed: dict[str, Any]) -> orric.Scenario:
+    """Return a setting as a scenario, with other keys of the profile's training."""
+    file = profiles.resolve() / f"cifar10-{setting['group']}.toml"
     teacher = orric.Profile.load(file).teacher
     assert teacher is not None
     low, high = BUDGETS.get(setting["budget"], setting["budget"])
@@ -146,27 +150,35 @@ def scenario_of(setting: Setting, data: Path, statistics: str = "sampled") -> or
     )  # fmt: skip
     scenario = scenario.with_data(data)
     ((name, profile),) = scenario._profiles.items()
-    training = profile.training.model_copy(update={"statistics": statistics})
+    training = profile.training.model_copy(update=changed)
     scenario._profiles = {name: profile.model_copy(update={"training": training})}
     return scenario
 
 
-def measured(setting: Setting, allocator: str, data: Path, statistics: str) -> dict[str, Any]:
-    """Run one allocator in one setting under every accuracy model."""
+def measured(setting: Setting, allocator: str, data: Path, profiles: Path, changed: dict[str, Any]) -> dict[str, Any]:
+    """Run one allocator in one setting under every accuracy model, and without its retraining."""
     models: list[Model] = ["onnx", "curve", "table"]
     found: dict[str, Any] = {"setting": setting["name"], "seed": setting["seed"], "allocator": allocator}
-    for result in paired_line(scenario_of(setting, data, statistics), models, allocator, setting["seed"]):
-        assert not isinstance(result, Failure), result
-        found[result.accuracy_model] = 100 * result.mean_accuracy
-        if result.accuracy_model == "onnx":
+    scenario, seed = scenario_of(setting, data, profiles, changed), setting["seed"]
+    deciding = Recorded(orric.make_allocator(allocator))
+    for model in models:
+        chosen = deciding if model == "onnx" else Replayed(allocator, deciding.taken)
+        result = simulate(scenario, chosen, accuracy_models(scenario, model, seed), seed)
+        found[model] = 100 * result.mean_accuracy
+        if model == "onnx":
             found["by_slot"] = [round(float(100 * one), 2) for one in result.columns["accuracy"]]
-    return found
+    alone = [
+        replace(one, streams=tuple(replace(it, retraining="none") for it in one.streams)) for one in deciding.taken
+    ]
+    result = simulate(scenario, Replayed(allocator, alone), accuracy_models(scenario, "onnx", seed), seed)
+    return {**found, "alone": 100 * result.mean_accuracy}
 
 
 def report(title: str, settings: list[Setting], runs: list[dict[str, Any]]) -> None:
     """Print the errors run by run, and how the study came out."""
-    print(f"\n## {title}\n\n| stream | images a slot | budget | allocator | real | frozen | curve | table |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"\n## {title}\n\n| stream | images a slot | budget | allocator | real | never retrained | Inference-Only | "
+          "curve | table |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|")
     frozen = {one["setting"]: one for one in runs if one["allocator"] == FROZEN}
     for setting in settings:
         budget = setting["budget"] if isinstance(setting["budget"], str) else "as was"
@@ -176,12 +188,15 @@ def report(title: str, settings: list[Setting], runs: list[dict[str, Any]]) -> N
                 off = " | ".join(f"{one[model] - one['onnx']:+.1f}" for model in ("curve", "table"))
                 print(
                     f"| {told} | {setting['mean']:.0f} | {budget} | {one['allocator']} | {one['onnx']:.1f} | "
-                    f"{frozen[one['setting']]['onnx']:.1f} | {off} |"
+                    f"{one['alone']:.1f} | {frozen[one['setting']]['onnx']:.1f} | {off} |"
                 )
     retrained = [one for one in runs if one["allocator"] != FROZEN]
     gains = np.array([one["onnx"] - frozen[one["setting"]]["onnx"] for one in retrained])
-    print(f"\nharm: {(gains < -HARM).sum()} of {len(gains)} runs end more than {HARM:g} point below never retraining, "
-          f"the worst {gains.min():+.1f} (target: none)")  # fmt: skip
+    alone = np.array([one["onnx"] - one["alone"] for one in retrained])
+    print()
+    for worth, beside in ((alone, "the same without retraining"), (gains, "Inference-Only")):
+        print(f"harm: {(worth < -HARM).sum()} of {len(worth)} runs end more than {HARM:g} point below {beside}, the "
+              f"worst {worth.min():+.1f} (target: none); mean gain {worth.mean():+.2f}")  # fmt: skip
     for model in ("table", "curve"):
         errors = np.array([one[model] - one["onnx"] for one in retrained])
         tau, pairs = ranking(runs, model)
@@ -202,28 +217,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
     parser.add_argument("--streams", nargs="+", choices=("fixed", "drawn"), default=("fixed", "drawn"))
-    parser.add_argument("--statistics", choices=("sampled", "received"), default="sampled")
+    parser.add_argument("--profiles", type=Path, default=ROOT / "traces/profiles", help="folder of cifar10-*.toml")
+    parser.add_argument("--statistics", choices=("sampled", "received"), help="in place of the profiles'")
+    parser.add_argument("--fallback", action="store_true", help="in place of what the profiles say")
     parser.add_argument("--output", type=Path, help="name beside which finished runs are kept")
     parser.add_argument("--jobs", type=int)
     asked = parser.parse_args()
-    checkpoint = None if asked.output is None else Checkpoint(asked.output, ["lifelike streams", asked.statistics])
+    changed: dict[str, Any] = {"fallback": True} if asked.fallback else {}
+    changed |= {} if asked.statistics is None else {"statistics": asked.statistics}
+    told = [file.read_text() for file in sorted(asked.profiles.glob("cifar10-*.toml"))]
+    checkpoint = None if asked.output is None else Checkpoint(asked.output, ["lifelike streams", changed, told])
     for title in asked.streams:
         settings = fixed() if title == "fixed" else drawn()
         work = [(setting, name) for setting in settings for name in ALLOCATORS]
         found = {at: checkpoint.load(part) for at, part in enumerate(work)} if checkpoint else {}
         left = [at for at in range(len(work)) if found.get(at) is None]
         for number, (place, run) in enumerate(
-            in_parallel(measured, [(*work[at], asked.data, asked.statistics) for at in left], asked.jobs), 1
+            in_parallel(measured, [(*work[at], asked.data, asked.profiles, changed) for at in left], asked.jobs), 1
         ):
             found[left[place]] = run
             if checkpoint is not None:
                 checkpoint.keep(work[left[place]], run)
             print(f"\r{title}: {number} of {len(left)}{'':10}", end="", file=sys.stderr)
-        report(
-            f"{title} streams, statistics of the {asked.statistics} images",
-            settings,
-            [found[at] for at in range(len(work))],
-        )
+        how = ", ".join(f"{name} {value}" for name, value in changed.items()) or "as the profiles say"
+        report(f"{title} streams, retraining {how}", settings, [found[at] for at in range(len(work))])
 
 
 if __name__ == "__main__":

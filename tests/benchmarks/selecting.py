@@ -24,7 +24,8 @@ import orric
 from orric.calibration.learning_run import Assignment, Plan, learning_runs
 from orric.calibration.measurement import shortened
 from orric.drift import SEVERITIES
-from orric.profile import Profile, SelectorFigures, Training
+from orric.profile import Profile
+from orric.real_models import SelectorFigures, Training
 from orric.retraining.models import macs_of
 from orric.selection import SELECTORS
 from orric.selection.sampling import Sampling

@@ -19,7 +19,8 @@ from orric.calibration.learning_run import VARIED, Assignment, Plan, learning_ru
 from orric.calibration.plan import Calibration, named_corruptions
 from orric.calibration.pretraining import Recipe, forget, pretrain, pretrain_all, recipe_for
 from orric.exceptions import ProfileError, ScenarioError
-from orric.profile import Profile, Training
+from orric.profile import Profile
+from orric.real_models import Training
 from orric.retraining.models import load_network, save_network, sha256
 from orric.vision.corruptions import CORRUPTIONS
 from orric.vision.datasets import digits

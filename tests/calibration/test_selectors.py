@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import orric
 from orric.calibration.learning_run import Assignment, Plan, learning_runs
 from orric.calibration.selectors import with_selectors
-from orric.profile import SelectorFigures
+from orric.real_models import SelectorFigures
 from orric.retraining.accuracy import OnnxAccuracy
 
 from ..builders import PROFILES

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 
 from orric.calibration.check import Finding
 from orric.calibration.published_corruptions import CorruptionComparison
-from orric.profile import Profile, Training
+from orric.profile import Profile
+from orric.real_models import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS, FOG = ROOT / "traces/profiles/digits.toml", ROOT / "traces/profiles/cifar10c-fog.toml"

@@ -254,7 +254,7 @@ def test_compiling_and_exporting_are_told(small, monkeypatch):
 
     told = []
     monkeypatch.setattr(comparison, "attempt_line", lambda *_: workers.tell("compiling"))
-    monkeypatch.setattr(comparison, "_accuracies", lambda *_: None)
+    monkeypatch.setattr(comparison, "accuracy_models", lambda *_: None)
     scenario = library.load_scenario(small)
     with pytest.raises(AttributeError):
         list(compare(scenario, ["onnx"], 1, 1, progress=lambda slots, total, doing: told.append((slots, doing))))

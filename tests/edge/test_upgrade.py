@@ -23,7 +23,8 @@ from orric.edge.identity import Given
 from orric.edge.journal import read_journal
 from orric.edge.store import FORMAT, MODEL
 from orric.exceptions import EdgeError
-from orric.profile import Models, Profile
+from orric.profile import Profile
+from orric.real_models import Models
 from orric.vision.datasets import to_input
 
 from .conftest import STORES

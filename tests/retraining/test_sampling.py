@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime", reason="needs orric[models]")
 pytest.importorskip("sklearn", reason="needs orric[models]")
 
 import orric
-from orric.profile import SelectorFigures, Training
+from orric.real_models import SelectorFigures, Training
 from orric.retraining.accuracy import OnnxAccuracy, Shown
 from orric.retraining.loop import Student
 from orric.retraining.sampling import sampled

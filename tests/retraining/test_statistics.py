@@ -17,7 +17,8 @@ from torch import nn
 
 import orric
 from orric.retraining.loop import Student
-from orric.retraining.training import BEFORE, mix_statistics, refresh_statistics, statistics_of
+from orric.retraining.training import mix_statistics, refresh_statistics, statistics_of
+from orric.transfer import PRIOR_SAMPLES
 
 from ..builders import PROFILES
 from .test_loop import images_of
@@ -74,7 +75,7 @@ def test_all_labelled_is_nearly_as_ever():
 
 
 def test_more_images_leave_less_of_the_statistics_before():
-    """The part of those before is BEFORE / (BEFORE + n)."""
+    """The part of those before is PRIOR_SAMPLES / (PRIOR_SAMPLES + n)."""
     kept = []
     for count in (4, 16, 400):
         subject = student("received")
@@ -88,4 +89,4 @@ def test_more_images_leave_less_of_the_statistics_before():
         (fresh, *_) = [mean for mean, _ in statistics_of(network)]
         kept.append(float(((after - fresh) * (first - fresh)).sum() / (first - fresh).square().sum()))
     assert all(more > less for more, less in pairwise(kept))
-    assert kept[1] == pytest.approx(BEFORE / (BEFORE + 16), abs=0.1)
+    assert kept[1] == pytest.approx(PRIOR_SAMPLES / (PRIOR_SAMPLES + 16), abs=0.1)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import orric
-from orric.profile import SelectorFigures
+from orric.real_models import SelectorFigures
 from orric.selection import SELECTORS, selector
 from orric.selection.base import Selector, apportioned, best_first, interleaved
 from orric.selection.candidates import Candidates

@@ -1,0 +1,84 @@
+"""The given student serves where it is surer; and statistics of one drift do no harm under the next."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orric.drift import Steps
+from orric.profile import Profile
+from orric.retraining.accuracy import OnnxAccuracy
+from orric.retraining.fallback import LOOKED_AT, confidence, falls_back
+from orric.retraining.loop import FULL_PX, Student
+
+from ..builders import ROOT
+
+
+def profile(fallback: bool) -> Profile:
+    """Return the digits profile, statistics of all received."""
+    shipped = Profile.load(ROOT / "traces/profiles/digits.toml")
+    training = shipped.training.model_copy(update={"statistics": "received", "fallback": fallback})
+    return shipped.model_copy(update={"training": training})
+
+
+def test_confidence_is_the_mean_probability_of_the_class_chosen() -> None:
+    logits = np.log(np.float32([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]))
+    assert confidence(logits + 5) == pytest.approx(0.75, rel=1e-6)
+    assert falls_back(logits, logits / 2)
+    assert not falls_back(logits, logits)
+
+
+def adapted(fallback: bool) -> Student:
+    """Return a student that was retrained on strong noise."""
+    student = Student(profile(fallback))
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        images, _ = student.dataset.draw(100, rng, "streamed", None, "gaussian_noise", 5)
+        student.retrain(images, rng, None, images)
+        student.swap()
+    return student
+
+
+def test_a_student_that_returns_to_clean_images_is_not_worse_than_the_frozen_one() -> None:
+    student = adapted(fallback=True)
+    rng = np.random.default_rng(2)
+    clean, truth = student.dataset.draw(300, rng, "streamed")
+    noisy, noisy_truth = student.dataset.draw(300, rng, "streamed", None, "gaussian_noise", 5)
+
+    def right(images, labels, given):
+        return float((student.classify(images, FULL_PX, given) == labels).mean())
+
+    assert student.falls_back(clean, FULL_PX)
+    assert not student.falls_back(noisy, FULL_PX)
+    assert right(clean, truth, True) > right(clean, truth, False) + 0.01
+    assert right(noisy, noisy_truth, False) > right(noisy, noisy_truth, True) + 0.1
+    # Agreement is that of the student that serves.
+    labels = student.label(clean)
+    assert student.agreement(clean, labels) == (student.classify(clean, FULL_PX, True) == labels).mean()
+
+
+def test_without_the_setting_or_a_retraining_the_newest_serves() -> None:
+    assert not adapted(fallback=False).falls_back(np.zeros((3, 32, 32, 3), np.uint8), FULL_PX)
+    assert not Student(profile(fallback=True)).falls_back(np.zeros((3, 32, 32, 3), np.uint8), FULL_PX)
+
+
+@pytest.mark.parametrize("uploads", [True, False])
+def test_who_comes_before_it_is_known_is_served_as_before(uploads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    drift = Steps(corruption="gaussian_noise", severities=(5, 0)).by_slot(2, 1)
+    model = OnnxAccuracy(profile(True), drift, 1, uploads=uploads)
+    name = max(model._models.resolution_px, key=model._models.resolution_px.get)
+    model.arrive(1, 100)
+    model.right(name, np.arange(100))
+    model.retrain(1, "100%", 0.0)
+    model.swap()
+    model.arrive(2, 60)
+    asked: dict[bool, int] = {}
+    whole = model.student.classify
+
+    def counted(images, px, given=False):
+        asked[given] = len(images)
+        return whole(images, px, given)
+
+    monkeypatch.setattr(model.student, "classify", counted)
+    model.right(name, np.arange(100, 160))
+    assert asked == ({True: 60} if uploads else {False: LOOKED_AT, True: 60 - LOOKED_AT})
