@@ -271,5 +271,8 @@ class OnnxAccuracy:
 class TeacherAccuracy(OnnxAccuracy):
     """The teacher itself serves, on the same samples: the reference line Teacher-Only."""
 
+    def _given(self, part: Part, inference: str, at: Numbers) -> Numbers:
+        return np.zeros(len(at), bool)
+
     def _classify(self, images: Pixels, inference: str, taught: Labels | None, given: bool = False) -> Labels:
         return self.student.label(images) if taught is None else taught
