@@ -348,7 +348,7 @@ def _learnt(target: Path, profile: Profile) -> dict[str, Any]:
         "memory": profile.memory.model_dump(exclude_none=True),
         **{key: facts[key] for key in told if key in facts},
         **{f"table_off_by_{kind.replace(' ', '_')}": errors["mean"]
-           for kind, errors in facts["validation_of_the_table"].items()},
+           for kind, errors in facts.get("validation_of_the_table", {}).items()},
     }  # fmt: skip
 
 

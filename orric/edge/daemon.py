@@ -110,7 +110,7 @@ class Daemon:
         ):
             check_hash(role, path, wanted)
         probe = patient(config)
-        store = ModelStore(config.store_folder, config.store.versions)
+        store = ModelStore(config.store_folder, config.store.versions, config.profiles[0].training.fallback)
         provider, absent = available(config.server)
         if absent is not None:
             tell("warning", "provider", what=absent)
@@ -220,6 +220,7 @@ class Daemon:
             "anchor_accuracy": self.loop.learner.anchor_accuracy,
             "labelled_accuracy": labelled[-1].right / labelled[-1].labelled if labelled else None,
             "waiting_images": float(self.batcher.waiting),
+            "fallback": float(self.versions.fallen_back),
             "swaps": float(self.versions.swaps),
             "rollbacks": float(self.versions.rollbacks),
             "ratio_floor": finished[-1].ratio if finished else None,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from orric.edge.config import EdgeConfig
 from orric.edge.episode import Decider, Decision, head_of, ratio_floor, replayed, resumed
@@ -21,6 +24,7 @@ from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
 from orric.objective import servable
 from orric.records import Observation
+from orric.retraining.fallback import LOOKED_AT
 
 EWMA_WEIGHT = 0.3
 SHOWN_SLOTS = 240
@@ -290,6 +294,8 @@ class SlotLoop:
         row = self.rows[-1]
         row.inference = best if idle else stream.inference
         self._batcher.resolution_px = self._models.resolution_px[row.inference]
+        if not idle:
+            self._fall_back()
         limit = None
         if decision.overloaded and not idle:
             cheapest = task_of(self.config).streams[0].inference[0].cost_macs
@@ -297,6 +303,15 @@ class SlotLoop:
         self._limit = self._batcher.limit = limit
         if not idle:
             self.learner.begin(stream.retraining, decision.slot, row.total, row.version, row.late_s, row.outcome)
+
+    def _fall_back(self) -> None:
+        """Let the given student serve where it is surer of the images of the slot before."""
+        with suppress(OrricError):
+            rng = np.random.default_rng([self.config.seed, self.total])
+            drawn = self._uploads.drawn(lambda there: min(there, LOOKED_AT), rng)
+            if self.versions.fall_back(drawn.images, self._batcher.resolution_px):
+                serving = "the given student, which is surer" if self.versions.fallen_back else "the newest version"
+                self._tell("info", "fallback", serving=serving)
 
     def _not_written(self, error: OSError) -> None:
         self.failures["journal"] += 1

@@ -184,6 +184,7 @@ class ModelStore:
     Args:
         folder: Made if need be.
         keep: How many versions are kept.
+        keeps_given: Whether the student as it was given stays among them, to be fallen back on.
 
     Attributes:
         told: What was found wrong at the start, in words.
@@ -192,8 +193,8 @@ class ModelStore:
         EdgeError: The folder cannot be used.
     """
 
-    def __init__(self, folder: Path, keep: int = 5) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(self, folder: Path, keep: int = 5, keeps_given: bool = False) -> None:
+        self._folder, self._keep, self.keeps_given = folder, keep, keeps_given
         self.told: list[str] = []
         # The oldest version on probation, which stays until it has proved itself.
         self.proving: int | None = None
@@ -318,6 +319,14 @@ class ModelStore:
         """Write down what the store was begun with."""
         write_whole(self._folder / GIVEN, given.written(), lasting=True, passing=_points("store.given"))
 
+    def given_version(self) -> int | None:
+        """Return the number of the student as it was given last, None where it is not in the store any more."""
+        for number in reversed(self.versions()):
+            with suppress(OSError, ValidationError):
+                if _VERSION.validate_json(_read(self._path(number) / ABOUT, MOST_TOLD)).slot == 0:
+                    return number
+        return None
+
     def forget_after(self, number: int) -> None:
         """Remove the versions after one: they were rolled back, and must not serve again."""
         for newer in self.versions():
@@ -357,7 +366,8 @@ class ModelStore:
 
     def _forget_old(self) -> None:
         assert self.current is not None, "there is a current version"
-        kept = {self.current.serving, self.current.good, self.proving} & set(self.versions())
+        given = self.given_version() if self.keeps_given else None
+        kept = {self.current.serving, self.current.good, self.proving, given} & set(self.versions())
         others = [number for number in self.versions() if number not in kept and number < self.current.serving]
         for number in others[: max(len(others) - (self._keep - len(kept)), 0)]:
             self._remove(number)

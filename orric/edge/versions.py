@@ -15,6 +15,7 @@ from orric.edge.retraining import Candidate
 from orric.edge.serving import Batcher, Model
 from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore, Version
 from orric.exceptions import EdgeError
+from orric.retraining.fallback import LOOKED_AT, falls_back
 from orric.vision.arrays import Labels
 from orric.vision.datasets import Pixels, to_input
 
@@ -35,6 +36,7 @@ class Versions:
         model: What serves.
         swaps: How often another version took over.
         rollbacks: How often an older one did.
+        fallen_back: Whether the student as it was given serves the slot, though a newer one is there.
     """
 
     def __init__(self, config: EdgeConfig, store: ModelStore, provider: str, resolutions_px: tuple[int, ...]) -> None:
@@ -46,6 +48,9 @@ class Versions:
         # Of each version on probation: since which slot (counted over all episodes), and beside the last good one.
         self._probation: dict[int, tuple[int, Comparison]] = {}
         self._good: Model | None = None
+        # Where the profile falls back on it.
+        self._given: Model | None = None
+        self.fallen_back = False
 
     @property
     def current(self) -> Current:
@@ -95,6 +100,12 @@ class Versions:
         if self.current.good != self.current.serving:
             self._probation[self.current.serving] = version.slot, Comparison()
         told.append(f"serving version {self.current.serving}")
+        if self.store.keeps_given:
+            number = self.store.given_version()
+            if number is None:
+                told.append("the given student is not in the store any more, so that nothing falls back on it")
+            else:
+                self._given = self._open(self.store.load(number)[1][MODEL], number)
         return told
 
     def configure(self, config: EdgeConfig) -> None:
@@ -104,6 +115,27 @@ class Versions:
     def attach(self, batcher: Batcher) -> None:
         """Swap in this batcher from now on."""
         self._batcher = batcher
+
+    def fall_back(self, images: Pixels, resolution_px: int) -> bool:
+        """Let the given student serve from now on where it is surer of images than the newest, and that one elsewhere.
+
+        Args:
+            images: That came last, shape (n, height, width, 3); at most `LOOKED_AT` of them are looked at. Where there
+                are none, it stays as it is.
+            resolution_px: At which they are served.
+
+        Returns:
+            Whether it is another one that serves now.
+        """
+        given, newest, before = self._given, self.model, self.fallen_back
+        if given is None or newest is None or newest.version == given.version or self.current.pinned:
+            self.fallen_back = False
+        elif len(images):
+            inputs = to_input(images[:LOOKED_AT], resolution_px)
+            self.fallen_back = falls_back(given.logits(inputs), newest.logits(inputs))
+        if self._batcher is not None and newest is not None:
+            self._batcher.model = given if given is not None and self.fallen_back else newest
+        return self.fallen_back != before
 
     def weights(self) -> bytes | None:
         """Return the weights of the version that serves, for training to go on from."""
@@ -240,7 +272,7 @@ class Versions:
         self.store.point_at(replace(self.current, pinned=False))
 
     def _swap(self, model: Model) -> None:
-        self.model = model
+        self.model, self.fallen_back = model, False
         self.swaps += 1
         if self._batcher is not None:
             self._batcher.model = model  # a batch under way goes on with the one that it began with

@@ -68,7 +68,9 @@ def test_options_become_the_plan(orric, tmp_path, monkeypatch):
     assert plan.corruptions == ("fog", "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
     assert (plan.ratios, plan.seeds, plan.slots, plan.name) == ((0.0, 0.25, 1.0), (1, 2, 3), 20, "mine")
     assert plan.resolutions_px == (32, 16)
-    assert plan.training == Training(optimizer="adam", learning_rate=0.001, batch=16, epochs=2, refresh=False)
+    assert plan.training == Training(
+        optimizer="adam", learning_rate=0.001, batch=16, epochs=2, refresh=False, fallback=True
+    )
     assert str(plan.student) == "s.onnx"
     assert plan.teacher.name == "digits-teacher.safetensors"
 
@@ -84,7 +86,40 @@ def test_statistics_of_all_received_reach_the_calibration(orric, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     status, _, err = orric("calibrate", "--statistics", "received", "--student", "s.onnx", "--json")
     assert status == 0, err
-    assert asked == [Training(statistics="received")]
+    status, _, err = orric("calibrate", "--statistics", "sampled", "--newest", "--student", "s.onnx", "--json")
+    assert status == 0, err
+    status, _, err = orric("calibrate", "--student", "s.onnx", "--json")
+    assert status == 0, err
+    received = Training(statistics="received", fallback=True)
+    assert asked == [received, Training(statistics="sampled"), received]
+
+
+def test_learning_is_measured_anew_by_the_profile_s_own_training_but_for_what_is_given(orric, tmp_path, monkeypatch):
+    asked = []
+
+    def learning_of(profile, where, output, plan, progress):
+        asked.append((plan, output))
+        return Profile.load(DIGITS)
+
+    monkeypatch.setattr("orric.calibration.learning.learning_of", learning_of)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = orric(
+        "calibrate", "--learning-of", DIGITS, "--fallback", "--batch", "16", "--slots", "20", "--json"
+    )
+    assert status == 0, err
+    ((plan, output),) = asked
+    profile = Profile.load(DIGITS)
+    assert plan.training == profile.training.model_copy(update={"fallback": True, "batch": 16})
+    assert plan.ratios == tuple(sorted(profile.uniform_ratios))
+    assert plan.resolutions_px == (32, 28, 24, 20)
+    assert set(plan.corruptions) == {one.corruption for one in profile.table} - {"none"}
+    assert (plan.dataset, plan.slots, output.name) == ("digits", 20, "digits-learning.toml")
+    assert output.is_file()
+    own = profile.model_copy(update={"models": None})
+    own.save("own.toml")
+    status, _, err = orric("calibrate", "--learning-of", "own.toml")
+    assert status == 2
+    assert err.startswith("orric: own.toml: has no [models] to measure")
 
 
 def test_an_interrupted_calibration_says_what_it_leaves(orric, tmp_path, monkeypatch):

@@ -113,7 +113,9 @@ def test_three_ragged_cameras_to_a_report_in_two_commands(orric):
     assert "gap of 40 min 45 s from 2026-10-25 02:53:37 CET on: no requests there" in out
     command = shlex.split(out.splitlines()[-1].removeprefix("Next: orric "))
     status, out, err = orric(*command, "--jobs", 1, "--json")
-    assert (status, err) == (0, "")
+    # A few images a slot are fewer than any profile has measured, and that is told.
+    assert (status, err.count("\n")) == (0, 1)
+    assert "samples a slot on average" in err
     results = {one["allocator"]: one for one in json.loads(out)["results"]}
     assert Path("results/mine/report.html").is_file()
     # The GPU is chosen so that serving is no trouble and retraining pays.
