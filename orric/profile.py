@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from orric.by_drift import CLEAN_DRIFT, DriftCurve, TableEntry, drift_of
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
 from orric.exceptions import OrricError, ProfileError, nearest
-from orric.learning import AnyCurve, LearningCurve, LearningExtent, Tabulated, TimeVarying
+from orric.learning import AnyCurve, LearningCurve, LearningExtent, Tabulated
 from orric.section import Amount, Count, Name, Positive, Section
 
 
@@ -261,11 +261,11 @@ class Profile(Section):
                 "divide the accuracies by the best one, so that the largest profit is 1"
             )
         most = self.most_profit
-        if not self.curve(0.0) > 0:
-            raise ValueError(f"the curve starts at {float(self.curve(0.0)):g}; f(0) must be above 0")
-        pieces = self.curve.curves if isinstance(self.curve, TimeVarying) else (self.curve,)
-        top = max(float(piece(most)) for piece in pieces)
-        top = max([top, *(float(entry.curve(most)) for entry in self.drift_curve)])
+        curves = self.curve, *(entry.curve for entry in self.drift_curve)
+        ends = [(float(piece(0.0)), float(piece(most))) for curve in curves for piece in curve.pieces]
+        start, top = min(start for start, _ in ends), max(end for _, end in ends)
+        if not start > 0:
+            raise ValueError(f"the curve starts at {start:g}; f(0) must be above 0")
         if self.best_accuracy < top - 1e-9:
             raise ValueError(
                 f"best_accuracy is {self.best_accuracy:g} but the curve reaches {top:g} at x = {most:g}; "

@@ -191,6 +191,32 @@ def test_the_bounds_of_an_ensemble_are_those_of_its_traces_which_have_no_drift(o
     assert many == float(drifted.curve(0.0))
 
 
+@pytest.mark.parametrize("kind", ["uniform", "window", "decay"])
+def test_where_nothing_can_be_served_every_command_says_so(orric, files, kind):
+    memory = {"uniform": {}, "window": {"slots": 2}, "decay": {"factor": 0.5}}[kind]
+    build_profile(memory=package.LearningExtent(kind=kind, **memory)).save("profile.toml")
+    package.Trace(requests=[100, 100], budget_macs=[0, 0]).save("trace.csv")
+    shed = (*files, "--overload", "shed")
+    for more in ((), ("--exact",), ("--certificate", "c")):
+        status, out, err = orric("optimum", *shed, *more)
+        assert (status, err) == (0, "")
+        assert out.startswith("offline optimum: 0.000 to 0.000 correct requests of 200")
+    assert json.loads(orric("optimum", *shed, "--json")[1])["gap"] == 0
+    assert orric("verify", "c", *files)[1].startswith("verified: the offline optimum lies between 0.0 and 0.0")
+    assert json.loads(orric("ratio", *shed, "--json")[1])["ratio"] == {"low": 1.0, "high": 1.0}
+    assert "1.000000" in orric("ratio", *shed)[1]
+
+
+def test_verify_says_of_which_files_it_speaks(orric, files):
+    assert orric("optimum", *files, "--certificate", "c")[0] == 0
+    assert "about: the profile and the trace inside the certificate; give --profile" in orric("verify", "c")[1]
+    assert "about: the profile profile.toml and the trace trace.csv; right answers" in orric("verify", "c", *files)[1]
+    half = orric("verify", "c", *files[:2])[1]
+    assert "the profile profile.toml and the trace inside the certificate; give --trace" in half
+    told = json.loads(orric("verify", "c", *files[:2], "--json")[1])["about"]
+    assert told == {"profile": "profile.toml", "trace": None, "overload": "error", "in_time": False}
+
+
 def test_ensembles_and_horizons_take_the_gap_and_the_allocators_asked_for(orric, files):
     package.Trace(requests=[100, 400] * 3, budget_macs=[4e8, 5.6e9] * 3).save("trace.csv")
     widths = []
