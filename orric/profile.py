@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from orric.by_drift import CLEAN_DRIFT, DriftCurve, TableEntry, drift_of
+from orric.by_drift import CLEAN_DRIFT, DriftCurve, Floors, TableEntry, drift_of
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
 from orric.exceptions import OrricError, ProfileError, nearest
 from orric.learning import AnyCurve, LearningCurve, LearningExtent, Tabulated
@@ -192,7 +192,7 @@ class Models(Section):
     selector: dict[str, Name] = Field(default_factory=dict)
 
 
-class Profile(Section):
+class Profile(Floors):
     """Measured numbers of one student and teacher on one device.
 
     Attributes:

@@ -40,6 +40,7 @@ class Bounds:
             T f(0) / (f(0) + (T - 1) f(A^T_max)).
         theorem4: CR(ORRIC) >= (1 + alpha) f(0) / F.
         theorem4_published: CR(ORRIC) >= 1 / (F / f(0) - alpha), which is never above `theorem4`.
+        chord: CR(orric-chord) >= (1 + alpha) s / F, with s the profile's `start_accuracy`, or f(0) where none is told.
         corollary1_slots: ORRIC's tight CR is strictly above Inference-Only's for T above
             (F - f(0)) / (alpha f(0)), by the published form of Theorem 4.
         crossing_slots: The same for T above (1 + alpha) (F - f(0)) / (alpha F), by its better form.
@@ -70,6 +71,7 @@ class Bounds:
     theorem3: float
     theorem4: float
     theorem4_published: float
+    chord: float
     corollary1_slots: float
     crossing_slots: float
     separated_slots: float
@@ -174,6 +176,7 @@ def bounds(profile: Profile, trace: Trace, in_time: Any = None, error: float = 0
         theorem3=slots * start / (start + (slots - 1) * top),
         theorem4=(1 + gain) * start / best,
         theorem4_published=min((1 + gain) * start / best, 1 / (best / start - gain)),
+        chord=(1 + gain) * (profile.start_accuracy or start) / best,
         corollary1_slots=(best - start) / (gain * start) if rising else float("inf"),
         separated_slots=separated,
         crossing_slots=(1 + gain) * (best - start) / (gain * best) if rising else float("inf"),
@@ -198,7 +201,7 @@ def bounds(profile: Profile, trace: Trace, in_time: Any = None, error: float = 0
 
 
 # What stands or falls together, by the names of `Bounds`.
-GUARANTEE, CEILING = ("theorem4", "theorem4_published"), ("theorem3",)
+GUARANTEE, CEILING = ("theorem4", "theorem4_published", "chord"), ("theorem3",)
 HORIZONS = ("corollary1_slots", "crossing_slots", "separated_slots")
 
 

@@ -201,7 +201,10 @@ def test_every_doubt_is_said() -> None:
     assert len(orric.bounds(profile, trace_of(100, 0)).doubts) == 4
 
 
-GUARANTEE, HORIZONS = {"theorem4", "theorem4_published"}, {"corollary1_slots", "crossing_slots", "separated_slots"}
+GUARANTEE, HORIZONS = (
+    {"theorem4", "theorem4_published", "chord"},
+    {"corollary1_slots", "crossing_slots", "separated_slots"},
+)
 
 
 def overloaded() -> tuple[orric.Profile, orric.Trace]:
