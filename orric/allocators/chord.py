@@ -41,10 +41,10 @@ class ChordOrric(Orric):
     """ORRIC with the chord of the learning curve in place of its least slope; proved competitive.
 
     A concave curve lies above its chord, f(x) >= f(0) + S x with S = (f(A^T_max) - f(0)) / A^T_max >= L. Where the
-    profile tells lower bounds of both ends (`start_accuracy`, `end_accuracy`), V'_t = (F / f(0)) S c g_t takes the place
-    of V_t = L c g_t, and CR >= (1 + alpha) `start_accuracy` / F still holds, by the same proof (background, competitive
-    ratios): it holds for any weight in [V_t, V'_t], chosen anew in every slot. Without these bounds it is ORRIC.
-    Where it is told which part is answered in time, V'_t is lowered as far as the floor under a slot's profits asks for.
+    profile tells lower bounds of both ends (`start_accuracy`, `end_accuracy`), V'_t = (F / f(0)) S c g_t takes the
+    place of V_t = L c g_t, and CR >= (1 + alpha) `start_accuracy` / F still holds, by the same proof: it holds for any
+    weight in [V_t, V'_t], chosen anew in every slot (background, competitive ratios). Without these bounds it is ORRIC.
+    Where it is told which part is answered in time, V'_t is lowered as far as the floor of profits asks for.
     O(M + N) per slot.
     """
 

@@ -126,14 +126,14 @@ class Options:
         offered = np.broadcast_to(self._worth, fits.shape)
         if self.claim.in_time is not None:
             worth = np.full(fits.shape, -np.inf)
-            kept = np.ix_(*self.claim.timely)
-            worth[:, *kept] = self._worth[self.claim.timely[1]] * self.claim.in_time[begin:end]
+            rows, columns = (np.array(one) for one in self.claim.timely)
+            worth[:, rows[:, None], columns] = self._worth[columns] * self.claim.in_time[begin:end]
             offered = worth
         best = np.where(fits, offered, -np.inf).max(axis=2)
         rewards = np.where(best > -np.inf, best * self.claim.requests[begin:end, None], -np.inf)
         # More profit never hurts later, because every f_t rises; an option no better in either way is not needed.
         order = np.argsort(-self._profits, kind="stable")
-        blocked = ~fits.any(axis=(1, 2))
+        blocked = np.logical_not(fits.any(axis=(1, 2))).tolist()
         found: list[list[tuple[float, float]]] = []
         for n, row in enumerate(rewards[:, order].tolist()):
             slot, options, most = begin + n, [], -np.inf

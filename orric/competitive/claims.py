@@ -120,7 +120,7 @@ class Claim:
         ]
         parts, timely = _in_time(claim.get("in_time"), kinds, len(requests))
         return cls(
-            *kinds, memory, width, factor, _curves(profile, trace, len(requests), kinds[0]), requests, budgets,
+            kinds[0], kinds[1], memory, width, factor, _curves(profile, trace, len(requests), kinds[0]), requests, budgets,
             claim["overload"] == "shed", np.stack(chosen, axis=1), parts, timely, lower, upper,
         )  # fmt: skip
 
@@ -254,9 +254,9 @@ def _curves(profile: dict[str, Any], trace: dict[str, Any], slots: int, retraini
     for entry in items("profile: drift_curve", profile.get("drift_curve", [])):
         entry = table("drift_curve", entry, ("corruption", "severity", "curve"))
         demand(type(entry["severity"]) is int, "drift_curve", f"a severity of {shown(entry['severity'])}")
-        under = word("drift_curve", entry["corruption"]), entry["severity"]
-        demand(under not in drifting, "drift_curve", f"the curve of {shown(list(under))} stands twice")
-        drifting[under] = _curve("profile: drift_curve", entry["curve"], most)
+        named: tuple[Any, Any] = word("drift_curve", entry["corruption"]), entry["severity"]
+        demand(named not in drifting, "drift_curve", f"the curve of {named[0][:40]!r} stands twice")
+        drifting[named] = _curve("profile: drift_curve", entry["curve"], most)
     columns = [trace[name] for name in ("corruption", "severity")]
     for name, column, kind in zip(("corruption", "severity"), columns, (str, int), strict=True):
         usable = column is None or (
@@ -269,7 +269,7 @@ def _curves(profile: dict[str, Any], trace: dict[str, Any], slots: int, retraini
     for slot in range(slots):
         corruption, severity = (None if column is None else column[slot] for column in columns)
         # Either of the two says of clean images that they are.
-        under = ("none", 0) if corruption == "none" or severity == 0 else (corruption, severity)
+        under: tuple[Any, Any] = ("none", 0) if corruption == "none" or severity == 0 else (corruption, severity)
         curve = drifting.get(under, base)
         while curve["form"] == "time-varying":
             curve = curve["curves"][bisect.bisect_right(curve["starts"], slot + 1) - 1]

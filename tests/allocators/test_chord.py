@@ -59,7 +59,7 @@ def test_a_weight_beyond_the_chord_is_noticed() -> None:
 def test_joint_chords_and_guided_choices_within_them_keep_the_joint_guarantee() -> None:
     differ = 0
     for seed in range(120):
-        one = Instance(seed)
+        one: Any = Instance(seed)  # type: ignore[no-untyped-call]
         one.profiles = [
             profile.model_copy(
                 update={
@@ -81,7 +81,7 @@ def test_joint_chords_and_guided_choices_within_them_keep_the_joint_guarantee() 
 def test_one_stream_by_the_joint_allocator_is_decided_alike() -> None:
     profile = build_profile(curve=CURVE, **ENDS)
     rng = np.random.default_rng(2)
-    trace = orric.Trace(requests=rng.integers(390, 400, 30), budget_macs=rng.uniform(8e8, 3e9, 30))
+    trace = orric.Trace(requests=rng.uniform(390, 400, 30), budget_macs=rng.uniform(8e8, 3e9, 30))
     alone, joint = (orric.evaluate(profile, trace, one()).value for one in (orric.ChordOrric, orric.JointChordOrric))
     assert alone == joint != orric.evaluate(profile, trace, orric.Orric()).value
 
@@ -95,7 +95,7 @@ def test_one_stream_by_the_joint_allocator_is_decided_alike() -> None:
         ({"start_accuracy": 0.0}, "start_accuracy"),
     ],
 )
-def test_profiles_refuse_what_is_above_their_curves(changes: dict[str, float], told: str) -> None:
+def test_profiles_refuse_what_is_above_their_curves(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(orric.ProfileError, match=told):
         build_profile(curve=CURVE, **changes)
 
@@ -105,6 +105,6 @@ def test_a_profile_keeps_what_it_tells(tmp_path: Any) -> None:
     profile.save(tmp_path / "p.toml")
     loaded = orric.Profile.load(tmp_path / "p.toml")
     assert (loaded.start_accuracy, loaded.end_accuracy) == (0.5, 0.8)
-    trace = orric.Trace(requests=[100, 400], budget_macs=[1e10] * 2)
+    trace = orric.Trace(requests=np.array([100.0, 400.0]), budget_macs=np.full(2, 1e10))
     proved = orric.bounds(loaded, trace)
     assert proved.chord == pytest.approx((1 + proved.alpha) * 0.5 / 0.9)

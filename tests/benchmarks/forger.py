@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,7 +41,7 @@ Claim = dict[str, Any]
 AGREEMENT = 2e-9
 # Values that numbers, names and tables are replaced by.
 NUMBERS = (0, -0.0, 1, -1, 1e-320, 1e-12, 0.5, 1e17, -1e17, 1e299, 1e308, 10**400, math.inf, -math.inf, math.nan)
-OTHERS = (None, True, False, "", "0.5", "r0", "none", [], {}, [[]], {"form": "exponential"})
+OTHERS: tuple[Any, ...] = (None, True, False, "", "0.5", "r0", "none", [], {}, [[]], {"form": "exponential"})
 KEYS = ("alpha", "a", "b", "c", "k", "x", "y", "form", "slots", "factor", "in_time", "profit", "cost_macs", "margin")
 
 
@@ -70,7 +70,7 @@ def optimum(claim: Claim) -> float:
     parts = claim.get("in_time")
     choices, curves = [], []
     for slot, (asked, budget) in enumerate(zip(requests, budgets, strict=True)):
-        pairs = {}
+        pairs: dict[float, float] = {}
         for i, j in itertools.product(retraining, inference):
             part = 1.0
             if parts is not None:
@@ -90,7 +90,8 @@ def optimum(claim: Claim) -> float:
         curves.append(curve_of(profile, trace, slot))
     best = 0.0
     for path in itertools.product(*choices):
-        earned, past = 0.0, []
+        earned = 0.0
+        past: list[tuple[float, float]] = []
         for slot, (profit, reward) in enumerate(path):
             earned += reward * accuracy(curves[slot], extent(profile["memory"], past))
             past.append((requests[slot], profit))
@@ -153,7 +154,7 @@ class Forger:
         memory, seed = str(self.rng.choice(MEMORIES)), int(self.rng.integers(10**6))
         compete = bool(self.rng.integers(2))
         profile, trace = random_instance(seed, memory, compete=compete, slots=4, choices=3)
-        overload = "error"
+        overload: Literal["error", "shed"] = "error"
         if self.rng.random() < 0.2:
             scarce = self.rng.choice([0.02, 1.0], trace.slots)
             trace = orric.Trace(requests=trace.requests, budget_macs=trace.budget_macs * scarce)

@@ -38,7 +38,7 @@ def genuine() -> orric.Certificate:
     changing = TimeVarying(starts=(1, 3), curves=(curves[0], TimeVarying(starts=(1, 5), curves=curves)))
     fog = DriftCurve(corruption="fog", severity=2, curve=changing)
     profile = build_profile(RETRAINING, INFERENCE, drift_curve=(fog,))
-    drift = {"corruption": ["none", *["fog"] * 5], "severity": [0, *[2] * 5]}
+    drift: Any = {"corruption": ["none", *["fog"] * 5], "severity": [0, *[2] * 5]}
     best = orric.offline_optimum(profile, orric.Trace(requests=REQUESTS, budget_macs=BUDGETS, **drift), 1e-6)
     assert orric.verify(best.certificate).upper == best.upper
     return best.certificate
@@ -147,6 +147,18 @@ CLAIMS: dict[str, tuple[Callable[[Table], object], str]] = {
     "an allocation that is none": (put("inference", 0, value=None), "slot 1: .* None is unknown"),
     "in-time parts of nothing": (put("in_time", value={}), "in_time: is malformed"),
 }  # fmt: skip
+
+
+def replace_by(**arrays: Any) -> Callable[[dict[str, Any]], object]:
+    """Put other evidence in the place of all."""
+
+    def change(evidence: dict[str, Any]) -> None:
+        evidence.clear()
+        evidence.update(arrays)
+
+    return change
+
+
 EVIDENCE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "starts of parts": (lambda e: e.update(starts=e["starts"].astype(float)), "arrays are no lists|another kind"),
     "bounds in two dimensions": (lambda e: e.update(bounds=e["bounds"][:, None]), "arrays are no lists|unknown"),
@@ -160,11 +172,11 @@ EVIDENCE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda e: e.update(bounds=np.where(np.arange(len(e["bounds"])) % 2, 9e299, -9e299)), "too low|cannot be shown",
     ),
     "prices in their place": (
-        lambda e: (e.clear(), e.update(prices=np.array([1e299, -1e299, 0, 0, 0, 0]))), "upper: claimed",
+        replace_by(prices=np.array([1e299, -1e299, 0, 0, 0, 0])), "upper: claimed",
     ),
-    "prices that are none": (lambda e: (e.clear(), e.update(prices=np.full(6, np.inf))), "prices are missing"),
+    "prices that are none": (replace_by(prices=np.full(6, np.inf)), "prices are missing"),
     "prices of whole numbers": (
-        lambda e: (e.clear(), e.update(prices=np.zeros(6, np.int64))), "prices are missing|another kind",
+        replace_by(prices=np.zeros(6, np.int64)), "prices are missing|another kind",
     ),
 }  # fmt: skip
 
@@ -207,7 +219,9 @@ def test_a_key_of_another_form_made_error_margins_negative(tmp_path: Path) -> No
     """The first forgery that was accepted: an optimum of 0.909 where 1.3 is true."""
     curve = orric.Exponential(c=0.9, a=0.4, k=3.0)
     profile = build_profile(((0.0, 0.0), (1.0, 1.0)), ((1.0, 1.0),), curve=curve)
-    best = orric.offline_optimum(profile, orric.Trace(requests=[1, 1], budget_macs=[2, 1]), 1e-9)
+    best = orric.offline_optimum(
+        profile, orric.Trace(requests=np.array([1.0, 1.0]), budget_macs=np.array([2.0, 1.0])), 1e-9
+    )
     factor = 0.9 / best.upper
 
     def forge(claim: Table) -> None:
