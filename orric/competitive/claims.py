@@ -120,7 +120,8 @@ class Claim:
         ]
         parts, timely = _in_time(claim.get("in_time"), kinds, len(requests))
         return cls(
-            kinds[0], kinds[1], memory, width, factor, _curves(profile, trace, len(requests), kinds[0]), requests, budgets,
+            kinds[0], kinds[1], memory, width, factor, _curves(profile, trace, len(requests), kinds[0]), requests,
+            budgets,
             claim["overload"] == "shed", np.stack(chosen, axis=1), parts, timely, lower, upper,
         )  # fmt: skip
 
