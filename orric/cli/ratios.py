@@ -392,7 +392,7 @@ def print_bounds(console: Console, proved: Bounds) -> None:
     floor = "Inference-Only at least nothing, see the note on Theorem 2"
     if "theorem2" not in doubted:
         floor = f"Inference-Only at least {proved.theorem2:.6f} (Theorem 2)"
-    ceiling = "at most nothing, see the note on Theorem 3"
+    ceiling = "no ceiling of it, see the note on Theorem 3"
     if "theorem3" not in doubted:
         ceiling = f"at most {proved.theorem3:.6f} on {proved.slots} slots of equal requests (Theorem 3)"
     passes = "no number of slots is proved from which ORRIC is ahead, see the notes"
