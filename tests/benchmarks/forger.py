@@ -301,7 +301,7 @@ class Forger:
     def _edit_array(self, evidence: dict[str, Array]) -> None:
         name = list(evidence)[self.rng.integers(len(evidence))]
         array = np.array(evidence[name])
-        if not array.size or not array.ndim:
+        if not array.size or not array.ndim or array.dtype.kind not in "if":
             return
         place = int(self.rng.integers(array.shape[0]))
         way = self.rng.integers(8)
