@@ -278,7 +278,7 @@ class Checker:
         """Evaluate the Lagrangian bound anew; return it and the number of options looked at."""
         prices = np.asarray(self.evidence["prices"])
         demand(
-            prices.shape == (self.slots,) and prices.dtype.kind == "f" and bool((np.abs(prices) < 1e300).all()),
+            prices.shape == (self.slots,) and prices.dtype == np.float64 and bool((np.abs(prices) < 1e300).all()),
             "evidence", "prices are missing",
         )  # fmt: skip
         kind = self.claim.memory
