@@ -164,6 +164,11 @@ class Induction:
             if not fails.any():
                 return
             halves = (at_begin + at_end) / 2
+            short = fails & ~(halves >= rewards * accuracy(curve, middles)[1])
+            # Halving on would never end, and double what is held every time.
+            if short.any() or int(fails.sum()) > TOGETHER:
+                rows = rows[:, short] if short.any() else rows[:, fails]
+                break
             left, right = (
                 np.stack([begins, middles, at_begin, halves, rewards, slots]),
                 np.stack([middles, ends, halves, at_end, rewards, slots]),
