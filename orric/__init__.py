@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orric.allocators import ALLOCATORS, TRIGGERS, make_allocator
     from orric.allocators.adainf import AdaInf
     from orric.allocators.base import Allocator, MicroProfiled, SingleStreamAllocator, Slot, StreamTask, Task
+    from orric.allocators.chord import ChordOrric, JointChordOrric
     from orric.allocators.detectors import Adwin, Detector, Kswin, PageHinkley
     from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
     from orric.allocators.guided import GuidedOrric
@@ -71,6 +72,7 @@ _HOMES = {
     "orric.allocators.base": ("Allocator", "MicroProfiled", "SingleStreamAllocator", "Slot", "StreamTask", "Task"),
     "orric.allocators.detectors": ("Adwin", "Detector", "Kswin", "PageHinkley"),
     "orric.allocators.greedy": ("InferenceGreedy", "InferenceOnly", "KnowledgeDistillation", "RetrainingGreedy"),
+    "orric.allocators.chord": ("ChordOrric", "JointChordOrric"),
     "orric.allocators.guided": ("GuidedOrric",),
     "orric.allocators.joint": ("ExactJointOrric", "JointOrric"),
     "orric.allocators.orric": ("FocusShift", "Orric"),
@@ -140,7 +142,7 @@ __all__ = [  # noqa: RUF022  # kept in the order of the modules
     "ArrivalProcess", "Correction", "Device", "Timeliness",
     "load_scenario", "simulate", "evaluate", "Timestamps", "Trace", "Search", "WorstCase", "search_worst_case",
     "Bounds", "bounds", "joint_bound", "Certificate", "verify", "exact_optimum", "OfflineOptimum", "offline_optimum",
-    "TraceRange", "ExactJointOrric", "JointOrric", "PlacingOrric", "GuidedOrric",
+    "TraceRange", "ExactJointOrric", "JointOrric", "PlacingOrric", "GuidedOrric", "ChordOrric", "JointChordOrric",
     "CompetitiveRatio", "competitive_ratio",
 ]  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,35 @@ class DriftCurve(Drifting):
     curve: AnyCurve
     teacher_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
     excess_agreement: tuple[Real, Real] | None = None
+
+
+class Floors(Section):
+    """What may be known of every learning curve of a profile, besides its largest accuracy and its least slope.
+
+    Attributes:
+        start_accuracy: A lower bound of f(0) under every drift, as allocators are told; None where none is known.
+        end_accuracy: A lower bound of f(A^T_max), likewise; None for what follows from `start_accuracy` and L.
+    """
+
+    start_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    end_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _below_the_curves(self) -> Self:
+        whole: Any = self
+        if (self.start_accuracy is None and self.end_accuracy is None) or not whole.retraining:
+            return self
+        pieces = [piece for curve in (whole.curve, *(one.curve for one in whole.drift_curve)) for piece in curve.pieces]
+        for name, extent in (("start_accuracy", 0.0), ("end_accuracy", whole.most_profit)):
+            told, least = getattr(self, name), min(float(piece(extent)) for piece in pieces)
+            if told is not None and told > least + 1e-9:
+                raise ValueError(
+                    f"{name} is {told:g} but a curve has {least:g} at x = {extent:g}; set {name} to {least:g} at most, "
+                    "or what is proved of orric-chord would not hold"
+                )
+        if self.end_accuracy is not None and self.start_accuracy is None:
+            raise ValueError("end_accuracy is given without start_accuracy; give both, or start_accuracy alone")
+        return self
 
 
 class TableEntry(Drifting):

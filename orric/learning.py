@@ -48,6 +48,11 @@ class LearningCurve(Section):
         """Return the curve that holds in a slot (from 1): itself, unless it changes with time."""
         return self
 
+    @property
+    def pieces(self) -> tuple[LearningCurve, ...]:
+        """The curves that hold in one slot or another, none of which changes with time."""
+        return (self,)
+
 
 class Exponential(LearningCurve):
     """f(x) = c - a exp(-k x).
@@ -155,7 +160,7 @@ class TimeVarying(LearningCurve):
 
     Attributes:
         starts: First slot of each piece, ascending from 1.
-        curves: The curve of each piece.
+        curves: The curve of each piece; one that changes with time itself counts the same slots.
     """
 
     form: Literal["time-varying"] = "time-varying"
@@ -171,7 +176,11 @@ class TimeVarying(LearningCurve):
         return self
 
     def at(self, slot: int) -> LearningCurve:
-        return self.curves[int(np.searchsorted(self.starts, slot, side="right")) - 1]
+        return self.curves[int(np.searchsorted(self.starts, slot, side="right")) - 1].at(slot)
+
+    @property
+    def pieces(self) -> tuple[LearningCurve, ...]:
+        return tuple(piece for curve in self.curves for piece in curve.pieces)
 
     def __call__(self, extent: float | Array) -> Any:
         """Return the accuracy of the first piece; use `at` for the others."""

@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from orric.by_drift import CLEAN_DRIFT, DriftCurve, TableEntry, drift_of
+from orric.by_drift import CLEAN_DRIFT, DriftCurve, Floors, TableEntry, drift_of
 from orric.configuration import InferenceConfiguration, RetrainingConfiguration, undominated
 from orric.exceptions import OrricError, ProfileError, nearest
-from orric.learning import AnyCurve, LearningCurve, LearningExtent, Tabulated, TimeVarying
+from orric.learning import AnyCurve, LearningCurve, LearningExtent, Tabulated
 from orric.real_models import Models, SelectorFigures, Training
 from orric.section import Amount, Name, Positive, Section
 from orric.transfer import Transfer
@@ -100,7 +100,7 @@ class Colocation(Section):
     switch_s: Amount = 0.0
 
 
-class Profile(Section):
+class Profile(Floors):
     """Measured numbers of one student and teacher on one device.
 
     Attributes:
@@ -171,11 +171,11 @@ class Profile(Section):
                 "divide the accuracies by the best one, so that the largest profit is 1"
             )
         most = self.most_profit
-        if not self.curve(0.0) > 0:
-            raise ValueError(f"the curve starts at {float(self.curve(0.0)):g}; f(0) must be above 0")
-        pieces = self.curve.curves if isinstance(self.curve, TimeVarying) else (self.curve,)
-        top = max(float(piece(most)) for piece in pieces)
-        top = max([top, *(float(entry.curve(most)) for entry in self.drift_curve)])
+        curves = self.curve, *(entry.curve for entry in self.drift_curve)
+        ends = [(float(piece(0.0)), float(piece(most))) for curve in curves for piece in curve.pieces]
+        start, top = min(start for start, _ in ends), max(end for _, end in ends)
+        if not start > 0:
+            raise ValueError(f"the curve starts at {start:g}; f(0) must be above 0")
         if self.best_accuracy < top - 1e-9:
             raise ValueError(
                 f"best_accuracy is {self.best_accuracy:g} but the curve reaches {top:g} at x = {most:g}; "

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import orric
+from orric.by_drift import DriftCurve
 from orric.learning import FORMS, LearningExtent, RunningExtent
 
 from .builders import build_profile, write_profile
@@ -276,3 +277,25 @@ def test_late_gains_count_as_if_they_had_been_there(memory: dict[str, Any]) -> N
             assert running.after(2.0, [0.5])[0] == pytest.approx(
                 kind.extents(np.append(requests[: slot + 1], 2.0), np.append(gained[: slot + 1], 0.5))[-1]
             )
+
+
+def test_a_curve_that_changes_within_one_that_does_holds_in_its_own_slots() -> None:
+    first, second, third = (orric.Exponential(c=c, a=0.3, k=3.0) for c in (0.5, 0.6, 0.7))
+    inner = orric.TimeVarying(starts=(1, 4), curves=(second, third))
+    curve = orric.TimeVarying(starts=(1, 2), curves=(first, inner))
+    assert [curve.at(slot) for slot in (1, 2, 3, 4, 9)] == [first, second, second, third, third]
+    assert curve.pieces == (first, second, third)
+    # What a profile is held to is held against every one of them, and so is what drift has.
+    for changes in ({"curve": curve}, {"drift_curve": (DriftCurve(corruption="fog", severity=1, curve=curve),)}):
+        changes = {"curve": first, **changes}
+        with pytest.raises(orric.ProfileError, match=r"best_accuracy is 0.6 but the curve reaches 0.685"):
+            build_profile(best_accuracy=0.6, **changes)
+        profile = build_profile(best_accuracy=0.7, **changes)
+        drift = {"corruption": ["fog"] * 5, "severity": [1] * 5} if "drift_curve" in changes else {}
+        trace = orric.Trace(requests=[100] * 5, budget_macs=[1e10] * 5, **drift)
+        plain = sum(float(one(0.0)) * 100 for one in (first, second, second, third, third))
+        assert orric.evaluate(profile, trace, orric.InferenceOnly()).value == pytest.approx(plain)
+        best = orric.offline_optimum(profile, trace, 1e-9)
+        assert best.lower == pytest.approx(orric.exact_optimum(profile, trace)[0])
+        assert orric.verify(best.certificate).upper == best.upper
+        assert orric.bounds(profile, trace).start_accuracy == pytest.approx(0.2)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orric.allocators.adainf import AdaInf
 from orric.allocators.base import Allocator
+from orric.allocators.chord import ChordOrric, JointChordOrric
 from orric.allocators.cloud import CloudRetraining
 from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDistillation, RetrainingGreedy
 from orric.allocators.guard import BEFORE, blamed
@@ -37,6 +38,8 @@ ALLOCATORS: dict[str, type[Allocator]] = {
         ExactJointOrric,
         PlacingOrric,
         GuidedOrric,
+        ChordOrric,
+        JointChordOrric,
         CloudRetraining,
         InferenceOnly,
         InferenceGreedy,

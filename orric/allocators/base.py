@@ -47,6 +47,8 @@ class StreamTask:
         headroom: By which part more requests slots tell, and the range, than are expected to come.
         least_profit: What stands for A^I_min where answers count by their deadline; None for A^I_min itself. See
             `orric.allocators.orric.profit_floor`.
+        start_accuracy: A lower bound of f(0); None where none is known.
+        end_accuracy: A lower bound of f(A^T_max); likewise.
     """
 
     name: str
@@ -62,6 +64,8 @@ class StreamTask:
     timeliness: Timeliness | None = None
     headroom: float = 0.0
     least_profit: float | None = None
+    start_accuracy: float | None = None
+    end_accuracy: float | None = None
 
     @classmethod
     def of(
@@ -89,6 +93,8 @@ class StreamTask:
             memory_bytes=memory_bytes,
             timeliness=timeliness,
             headroom=headroom,
+            start_accuracy=profile.start_accuracy,
+            end_accuracy=profile.end_accuracy,
         )
 
     @property

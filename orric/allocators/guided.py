@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from orric.allocators.base import Array, Slot, Task
+from orric.allocators.chord import chord_factor
 from orric.allocators.joint import JointOrric
 from orric.allocators.timely import Choices, Plan
 from orric.allocators.together import StreamsTogether
@@ -24,8 +25,10 @@ class GuidedOrric(JointOrric):
     give what there is of it to one stream. Students tell more: by its agreement a with the teacher a student is
     F - a short of the best accuracy F, and a concave curve rises at least as steeply as the straight line
     (F - a) / A^T_max up to it. With that for the slope, and h_t as in ORRIC, a unit of profit is worth
-    (F - a) h_t / A^T_max. An allocation by these estimates is taken if by ORRIC's own weights it is worth at least
-    1 - `give_up` of what joint ORRIC decides; else the nearest mixture of both weights whose allocation is. So joint
+    (F - a) h_t / A^T_max. Estimates up to what the chord of a curve grants (`chord_factor`) cost nothing of the
+    guarantee: ORRIC's weights are first raised towards them as far as that. An allocation by the estimates themselves
+    is taken if by the raised weights it is worth at least 1 - `give_up` of the best; else the nearest mixture whose
+    allocation is. So joint
     ORRIC's guarantee holds, times (1 - `give_up`), whatever the estimates are (compare algorithms with predictions:
     consistency by the estimates, robustness by the guarantee).
 
@@ -68,6 +71,9 @@ class GuidedOrric(JointOrric):
         self._banks, self._in_time = np.zeros(len(task.gpus)), np.ones(len(task.gpus))
         # Up to which slot that is known.
         self._booked = [0] * len(task.gpus)
+        self._factors = np.array([chord_factor(stream) for stream in task.streams])
+        # Of every GPU the slot that was decided last, and what its weights were raised by.
+        self._raised: dict[int, tuple[int, Array]] = {}
         self._agreements, self._told = self._best * self.unknown, np.zeros(len(task.streams))
 
     def observe(self, record: Observation) -> None:
@@ -88,6 +94,10 @@ class GuidedOrric(JointOrric):
                 continue
             # Ranges are of what slots tell.
             weights = group.weights(past.slot, past.demand.requests * self._ranges.told[group.streams])
+            # Any weights that the chord grants will do, but what was decided loses least by those of its decision.
+            decided, raised = self._raised.get(gpu, (0, np.ones(0)))
+            if decided == past.slot:
+                weights[: len(raised)] *= raised
             best = choices.best(weights, self.gap)
             taken = choices.plan(past.retraining, past.inference, past.shares, weights)
             if best.inference_shares is not None:
@@ -111,10 +121,14 @@ class GuidedOrric(JointOrric):
 
     def solve(self, group: StreamsTogether, choices: Choices, slot: Slot) -> Plan:
         proved = group.weights(slot.index, choices.requests)
-        best = choices.best(proved, self.gap)
         half = len(group.streams)
         # At least what is proved: L is a floor under every slope.
         steep = np.maximum(self.slopes(slot.index)[group.streams] * group.future(slot.index), proved[:half])
+        granted = np.minimum(steep, proved[:half] * self._factors[group.streams])
+        raised = np.divide(granted, proved[:half], out=np.ones(half), where=proved[:half] > 0)
+        self._raised[group.gpu] = slot.index, raised
+        proved = np.concatenate([granted, proved[half:]])
+        best = choices.best(proved, self.gap)
         estimated = np.concatenate([steep, proved[half:]])
         part = self.allowed(group)
         least = best.value * (1 - part)

@@ -62,11 +62,13 @@ def optimum(
                 best.certificate.save(certificate)
         lower, upper, allocations = best.lower, best.upper, best.allocations
         seconds, reason = best.seconds, best.reason
+    # Where nothing can be served the interval is [0, 0].
+    width = (upper - lower) / upper if upper > 0 else 0.0
     if as_json:
         answer = {
             "lower": lower,
             "upper": upper,
-            "gap": (upper - lower) / upper,
+            "gap": width,
             "allocations": allocations,
             "seconds": seconds,
             "reason": reason,
@@ -78,7 +80,7 @@ def optimum(
     console.print(
         f"offline optimum: {lower:,.3f} to {upper:,.3f} correct requests of {total:,.0f}, mean accuracy "
         f"{lower / total:.4%} to {upper / total:.4%}\n"
-        f"relative gap {(upper - lower) / upper:.1e}, {given.slots} slots, {seconds:.3f} s",
+        f"relative gap {width:.1e}, {given.slots} slots, {seconds:.3f} s",
         highlight=False,
     )
     if reason:
@@ -100,11 +102,18 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Verify a certificate anew, with code that shares nothing with the solver."""
+    """Verify a certificate anew, with code that shares nothing with the solver.
+
+    What it says is about the profile and the trace inside it; give both files to have it held against them.
+    """
     import orric
     from orric.competitive.certificate import profile_claim, trace_claim
 
     loaded = orric.Certificate.load(certificate)
+    given: dict[str, str | None] = {
+        "profile": str(profile) if profile else None,
+        "trace": str(trace) if trace else None,
+    }
     for kind, path in (("profile", profile), ("trace", trace)):
         if path is None:
             continue
@@ -116,6 +125,8 @@ def verify(
     with progress_bars() as progress:
         bar = progress.add_task("verifying", total=1.0)
         found = orric.verify(loaded, lambda part: progress.update(bar, completed=part))
+    overload = loaded.claim["overload"]
+    in_time = "in_time" in loaded.claim
     if as_json:
         answer = {
             "lower": found.lower,
@@ -123,11 +134,22 @@ def verify(
             "gap": found.gap,
             "slots": found.slots,
             "checks": found.checks,
+            "about": {**given, "overload": overload, "in_time": in_time},
         }
         print(json.dumps(answer, allow_nan=False))
         return
-    console_of_output().print(
+    console = console_of_output()
+    console.print(
         f"verified: the offline optimum lies between {found.lower!r} and {found.upper!r} "
         f"(relative gap {found.gap:.1e}, {found.slots} slots, {found.checks:,} inequalities)",
         highlight=False,
     )
+    missing = [f"--{kind}" for kind, path in given.items() if path is None]
+    subjects = [f"the {kind}{f' {path}' if path else ''}" for kind, path in given.items()]
+    # Whoever made the certificate chose what is inside it.
+    inside = f" inside the certificate; give {' and '.join(missing)} to compare" if missing else ""
+    answers = "right answers by the deadline, of in-time parts inside it" if in_time else "right answers"
+    console.print(
+        f"about: {' and '.join(subjects)}{inside}; {answers}, overload {overload!r}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip

@@ -247,7 +247,8 @@ def _ensemble(
     from orric.competitive.study import ends_of, ensemble
 
     ranges = orric.TraceRange.of(subject.trace)
-    proved = orric.bounds(subject.profile, subject.trace)
+    # Random traces have no drift, whatever the trace has that gives their ranges.
+    proved = orric.bounds(subject.profile, ranges.extreme())
     place: Any = nullcontext()
     if output is not None:
         from orric.folders import result_folder
@@ -354,7 +355,7 @@ def _horizons(
     headings = ("slots", "ORRIC proved >=", "Inference-Only <= on equal requests", *(f"{name} worst" for name in names))
     cells = [
         (
-            f"{row.slots}", f"{row.proved.theorem4:.4f}", f"{row.proved.theorem3:.4f}",
+            f"{row.slots}", *(_proved(row.proved, name) for name in ("theorem4", "theorem3")),
             *(f"{row.worst[name][1]:.4f}" for name in names),
         )
         for row in rows
@@ -365,27 +366,43 @@ def _horizons(
         console.print(f"Figure: {output}", markup=False, soft_wrap=True)
 
 
+def _proved(proved: Bounds, name: str) -> str:
+    """Write a bound for a table, or that there is none; the notes below say why."""
+    return "not proved" if name in proved.unproved else f"{getattr(proved, name):.4f}"
+
+
 def bounds_of(proved: Bounds) -> dict[str, Any]:
-    """Return the bounds as JSON has them."""
+    """Return the bounds as JSON has them: null for what is not proved, and why under "unproved"."""
     from dataclasses import asdict
     from math import isfinite
 
     # JSON has no infinity; a horizon that is never reached is null.
     return {
-        key: None if isinstance(value, float) and not isfinite(value) else value
+        key: None if key in proved.unproved or (isinstance(value, float) and not isfinite(value)) else value
         for key, value in asdict(proved).items()
     }
 
 
 def print_bounds(console: Console, proved: Bounds) -> None:
-    """Print what is proved, from what, and which theorem does not apply."""
-    unproved = any(doubt.startswith("Theorem 4") for doubt in proved.doubts)
+    """Print what is proved, from what, and which theorem does not apply: its number is left out."""
+    doubted = proved.unproved
+    orric = "nothing of ORRIC, see the note on Theorem 4"
+    if "theorem4" not in doubted:
+        orric = f"ORRIC at least {proved.theorem4:.6f} (Theorem 4)"
+    floor = "Inference-Only at least nothing, see the note on Theorem 2"
+    if "theorem2" not in doubted:
+        floor = f"Inference-Only at least {proved.theorem2:.6f} (Theorem 2)"
+    ceiling = "no ceiling of it, see the note on Theorem 3"
+    if "theorem3" not in doubted:
+        ceiling = f"at most {proved.theorem3:.6f} on {proved.slots} slots of equal requests (Theorem 3)"
+    passes = "no number of slots is proved from which ORRIC is ahead, see the notes"
+    if "separated_slots" not in doubted:
+        passes = f"ORRIC's proved ratio passes Inference-Only's ceiling {_slots(proved.separated_slots)}"
+        published = f"{_slots(proved.corollary1_slots)}, sharper: {_slots(proved.crossing_slots)}"
+        applies = "corollary1_slots" not in doubted
+        passes += f" (Corollary 1 {f'as published: {published}' if applies else 'does not apply, see the note on it'})"
     console.print(
-        f"proved: ORRIC at least {proved.theorem4:.6f} (Theorem 4{', which does not apply: see below' * unproved}); "
-        f"Inference-Only at least {proved.theorem2:.6f} "
-        f"(Theorem 2), at most {proved.theorem3:.6f} on {proved.slots} slots of equal requests (Theorem 3)\n"
-        f"        ORRIC's proved ratio passes Inference-Only's ceiling {_slots(proved.separated_slots)} "
-        f"(Corollary 1 as published: {_slots(proved.corollary1_slots)}, sharper: {_slots(proved.crossing_slots)})\n"
+        f"proved: {orric}; {floor}, {ceiling}\n        {passes}\n"
         f"from:   alpha {proved.alpha:.3g}, f(0) {proved.start_accuracy:.4f}, F {proved.best_accuracy:.4f}, "
         f"f(A^T_max) {proved.curve_accuracy:.4f}, L {proved.slope_floor:g}, A^T_max {proved.most_retraining_profit:g}, "
         f"A^I {proved.least_inference_profit:.4f} to {proved.most_inference_profit:.4f}, "

@@ -7,8 +7,8 @@ competitive ratios).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from orric.allocators.base import Array, StreamTask
 from orric.allocators.orric import profit_floor
 from orric.configuration import undominated
 from orric.exceptions import ScenarioError
-from orric.learning import TimeVarying
 from orric.objective import feasible, servable
 from orric.profile import Profile
 from orric.slot_model import profits_in_time
@@ -41,6 +40,7 @@ class Bounds:
             T f(0) / (f(0) + (T - 1) f(A^T_max)).
         theorem4: CR(ORRIC) >= (1 + alpha) f(0) / F.
         theorem4_published: CR(ORRIC) >= 1 / (F / f(0) - alpha), which is never above `theorem4`.
+        chord: CR(orric-chord) >= (1 + alpha) s / F, with s the profile's `start_accuracy`, or f(0) where none is told.
         corollary1_slots: ORRIC's tight CR is strictly above Inference-Only's for T above
             (F - f(0)) / (alpha f(0)), by the published form of Theorem 4.
         crossing_slots: The same for T above (1 + alpha) (F - f(0)) / (alpha F), by its better form.
@@ -63,12 +63,15 @@ class Bounds:
         error: By how much the profits by which pairs are chosen may be off the true ones.
         lost: e, what that costs of every bound: they hold times 1 - e.
         doubts: What in the theorems does not apply as it stands, a sentence each; empty when all does.
+        unproved: Of every attribute above that is then no bound, by its name, why. Its number is what the theorem would
+            give if it applied.
     """
 
     theorem2: float
     theorem3: float
     theorem4: float
     theorem4_published: float
+    chord: float
     corollary1_slots: float
     crossing_slots: float
     separated_slots: float
@@ -88,6 +91,7 @@ class Bounds:
     error: float
     lost: float
     doubts: tuple[str, ...]
+    unproved: Mapping[str, str] = field(hash=False)
 
 
 def bounds(profile: Profile, trace: Trace, in_time: Any = None, error: float = 0.0) -> Bounds:
@@ -130,30 +134,49 @@ def bounds(profile: Profile, trace: Trace, in_time: Any = None, error: float = 0
     doubts = [*earned.doubts]
     if in_time is not None:
         doubts.append(
-            "Theorem 3 is about answers that are all in time, and so are the numbers of slots from which ORRIC is ahead"
+            Doubt(
+                "Theorem 3 is about answers that are all in time, and so are the numbers of slots from which ORRIC is "
+                "ahead",
+                (*CEILING, *HORIZONS),
+            )
         )
     if most > 0 and floor > slope * (1 + 1e-9):
         doubts.append(
-            f"Theorem 4 and Corollary 1 are not proved here: slope_floor (L) is {floor:g}, above f'(A^T_max) = "
-            f"{slope:g} of the curve; set slope_floor to {slope:g} at most"
+            Doubt(
+                f"Theorem 4 and Corollary 1 are not proved here: slope_floor (L) is {floor:g}, above f'(A^T_max) = "
+                f"{slope:g} of the curve; set slope_floor to {slope:g} at most",
+                (*GUARANTEE, *HORIZONS),
+            )
         )
     if not trace.requests.all():
         doubts.append(
-            "Theorem 4 does not hold here: some slots have no requests, and ORRIC retrains for them nevertheless"
+            Doubt(
+                "Theorem 4 does not hold here: some slots have no requests, and ORRIC retrains for them nevertheless",
+                (*GUARANTEE, *HORIZONS),
+            )
         )
-    if len(curves) > 1 or isinstance(profile.curve, TimeVarying):
-        doubts.append("Theorem 3 is about one curve: here it changes with time, and extremes over all curves are used")
+    if len(curves) > 1:
+        doubts.append(
+            Doubt(
+                "Theorem 3 is about one curve: here it changes with time, and extremes over all curves are used",
+                (*CEILING, *HORIZONS),
+            )
+        )
     if best > top * (1 + 1e-9):
         doubts.append(
-            f"Corollary 1's horizons take F = {best:g} for f(A^T_max), which is {top:g} by the curve; with both as "
-            "they are, Theorem 4 passes Theorem 3 "
-            + ("at no T" if separated == float("inf") else f"above T = {separated:,.1f}")
+            Doubt(
+                f"Corollary 1's horizons take F = {best:g} for f(A^T_max), which is {top:g} by the curve; with both as "
+                "they are, Theorem 4 passes Theorem 3 "
+                + ("at no T" if separated == float("inf") else f"above T = {separated:,.1f}"),
+                ("corollary1_slots", "crossing_slots"),
+            )
         )
     return Bounds(
         theorem2=(1 - earned.lost) * start / best,
         theorem3=slots * start / (start + (slots - 1) * top),
         theorem4=(1 + gain) * start / best,
         theorem4_published=min((1 + gain) * start / best, 1 / (best / start - gain)),
+        chord=(1 + gain) * (profile.start_accuracy or start) / best,
         corollary1_slots=(best - start) / (gain * start) if rising else float("inf"),
         separated_slots=separated,
         crossing_slots=(1 + gain) * (best - start) / (gain * best) if rising else float("inf"),
@@ -172,8 +195,28 @@ def bounds(profile: Profile, trace: Trace, in_time: Any = None, error: float = 0
         least_shared_profit=earned.least_shared,
         error=earned.error,
         lost=earned.lost,
-        doubts=tuple(doubts),
+        doubts=tuple(doubt.reason for doubt in doubts),
+        unproved=_unproved(doubts),
     )
+
+
+# What stands or falls together, by the names of `Bounds`.
+GUARANTEE, CEILING = ("theorem4", "theorem4_published", "chord"), ("theorem3",)
+HORIZONS = ("corollary1_slots", "crossing_slots", "separated_slots")
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A condition that does not hold, and the attributes of `Bounds` that are no bounds without it."""
+
+    reason: str
+    about: tuple[str, ...]
+
+
+def _unproved(doubts: Sequence[Doubt]) -> dict[str, str]:
+    """Collect of every attribute in doubt all the reasons."""
+    names = dict.fromkeys(name for doubt in doubts for name in doubt.about)
+    return {name: "; ".join(doubt.reason for doubt in doubts if name in doubt.about) for name in names}
 
 
 @dataclass(frozen=True)
@@ -185,7 +228,7 @@ class _Earned:
     least_shared: float
     error: float
     lost: float
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
 
     @classmethod
     def of(cls, profile: Profile, trace: Trace, in_time: Any, error: float) -> _Earned:
@@ -207,13 +250,14 @@ class _Earned:
         return cls(least, min(float(every.max()) + off, most), shared, off, lost, _beside(offered))
 
 
-def _beside(offered: Array) -> tuple[str, ...]:
+def _beside(offered: Array) -> tuple[Doubt, ...]:
     """Doubt Theorem 2 where more is right and in time beside some retraining than beside none."""
     best = np.nan_to_num(offered.max(axis=2))
     slots = np.flatnonzero(best.max(axis=1) > best[:, 0]) + 1
     if not slots.size:
         return ()
-    return (f"Theorem 2 is not proved here: in {_named(slots)} more is in time beside retraining than without any",)
+    reason = f"Theorem 2 is not proved here: in {_named(slots)} more is in time beside retraining than without any"
+    return (Doubt(reason, ("theorem2", *HORIZONS)),)
 
 
 def _named(slots: Array) -> str:
@@ -221,17 +265,18 @@ def _named(slots: Array) -> str:
     return f"slot {slots[0]}" if len(slots) == 1 else f"{len(slots)} slots, the first of them slot {slots[0]},"
 
 
-def _overload(stream: StreamTask, trace: Trace) -> tuple[str, ...]:
+def _overload(stream: StreamTask, trace: Trace) -> tuple[Doubt, ...]:
     """Doubt Theorem 4 where a slot serves less than the proof counts on, A^I_min D_min."""
     blocked = ~feasible(trace.requests, 0.0, stream.cheapest_macs, trace.budget_macs)
     served = servable(trace.requests[blocked], stream.inference[0].cost_macs, trace.budget_macs[blocked])
     slots = np.flatnonzero(blocked)[served < stream.least_requests] + 1
     if not slots.size:
         return ()
-    return (
+    reason = (
         f"Theorem 4 is not proved here: {_named(slots)} cannot serve D_min = {stream.least_requests:g} requests; give "
-        "in-time parts, which count what is shed",
+        "in-time parts, which count what is shed"
     )
+    return (Doubt(reason, (*GUARANTEE, *HORIZONS)),)
 
 
 def _alpha(
@@ -249,8 +294,8 @@ def joint_bound(streams: Sequence[Bounds], gap: float = 0.0) -> float:
     (1 - gap - e) (1 + alpha) min_k f_k(0) / F_k, where alpha is the mean of the streams' alpha_k, weighted by
     F_k A^I_max D_max, and e is what errors of in-time parts cost. For one stream whose answers all count it is
     Theorem 4; where they count by their deadline, alpha_k takes the least of any pair that fits. The proof is in the
-    documentation (background, competitive ratios); it needs that streams stay on their GPUs in the optimum, too, and
-    requests in every slot.
+    documentation (background, competitive ratios); it needs that streams stay on their GPUs in the optimum, too,
+    requests in every slot, and budgets for the cheapest inference of all streams together.
 
     Args:
         streams: The bounds of every stream, of traces of the same number of slots.
@@ -260,13 +305,19 @@ def joint_bound(streams: Sequence[Bounds], gap: float = 0.0) -> float:
         A lower bound of the competitive ratio, in (0, 1].
 
     Raises:
-        ScenarioError: There are no streams, their numbers of slots differ, or the gap is not in [0, 1).
+        ScenarioError: There are no streams, their numbers of slots differ, the gap is not in [0, 1), or Theorem 4 does
+            not apply to a stream by itself.
     """
     if not streams or len({one.slots for one in streams}) > 1:
         found = f"found {len(streams)} streams of {sorted({one.slots for one in streams})} slots"
         raise ScenarioError("joint_bound", found, "give streams of one number of slots")
     if not 0 <= gap < 1:
         raise ScenarioError("joint_bound: gap", f"found {gap:g}", "give a gap in [0, 1)")
+    for number, one in enumerate(streams, start=1):
+        if "theorem4" in one.unproved:
+            raise ScenarioError(
+                f"joint_bound: stream {number}", one.unproved["theorem4"], "nothing is proved of them all"
+            )
     weights = [one.best_accuracy * one.most_inference_profit * one.most_requests for one in streams]
     alphas = [
         _alpha(

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from orric.competitive.archive import read, write
 from orric.competitive.checker import Checker, Verified
 from orric.exceptions import CertificateError
 
 Array = np.ndarray[Any, Any]
-FORMAT = 1
-# A certificate of the most points that a solver keeps is below it, unpacked.
-MOST_BYTES = 1 << 31
+# 2: of a profile it holds only what the optimum and its bounds depend on.
+FORMAT = 2
+# Entries of a list that are written in one go.
+PIECE = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +60,13 @@ class Certificate:
 
     def digest(self) -> str:
         """Return a SHA-256 over everything in the certificate, in hexadecimal."""
-        total = hashlib.sha256(json.dumps(self.claim, sort_keys=True).encode())
+        total = hashlib.sha256()
+        for piece in _canonical(self.claim):
+            total.update(piece.encode())
         for name in sorted(self.evidence):
-            array = np.ascontiguousarray(self.evidence[name])
+            array = np.ascontiguousarray(self.evidence[name]).reshape(np.shape(self.evidence[name]))
             total.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            total.update(array.tobytes())
+            total.update(array.data)
         return total.hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -72,7 +76,7 @@ class Certificate:
         text = json.dumps({**self.claim, "digest": self.digest()})
         try:
             with partial.open("wb") as file:
-                np.savez_compressed(file, claim=np.array(text), **self.evidence)  # type: ignore[arg-type]
+                write(file, text, self.evidence)
             partial.replace(target)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -85,29 +89,14 @@ class Certificate:
         """Read a certificate.
 
         Raises:
-            CertificateError: The file is missing, is no certificate, or does not match its own digest.
+            CertificateError: The file is missing, is no certificate, unpacks to more than its size may, or does not
+                match its own digest.
         """
-        try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                size = sum(part.file_size for part in archive.zip.infolist())
-                if size > MOST_BYTES:
-                    raise CertificateError(str(path), f"unpacks to {size:,} bytes", f"{MOST_BYTES:,} are the most")
-                evidence = {name: archive[name] for name in archive.files if name != "claim"}
-                claim = json.loads(str(archive["claim"]))
-        except FileNotFoundError:
-            raise CertificateError(
-                str(path), "there is no such file", "write one with: orric optimum --certificate FILE"
-            ) from None
-        except CertificateError:
-            raise
-        except Exception:  # a damaged archive breaks its readers in many ways, and numpy's advice is to unpickle it
-            raise CertificateError(
-                str(path),
-                "is not a certificate, or a damaged one",
-                "write one with: orric optimum --certificate FILE",
-            ) from None
+        claim, evidence = read(path)
         if not isinstance(claim, dict) or claim.get("format") != FORMAT:
-            raise CertificateError(str(path), "is of another format", f"this version reads format {FORMAT}")
+            raise CertificateError(
+                str(path), "is of another format", f"this version reads format {FORMAT}; make it anew"
+            )
         stated = claim.pop("digest", None)
         certificate = cls(claim, evidence)
         if stated != certificate.digest():
@@ -117,9 +106,39 @@ class Certificate:
         return certificate
 
 
+def _canonical(value: Any) -> Iterator[str]:
+    """Yield a value's JSON, keys in order, in pieces that are never much of a long list."""
+    if isinstance(value, dict):
+        for number, key in enumerate(sorted(value)):
+            yield f"{', ' if number else '{'}{json.dumps(key)}: "
+            yield from _canonical(value[key])
+        yield "}" if value else "{}"
+    elif isinstance(value, list):
+        yield "["
+        for begin in range(0, len(value), PIECE):
+            piece = value[begin : begin + PIECE]
+            yield ", " if begin else ""
+            if any(isinstance(one, list | dict) for one in piece):
+                for number, one in enumerate(piece):
+                    yield ", " if number else ""
+                    yield from _canonical(one)
+            else:
+                yield json.dumps(piece)[1:-1]
+        yield "]"
+    else:
+        yield json.dumps(value)
+
+
 def profile_claim(profile: Any) -> Any:
-    """Return what a certificate says of a profile: all that the optimum depends on, as JSON has it."""
-    return json.loads(json.dumps(profile.model_dump(mode="json", exclude_none=True, exclude={"provenance", "table"})))
+    """Return what a certificate says of a profile: all that the optimum and its bounds depend on, as JSON has it."""
+    whole = json.loads(json.dumps(profile.model_dump(mode="json", exclude_none=True)))
+    kept = {name: whole[name] for name in ("name", "best_accuracy", "slope_floor", "curve", "memory")}
+    for kind in ("retraining", "inference"):
+        kept[kind] = [{name: one[name] for name in ("name", "profit", "cost_macs")} for one in whole[kind]]
+    if whole["drift_curve"]:
+        names = "corruption", "severity", "curve"
+        kept["drift_curve"] = [{name: one[name] for name in names} for one in whole["drift_curve"]]
+    return kept
 
 
 def trace_claim(trace: Any) -> Any:
@@ -150,6 +169,5 @@ def verify(certificate: Certificate | str | Path, progress: Callable[[float], ob
     except CertificateError:
         raise
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
-        raise CertificateError(
-            "certificate", f"is malformed ({type(error).__name__}: {error})", "make it anew"
-        ) from error
+        found = " ".join(f"is malformed ({type(error).__name__}: {error})".split())[:200]
+        raise CertificateError("certificate", found, "make it anew") from error

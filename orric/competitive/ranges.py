@@ -118,6 +118,12 @@ class TraceRange:
         )
         return Trace(requests=np.rint(requests), budget_macs=budgets)
 
+    def extreme(self) -> Trace:
+        """Return a trace of which all that holds that follows from the ranges of requests: its own span them."""
+        requests = np.full(self.slots, self.requests[1])
+        requests[0] = self.requests[0]
+        return Trace(requests=requests, budget_macs=np.full(self.slots, self.budget_macs[1]))
+
     def contains(self, trace: Trace) -> bool:
         """Say whether a trace's requests and budgets lie within the ranges, whatever its length."""
         return all(

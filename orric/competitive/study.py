@@ -210,7 +210,4 @@ def _horizon(
 ) -> Horizon:
     worst = {name: worst_ratio(profile, ranges, name, evaluations, seed=seed, gap=gap) for name in names}
     # The theorems speak of the whole range of requests, whichever trace was the worst.
-    requests = np.full(ranges.slots, ranges.requests[1])
-    requests[0] = ranges.requests[0]
-    whole = Trace(requests=requests, budget_macs=np.full(ranges.slots, ranges.budget_macs[1]))
-    return Horizon(ranges.slots, bounds(profile, whole), worst)
+    return Horizon(ranges.slots, bounds(profile, ranges.extreme()), worst)

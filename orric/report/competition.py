@@ -35,11 +35,16 @@ def ratio_by_horizon(rows: Sequence[Horizon]) -> Figure:
     def curve(label: str, values: Sequence[float], **style: Any) -> None:
         (lines[label],) = axes.plot(slots, values, **style)
 
-    curve("Proved: ORRIC ≥", [row.proved.theorem4 for row in rows], color=colors["orric"])
-    ceiling = [row.proved.theorem3 for row in rows]
-    curve("Inference-Only ≤", ceiling, color=colors["inference-only"], linestyle="--")
-    floor = [row.proved.theorem2 for row in rows]
-    curve("Inference-Only ≥", floor, color=colors["inference-only"], linestyle=(0, (1, 1.5)))
+    dotted = (0, (1, 1.5))
+    for label, bound, name, style in (
+        ("Proved: ORRIC ≥", "theorem4", "orric", "-"),
+        ("Inference-Only ≤", "theorem3", "inference-only", "--"),
+        ("Inference-Only ≥", "theorem2", "inference-only", dotted),
+    ):
+        # What does not apply is no line to be held against.
+        values = [np.nan if bound in row.proved.unproved else getattr(row.proved, bound) for row in rows]
+        if not np.isnan(values).all():
+            curve(label, values, color=colors[name], linestyle=style)
     for number, name in enumerate(last.worst):
         curve(
             f"{'Found: ' * (number == 0)}{_NAMES.get(name, name)}",
@@ -47,8 +52,8 @@ def ratio_by_horizon(rows: Sequence[Horizon]) -> Figure:
             color=colors.get(name, "#009E73"), marker=_MARKERS.get(name, "^"),
         )  # fmt: skip
     crossings = {"sharper crossing": last.proved.crossing_slots, "Corollary 1": last.proved.corollary1_slots}
-    if not np.isfinite(last.proved.separated_slots):
-        crossings = {}  # the lines never cross, and a mark would say they did
+    if not np.isfinite(last.proved.separated_slots) or "corollary1_slots" in last.proved.unproved:
+        crossings = {}  # the lines never cross, or elsewhere, and a mark would say they did
     for side, (text, place) in zip(("right", "left"), crossings.items(), strict=False):
         if slots[0] <= place <= slots[-1]:
             axes.axvline(place, color="#8a8a8a", linewidth=1, linestyle=":", zorder=1)

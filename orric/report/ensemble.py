@@ -97,13 +97,13 @@ def ensemble_sentences(found: Ensemble, proved: Bounds) -> list[str]:
             f"{span_in_words(float(low.mean()), float(high.mean()))} on the mean, "
             f"{span_in_words(float(np.quantile(low, 0.05)), float(np.quantile(high, 0.05)))} or less on 5 % of them."
         )
-    unproved = any(doubt.startswith("Theorem 4") for doubt in proved.doubts)
-    if "orric" in found.high and not unproved:
+    if "orric" in found.high and "theorem4" not in proved.unproved:
         sentences.append(f"For ORRIC {proved.theorem4:.4f} is proved on every such trace (Theorem 4).")
-    if "inference-only" in found.high:
+    if "inference-only" in found.high and "theorem2" not in proved.unproved:
+        ceiling = f", and on {proved.slots} slots of equal requests no more than {proved.theorem3:.4f} (Theorem 3)"
         sentences.append(
-            f"For Inference-Only {proved.theorem2:.4f} is proved on every such trace (Theorem 2), and on "
-            f"{proved.slots} slots of equal requests no more than {proved.theorem3:.4f} (Theorem 3)."
+            f"For Inference-Only {proved.theorem2:.4f} is proved on every such trace (Theorem 2)"
+            f"{ceiling if 'theorem3' not in proved.unproved else ''}."
         )
     return [*sentences, *(f"{doubt[0].upper()}{doubt[1:]}." for doubt in proved.doubts)]
 
@@ -155,12 +155,11 @@ def beside_bounds(found: Ensemble, proved: Bounds) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color="#ececec", linewidth=0.8)
     handles: dict[str, Any] = {}
-    unproved = any(doubt.startswith("Theorem 4") for doubt in proved.doubts)
     marks = {
-        "orric": [] if unproved else [("proved: ORRIC ≥", proved.theorem4, ">")],
+        "orric": [("theorem4", "proved: ORRIC ≥", ">")],
         "inference-only": [
-            ("proved: Inference-Only ≥", proved.theorem2, ">"),
-            ("proved: Inference-Only ≤", proved.theorem3, "<"),
+            ("theorem2", "proved: Inference-Only ≥", ">"),
+            ("theorem3", "proved: Inference-Only ≤", "<"),
         ],
     }
     for row, name in enumerate(names):
@@ -170,15 +169,17 @@ def beside_bounds(found: Ensemble, proved: Bounds) -> Figure:
         axes.barh(row, third - first, left=first, height=0.5, color=colour, alpha=0.35)
         axes.plot([middle, middle], [row - 0.25, row + 0.25], color=colour, linewidth=2)
         axes.plot([least], [row], color=colour, marker="|", markersize=11)
-        for label, value, marker in marks.get(name, []):
+        for bound, label, marker in marks.get(name, []):
+            if bound in proved.unproved:
+                continue
             (handles[label],) = axes.plot(
-                [value], [row], color=colour, marker=marker, markersize=8, linestyle="none",
+                [getattr(proved, bound)], [row], color=colour, marker=marker, markersize=8, linestyle="none",
                 markerfacecolor="white" if marker == "<" else colour,
             )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel("competitive ratio (online / optimum)")
-    if "orric" in found.high and not unproved:
+    if "orric" in found.high and "theorem4" not in proved.unproved:
         worst = float(found.high["orric"].min())
         said = f"ORRIC's worst random trace leaves it {worst:.3f}; {proved.theorem4:.3f} is proved for every trace"
     else:

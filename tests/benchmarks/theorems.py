@@ -97,13 +97,38 @@ class Published(_Faulty):
         return slot_weights(replace(task.streams[0], memory=LearningExtent()), task.horizon)[0]
 
 
+class SteepChord(orric.ChordOrric):
+    """Takes one and a half times what the chord grants."""
+
+    name: ClassVar[str] = "steep-chord"
+
+    def weights(self, task: orric.Task) -> tuple[Array, Array]:
+        retraining, inference = super().weights(task)
+        return 1.5 * retraining, inference
+
+
+class AnyChord(orric.ChordOrric):
+    """Takes any weight that the chord grants, in some slots all and in some nothing more than ORRIC."""
+
+    name: ClassVar[str] = "any-chord"
+
+    def weights(self, task: orric.Task) -> tuple[Array, Array]:
+        most, inference = super().weights(task)
+        share = np.random.default_rng(int(1e9 * task.streams[0].best_accuracy)).choice([0.0, 0.3, 1.0], len(most))
+        least = slot_weights(task.streams[0], task.horizon)[0]
+        return least + share * (most - least), inference
+
+
 # Every allocator with the theorem that it is held to.
 ALLOCATORS: dict[str, tuple[type[orric.Allocator], str]] = {
     "orric": (orric.Orric, "theorem4"),
+    "orric-chord": (orric.ChordOrric, "chord"),
+    "any-chord": (AnyChord, "chord"),
     "inference-only": (orric.InferenceOnly, "theorem2"),
+    "steep-chord": (SteepChord, "chord"),
     **{fault.name: (fault, "theorem4") for fault in (WrongEnd, WrongSign, WithoutSlope, Doubled, Published)},
 }
-PROVED = ("orric", "inference-only")
+PROVED = ("orric", "orric-chord", "any-chord", "inference-only")
 UNIFORM_FAULTS = ("wrong-end", "wrong-sign", "without-slope", "doubled")
 
 
@@ -210,6 +235,8 @@ class Shape(NamedTuple):
             inference=inference,
             curve=curves[0] if len(curves) == 1 else TimeVarying(starts=(1, self._nth(change) + 2), curves=curves),
             memory=self.memory,
+            start_accuracy=min(float(curve(0.0)) for curve in curves),
+            end_accuracy=min(float(curve(most)) for curve in curves),
         )
         requests = 100 * np.ones(self.slots)
         if not self.equal_requests:
@@ -400,7 +427,11 @@ def planned(instances: int) -> tuple[list[Part], list[Part]]:
     others = [name for name, family in FAMILIES.items() if family.memory != "uniform"]
     proved += [Part(family, PROVED, instances // 20) for family in others]
     faulty = [Part(family, (name,), 3 * BATCH) for name in UNIFORM_FAULTS for family in ("biting", "close")]
-    faulty += [Part(family, ("published-weights",), 3 * BATCH) for family in ("window, close", "decay, close")]
+    faulty += [
+        Part(family, (name,), 3 * BATCH)
+        for name in ("published-weights", "steep-chord")
+        for family in ("window, close", "decay, close")
+    ]
     return proved, faulty
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import orric
@@ -198,3 +199,73 @@ def test_a_best_accuracy_far_above_the_curves_own_never_separates() -> None:
 def test_every_doubt_is_said() -> None:
     profile = profile_of(curve=TimeVarying(starts=(1, 2), curves=(CURVE, OTHER)), best_accuracy=0.8, slope_floor=0.5)
     assert len(orric.bounds(profile, trace_of(100, 0)).doubts) == 4
+
+
+GUARANTEE, HORIZONS = (
+    {"theorem4", "theorem4_published", "chord"},
+    {"corollary1_slots", "crossing_slots", "separated_slots"},
+)
+
+
+def overloaded() -> tuple[orric.Profile, orric.Trace]:
+    """Return an instance on which ORRIC earns less than Theorem 4 would promise: slot 2 serves nobody."""
+    line = orric.Tabulated(x=(0.0, 1.0), y=(0.45, 0.9))
+    profile = build_profile(
+        ((0.0, 0.0), (1.0, 1.0)), ((0.51, 1.0), (1.0, 2.0)), curve=line, best_accuracy=0.9, slope_floor=0.44999
+    )
+    return profile, orric.Trace(requests=[10, 10], budget_macs=[20, 0])
+
+
+@pytest.mark.parametrize(
+    ("profile", "trace", "unproved", "reason"),
+    [
+        (profile_of(), trace_of(100, 200), set(), ""),
+        (profile_of(), trace_of(100, 0), GUARANTEE | HORIZONS, "no requests"),
+        (*overloaded(), GUARANTEE | HORIZONS, "slot 2 cannot serve D_min = 10 requests"),
+        (profile_of(slope_floor=0.45), trace_of(100), GUARANTEE | HORIZONS, "set slope_floor to 0.4 at most"),
+        (profile_of(best_accuracy=0.8), trace_of(100), {"corollary1_slots", "crossing_slots"}, "at no T"),
+        (
+            profile_of(curve=TimeVarying(starts=(1, 2), curves=(CURVE, OTHER)), best_accuracy=0.75),
+            trace_of(100, 100),
+            {"theorem3"} | HORIZONS,
+            "changes with time",
+        ),
+    ],
+    ids=["all hold", "no requests", "overloaded", "floor too high", "best too high", "changes with time"],
+)
+def test_what_a_doubt_is_about_is_named(
+    profile: orric.Profile, trace: orric.Trace, unproved: set[str], reason: str
+) -> None:
+    found = orric.bounds(profile, trace)
+    assert set(found.unproved) == unproved
+    assert all(reason in why for why in found.unproved.values())
+    if "theorem4" in unproved:
+        with pytest.raises(orric.ScenarioError, match="joint_bound: stream 2: Theorem 4"):
+            orric.joint_bound([orric.bounds(profile_of(), trace_of(*[100] * trace.slots)), found])
+
+
+def test_several_doubts_about_one_bound_are_all_given() -> None:
+    found = orric.bounds(profile_of(slope_floor=0.45), trace_of(100, 0))
+    assert found.unproved["theorem4"] == "; ".join(found.doubts)
+
+
+def test_bounds_that_are_not_doubted_hold_where_requests_are_shed() -> None:
+    """Overloaded and empty slots at random: what is not doubted holds, and some of what is doubted does not."""
+    rng = np.random.default_rng(3)
+    broken = held = 0
+    for _ in range(400):
+        profile = overloaded()[0].model_copy(update={"slope_floor": float(rng.choice([0.3, 0.44999]))})
+        # From all alike to one or none, and from nothing to the dearest pair.
+        requests = np.append(10, rng.choice([(10, 10), (5, 10), (0, 10)][rng.integers(3)], rng.integers(1, 4)))
+        trace = orric.Trace(requests=requests, budget_macs=rng.choice([0, 5, 10, 20, 30], len(requests)))
+        best = orric.exact_optimum(profile, trace, overload="shed")[0]
+        for allocator, name in ((orric.Orric(), "theorem4"), (orric.InferenceOnly(), "theorem2")):
+            value = orric.evaluate(profile, trace, allocator, overload="shed").value
+            proved = orric.bounds(profile, trace)
+            kept = value >= getattr(proved, name) * best * (1 - 1e-12)
+            if name in proved.unproved:
+                broken += not kept
+            else:
+                assert kept
+                held += value < best
+    assert broken > 0 < held

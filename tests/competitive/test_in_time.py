@@ -317,10 +317,10 @@ TAMPERED = {
     "a part raised": (lambda claim: claim["in_time"]["parts"][0][2].__setitem__(2, 1.0), "lower: claimed|too low"),
     "all parts raised": (lambda claim: claim["in_time"].update(parts=np.ones((3, 3, 3)).tolist()), "lower: claimed"),
     "a slot missing": (lambda claim: claim["in_time"]["parts"].pop(), "in_time: it is not one part"),
-    "ragged": (lambda claim: claim["in_time"]["parts"][1].pop(), "malformed"),
+    "ragged": (lambda claim: claim["in_time"]["parts"][1].pop(), "in_time: it is not one part"),
     "above one": (lambda claim: claim["in_time"]["parts"][1][1].__setitem__(1, 1.5), "in_time: it is not one part"),
     "not a number": (lambda claim: claim["in_time"]["parts"][1][1].__setitem__(1, float("nan")), "in_time: it is not"),
-    "no array": (lambda claim: claim["in_time"].update(parts="all"), "malformed"),
+    "no array": (lambda claim: claim["in_time"].update(parts="all"), "in_time: found 'all'"),
     "names missing": (lambda claim: claim["in_time"].pop("inference"), "malformed"),
     "fewer configurations": (
         lambda claim: claim["in_time"].update(
@@ -347,7 +347,8 @@ def test_tampering_with_the_parts_is_found(case: str, tmp_path: Any) -> None:
 def test_a_certificate_that_unpacks_to_too_much_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     profile, trace, parts = small()
     orric.offline_optimum(profile, trace, in_time=parts).certificate.save(tmp_path / "good.npz")
-    monkeypatch.setattr("orric.competitive.certificate.MOST_BYTES", 100)
+    monkeypatch.setattr("orric.competitive.archive.MOST_TEXT", 100)
+    monkeypatch.setattr("orric.competitive.archive.TEXT_PER_BYTE", 0)
     with pytest.raises(orric.CertificateError, match=r"unpacks to [\d,]+ bytes"):
         orric.Certificate.load(tmp_path / "good.npz")
 
