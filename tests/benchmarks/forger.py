@@ -211,7 +211,9 @@ class Forger:
             lambda: np.where(first_slot, bounds * (end / first), bounds),
             lambda: np.where(np.arange(len(bounds)) == 0, end, bounds),
         ]
-        return np.asarray(ways[self.rng.integers(len(ways))]())
+        # Claims may be beyond what single precision holds.
+        with np.errstate(all="ignore"):
+            return np.asarray(ways[self.rng.integers(len(ways))]())
 
     def _lessened(self, claim: Claim) -> None:
         """Change what a claim is about so that less can be earned."""
