@@ -7,7 +7,8 @@ not be chosen.
 
 Evidence "bounds" is one continuous, piecewise linear U_t per slot. It proves the upper end by induction: U_t lies
 above reward x f_t + U_{t+1} for every option and every extent that any allocations reach, and the upper end above
-U_1(0). Evidence "prices" is one price per slot, for which the Lagrangian bound of `window` is evaluated anew.
+U_1(0). Evidence "prices" is one price per slot, for which the Lagrangian bound of `window` is evaluated anew. Evidence
+"states" is the width of the window, over all states of which the optimum is bounded anew by `states_check`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from orric.competitive.states_check import most_earned
 from orric.exceptions import CertificateError
 
 Array = np.ndarray[Any, Any]
@@ -207,8 +209,11 @@ class Checker:
         elif names == {"prices"}:
             proven, checks = self.prices()
             agreement = PRICED_AGREEMENT
+        elif names == {"states"}:
+            proven, checks = self.states(progress)
+            agreement = AGREEMENT
         else:
-            raise CertificateError("evidence", f"holds {sorted(names)}", "known are bounds and prices")
+            raise CertificateError("evidence", f"holds {sorted(names)}", "known are bounds, prices and states")
         self.demand(
             proven <= upper * (1 + 4 * ULP) and upper <= max(proven, lower) * (1 + agreement),
             "upper",
@@ -376,6 +381,15 @@ class Checker:
             total += best
             size += abs(best) + abs(prices[slot]) * self.most + self.most * abs(later[slot])
         return total + size * self.slots * 4 * ULP, count
+
+    def states(self, progress: Callable[[float], object]) -> tuple[float, int]:
+        """Bound the optimum over every state of the window anew; return the bound and the number of transitions."""
+        width, claimed = self.memory.get("slots"), np.asarray(self.evidence["states"])
+        self.demand(self.memory["kind"] == "window", "evidence", f"states do not fit {self.memory['kind']} memory")
+        self.demand(claimed.shape == () and claimed == width, "evidence", "its states are not those of the window")
+        return most_earned(
+            self.requests.tolist(), self.options, width, lambda slot, x: accuracy(self.curves[slot], x)[1], progress
+        )
 
     @staticmethod
     def dearest(curve: dict[str, Any], reward: float, price: float, low: float, high: float) -> float:

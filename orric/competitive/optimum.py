@@ -20,7 +20,7 @@ from orric.profile import Profile
 from orric.trace import Trace
 
 with extra("sim"):
-    from orric.competitive import relaxation
+    from orric.competitive import relaxation, states
 
 Array = np.ndarray[Any, Any]
 
@@ -69,8 +69,9 @@ def offline_optimum(
 
     The lower end is attained by allocations found by a beam search along the upper bound; the upper end is a
     relaxation refined around the paths that still promise more than the lower end (see `relaxation`). Under
-    window memory, whose state does not fit one number, the upper end is a Lagrangian bound and may stay looser
-    than asked; `reason` then says so.
+    window memory both ends are the optimum but for rounding, found over all states (see `states`), as long as there are
+    few enough of them; for wider windows the upper end is a Lagrangian bound and may stay looser than asked, and
+    `reason` then says so.
 
     Args:
         profile: Configurations, learning curve and memory.
@@ -96,7 +97,11 @@ def offline_optimum(
     _warm_up()
     begun = time.perf_counter()
     problem = OfflineProblem.of(profile, trace, overload, in_time)
-    if problem.memory.kind == "window":
+    if problem.memory.kind == "window" and states.affordable(problem):
+        upper, chosen = states.best_of_states(problem)
+        lower, evidence = problem.value(chosen), {"states": np.array(problem.memory.slots)}
+        reason = "rounding is all that is left"
+    elif problem.memory.kind == "window":
         # The checker evaluates the bound without tables, so theirs must be close to it.
         tables = curve_tables(problem.curves, float(problem.gains.max()), min(max(gap, 1e-8), 1e-6))
         lower, chosen, upper, evidence, reason = price_bound(problem, gap, tables)
@@ -262,3 +267,5 @@ def _warm_up() -> None:
     # So small a gap takes every one of the compiled functions.
     _refined(problem, 1e-9)
     price_bound(problem, 0.5, curve_tables(problem.curves, 1.0, 0.5))
+    remembering = profile.model_copy(update={"memory": LearningExtent(kind="window", slots=1)})
+    states.best_of_states(OfflineProblem.of(remembering, problem.trace))
