@@ -9,6 +9,7 @@ digits, the newest the least.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -83,7 +84,7 @@ def best_of_states(problem: OfflineProblem) -> tuple[float, Array]:
         return following, choices[::-1]
 
     values = [following]
-    for last, first in zip(stretch, stretch[1:], strict=False):
+    for last, first in itertools.pairwise(stretch):
         following, choices = backward(first, last, following)
         values.append(following)
     chosen, state = np.zeros(slots, np.int64), 0

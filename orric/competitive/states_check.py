@@ -52,7 +52,8 @@ def most_earned(
     sizes = [_product(counts[begin:end]) for begin, end in windows]
     transitions = sum(size * len(some) for size, some in zip(sizes, options, strict=False))
     if transitions > MOST_TRANSITIONS:
-        raise CertificateError("memory", f"its states have {transitions:,} options", f"{MOST_TRANSITIONS:,} are the most")
+        found = f"its states have {transitions:,} options"
+        raise CertificateError("memory", found, f"{MOST_TRANSITIONS:,} are the most")
     values = np.zeros(1)
     for slot, some in enumerate(options):
         begin, end = windows[slot]

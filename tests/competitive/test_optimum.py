@@ -395,7 +395,8 @@ def test_a_curves_rounding_is_small_beside_its_magnitude(form: str) -> None:
 def test_compilation_is_over_before_the_clock_starts() -> None:
     """All kinds of memory and of curve run on what the warm-up compiled."""
     optimum._warm_up()
-    functions = relaxation.bound_backward, relaxation.losses_forward, relaxation.best_path, window._climb, states._gained, states._one_slot
+    functions = [relaxation.bound_backward, relaxation.losses_forward, relaxation.best_path]
+    functions += [window._climb, states._gained, states._one_slot]
     ready = [len(one.signatures) for one in functions]
     assert all(ready)
     for memory in MEMORIES:
