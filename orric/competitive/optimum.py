@@ -25,11 +25,11 @@ with extra("sim"):
 Array = np.ndarray[Any, Any]
 
 # Points of the upper bound kept at once, 16 bytes each and as much again while refining.
-MOST_POINTS = 2**24
+MOST_POINTS = 2**26
 # No interval can be narrower than what rounding costs.
 FINEST_GAP = 1e-10
-# Concave bounds cost the more points the finer they are; whatever they leave beyond this is refined.
-FINEST_CONCAVE_GAP = 1e-7
+# What the tolerances of the first level allow together, relative to the value.
+COARSEST = 1e-2
 # Pieces of a curve's upper bound: with how many to begin, and where to stop.
 FEWEST_CELLS, MOST_NODES = 2**8, 2**20
 
@@ -127,7 +127,7 @@ def _relative(lower: float, upper: float) -> float:
 
 
 def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, dict[str, Array], str]:
-    """Bound by concave functions first, then tighten a relaxation without that limit until the gap is met."""
+    """Tighten a relaxation level by level until the gap is met."""
     slots = len(problem.counts)
     keep, weight = problem.transition()
     low, high = problem.reach(keep, weight)
@@ -137,25 +137,27 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
     lower, upper, chosen = -math.inf, math.inf, np.zeros(slots, np.int64)
     evidence: dict[str, Array] = {}
     # The first level is one piece per slot; tolerances are relative to the whole value, shared by the slots.
-    first = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
-    starts, extents = first
+    starts, extents = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
     begins, _, accuracies, _, which = tables
     scale = float((problem.rewards[:, 0] * accuracies[begins[which + 1] - 1]).sum())
     # Even the coarsest bound has a few points per slot.
     capacity = max(MOST_POINTS, 8 * slots)
-    envelope, spread = True, max(gap, FINEST_CONCAVE_GAP) / 4
-    tolerance = np.full(2 * slots, spread * scale / slots)
-    refined = False
+    spread, met = max(gap, COARSEST), math.inf
+    finest = max(gap, FINEST_GAP) / 64
+    hidden = np.zeros(2 * slots)
     while True:
-        starts, extents, bounds = relaxation.bound_backward(
-            low, high, *steps, most, starts, extents, tolerance, envelope, capacity
+        tolerance = np.maximum(spread * max(lower, FINEST_GAP * scale, scale * (met == math.inf)), hidden) / slots
+        finer = relaxation.bound_backward(
+            low, high, *steps, most, starts, extents, tolerance, False, capacity
         )
-        if starts[0] < 0:
-            if refined:
+        if finer[0][0] < 0:
+            # Between what had too many points and the level before it, as long as that is worth another.
+            spread = 4 * spread if met == math.inf else math.sqrt(spread * met)
+            if spread > 0.8 * met and met < math.inf:
                 return lower, chosen, upper, evidence, f"more than {MOST_POINTS:,} points would be needed"
-            spread *= 4
-            (starts, extents), tolerance = first, tolerance * 4
             continue
+        starts, extents, bounds = finer
+        met = spread
         promised = float(bounds[0])
         path = relaxation.best_path(*steps, starts, extents, bounds, 8)
         value = problem.value(path)
@@ -166,21 +168,13 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
         width = _relative(lower, upper)
         if width <= gap:
             return lower, chosen, upper, evidence, ""
-        if envelope:
-            # Concave functions are loose by themselves: nothing that they say of single pieces is of use.
-            envelope, spread = False, max(1e-2, gap)
-            (starts, extents), tolerance = first, np.full(2 * slots, spread * scale / slots)
-            continue
-        refined = True
-        if spread <= max(gap, FINEST_GAP) / 64:
+        if spread <= finest:
             return lower, chosen, upper, evidence, f"rounding and the best path found leave {width:.1e}"
-        target = lower / (1 - gap)
-        # The whole is never off by as much as the tolerances allow together, so the gap itself is tried first.
-        spread = min(max(_relative(lower, promised) / 10, gap), spread / 4) if spread > gap else spread / 4
-        lost = relaxation.losses_forward(*steps, starts, extents, bounds, math.inf)
+        # The whole is off by some tenth of what the tolerances allow together, and the part falls as they do.
+        spread = max(spread * min(max(0.8 * (gap / width) ** (2 / 3), 0.25), 0.8), finest)
         # A path that has already lost more than the gap can hide may be bounded that much more loosely.
-        hidden = np.minimum(lost, scale) - max(promised - target, 0.0)
-        tolerance = np.maximum(spread * max(lower, FINEST_GAP * scale) / slots, hidden / slots)
+        lost = relaxation.losses_forward(low, high, *steps, starts, extents, bounds)
+        hidden = np.minimum(lost, scale) - max(promised - lower / (1 - gap), 0.0)
 
 
 def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> relaxation.Tables:
