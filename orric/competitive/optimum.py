@@ -25,11 +25,13 @@ with extra("sim"):
 Array = np.ndarray[Any, Any]
 
 # Points of the upper bound kept at once, 16 bytes each and as much again while refining.
-MOST_POINTS = 2**26
+MOST_POINTS, MOST_POINTS_PER_SLOT = 2**24, 64
 # No interval can be narrower than what rounding costs.
 FINEST_GAP = 1e-10
 # What the tolerances of the first level allow together, relative to the value.
 COARSEST = 1e-2
+# By how much they become smaller at most from level to level.
+LARGEST_STEP = 1 / 8
 # Pieces of a curve's upper bound: with how many to begin, and where to stop.
 FEWEST_CELLS, MOST_NODES = 2**8, 2**20
 
@@ -140,41 +142,53 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
     starts, extents = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
     begins, _, accuracies, _, which = tables
     scale = float((problem.rewards[:, 0] * accuracies[begins[which + 1] - 1]).sum())
-    # Even the coarsest bound has a few points per slot.
-    capacity = max(MOST_POINTS, 8 * slots)
+    capacity = max(MOST_POINTS, MOST_POINTS_PER_SLOT * slots)
     spread, met = max(gap, COARSEST), math.inf
     finest = max(gap, FINEST_GAP) / 64
-    hidden = np.zeros(2 * slots)
+    tolerance = np.full(2 * slots, spread * scale / slots)
+    telling, width, step = True, math.inf, 1.0
     while True:
-        tolerance = np.maximum(spread * max(lower, FINEST_GAP * scale, scale * (met == math.inf)), hidden) / slots
-        finer = relaxation.bound_backward(
-            low, high, *steps, most, starts, extents, tolerance, False, capacity
-        )
+        finer = relaxation.bound_backward(low, high, *steps, most, starts, extents, tolerance, False, capacity)
         if finer[0][0] < 0:
             # Between what had too many points and the level before it, as long as that is worth another.
             spread = 4 * spread if met == math.inf else math.sqrt(spread * met)
-            if spread > 0.8 * met and met < math.inf:
-                return lower, chosen, upper, evidence, f"more than {MOST_POINTS:,} points would be needed"
+            if met < math.inf and spread > 0.8 * met:
+                return lower, chosen, upper, evidence, f"more than {capacity:,} points would be needed"
+            np.maximum(tolerance, spread * (scale if met == math.inf else lower) / slots, out=tolerance)
             continue
+        del tolerance  # as large as what is kept
         starts, extents, bounds = finer
-        met = spread
-        promised = float(bounds[0])
+        met, promised = spread, float(bounds[0])
         path = relaxation.best_path(*steps, starts, extents, bounds, 8)
         value = problem.value(path)
         if value > lower:
             lower, chosen = value, path
         if promised < upper:
             upper, evidence = promised, {"starts": starts, "extents": extents, "bounds": bounds}
-        width = _relative(lower, upper)
+        before, width = width, _relative(lower, upper)
         if width <= gap:
             return lower, chosen, upper, evidence, ""
-        if spread <= finest:
+        # What it is off by falls faster than the tolerances, except where it is something else.
+        stalled = width > before * math.sqrt(step)
+        if width <= FINEST_GAP or (not telling and spread <= finest) or (stalled and width < 10 * FINEST_GAP):
             return lower, chosen, upper, evidence, f"rounding and the best path found leave {width:.1e}"
+        if telling and (stalled or spread <= finest):
+            # Estimates of losses that tell too much leave the best paths loose: the same once more without them.
+            telling, step = False, 1.0
+            tolerance = np.full(len(extents), spread * max(lower, FINEST_GAP * scale) / slots)
+            continue
         # The whole is off by some tenth of what the tolerances allow together, and the part falls as they do.
-        spread = max(spread * min(max(0.8 * (gap / width) ** (2 / 3), 0.25), 0.8), finest)
+        step = LARGEST_STEP if stalled else min(max(0.8 * (gap / width) ** (2 / 3), LARGEST_STEP), 0.8)
+        spread = max(spread * step, finest)
+        if not telling:
+            tolerance = np.full(len(extents), spread * max(lower, FINEST_GAP * scale) / slots)
+            continue
         # A path that has already lost more than the gap can hide may be bounded that much more loosely.
-        lost = relaxation.losses_forward(low, high, *steps, starts, extents, bounds)
-        hidden = np.minimum(lost, scale) - max(promised - lower / (1 - gap), 0.0)
+        tolerance = relaxation.losses_forward(low, high, *steps, starts, extents, bounds)
+        np.minimum(tolerance, scale, out=tolerance)
+        tolerance -= max(promised - lower / (1 - gap), 0.0)
+        np.maximum(tolerance, spread * max(lower, FINEST_GAP * scale), out=tolerance)
+        tolerance /= slots
 
 
 def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> relaxation.Tables:

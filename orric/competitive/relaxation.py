@@ -28,6 +28,8 @@ KINKS = 256
 NEAR = 2.0**-46
 # No piece is drawn shorter than this: its slope, which the rounding of places is multiplied by, might be any.
 SHORTEST = 2.0**-30
+# How many times as long a line that falls has to be.
+FALLING = 2.0**10
 
 
 @compiled
@@ -96,43 +98,57 @@ def _places(
     """
     options = len(shifts)
     heads = np.full(options, first)
+    # What each option, the cuts and the kinks give next; the sources stand in a heap, the least in front.
+    ahead = np.full(options + 2, np.inf)
     for i in range(options):
         if keep <= 0.0:
             heads[i] = last + 1
         while heads[i] <= last and extents[heads[i]] - shifts[i] <= keep * low:
             heads[i] += 1
+        if heads[i] <= last:
+            ahead[i] = (extents[heads[i]] - shifts[i]) / keep
     old, part, knot = old_first, 1, 0
+    if old < old_last:
+        ahead[options] = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
     while knot < len(knots) and knots[knot] <= low:
         knot += 1
+    if knot < len(knots):
+        ahead[options + 1] = knots[knot]
+    sources = np.argsort(ahead)
     count = 1
     out[0] = low
-    while True:
-        place = high
-        which = -1
-        for i in range(options):
-            if heads[i] <= last:
-                image = (extents[heads[i]] - shifts[i]) / keep
-                if image < place:
-                    place, which = image, i
-        if old < old_last:
-            cut = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
-            if cut < place:
-                place, which = cut, options
-        if knot < len(knots) and knots[knot] < place:
-            place, which = knots[knot], options + 1
-        if which == -1:
-            break
-        if which == options + 1:
-            knot += 1
+    while ahead[sources[0]] < high:
+        which = sources[0]
+        place = ahead[which]
+        if place > out[count - 1] + near and place < high - near:
+            out[count] = place
+            count += 1
+        following = np.inf
+        if which < options:
+            heads[which] += 1
+            if heads[which] <= last:
+                following = (extents[heads[which]] - shifts[which]) / keep
         elif which == options:
             part += 1
             if part > pieces[old]:
                 old, part = old + 1, 1
+            if old < old_last:
+                following = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
         else:
-            heads[which] += 1
-        if place > out[count - 1] + near and place < high - near:
-            out[count] = place
-            count += 1
+            knot += 1
+            if knot < len(knots):
+                following = knots[knot]
+        ahead[which] = following
+        n = 0
+        while 2 * n + 1 < len(sources):
+            child = 2 * n + 1
+            if child + 1 < len(sources) and ahead[sources[child + 1]] < ahead[sources[child]]:
+                child += 1
+            if following <= ahead[sources[child]]:
+                break
+            sources[n] = sources[child]
+            n = child
+        sources[n] = which
     if high > low:
         out[count] = high
         count += 1
@@ -164,14 +180,19 @@ def _simplified(x: Array, y: Array, room: Array, count: int, shortest: float, ou
     written, k = 1, 1
     while k < count:
         begin, level = out_x[written - 1], out_y[written - 1]
-        least, most = 0.0, np.inf
+        # What it bounds rises, so a line falls only where it has to come down from a looser part of the tube.
+        falls = y[k] + room[k] < level
+        least, most = -np.inf if falls else 0.0, np.inf
+        fewest = FALLING * shortest if falls else shortest
         while k < count:
             width = x[k] - begin
-            low, high = (y[k] - level) / width, max((y[k] + room[k] - level) / width, 0.0)
-            if max(low, least) > min(high, most) and x[k - 1] - begin >= shortest:
+            low, high = (y[k] - level) / width, (y[k] + room[k] - level) / width
+            if max(low, least) > min(high, most) and x[k - 1] - begin >= fewest:
                 break
             least, most = max(low, least), min(high, most)
             k += 1
+        if x[k - 1] - begin < fewest:  # the end of the domain
+            least = max(least, 0.0)
         out_x[written] = x[k - 1]
         out_y[written] = max(level + least * (x[k - 1] - begin), y[k - 1])
         written += 1
@@ -248,6 +269,9 @@ def bound_backward(
             if bow > 0.0:
                 pieces[c] = min(max(int(np.ceil(np.sqrt(8.0 * bow / tolerance[old_first + c]))), 1), 4096)
             extra += pieces[c]
+        if extra > capacity:
+            sizes[0] = -1
+            return sizes, xs, us
         points = 0 if t == horizon - 1 else last - first + 1
         size = options * points + extra + len(knots) + 4
         place = np.empty(size)

@@ -283,14 +283,52 @@ def test_hundreds_of_slots_are_enclosed_to_a_hundred_thousandth(family: Any) -> 
 @pytest.mark.parametrize("slots", [100, 600])
 def test_too_few_points_give_a_reason_and_an_interval_all_the_same(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimum, "MOST_POINTS", 1)
+    monkeypatch.setattr(optimum, "MOST_POINTS_PER_SLOT", 8)
     best = orric.offline_optimum(*forced(slots), 1e-6)
-    assert "more than 1 points would be needed" in best.reason
+    assert f"more than {8 * slots:,} points would be needed" in best.reason
     assert 1e-6 < best.gap < 0.5
     monkeypatch.undo()
     close = orric.offline_optimum(*forced(slots), 1e-4)
     assert best.lower <= close.upper
     assert close.lower <= best.upper
     assert orric.verify(best.certificate).upper == best.upper
+
+
+def test_too_many_points_are_backed_off_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The level after the last one that fits is not the end: one in between is."""
+    fine = orric.offline_optimum(*forced(600), 1e-6)
+    some = len(fine.certificate.evidence["extents"]) // 2
+    monkeypatch.setattr(optimum, "MOST_POINTS", some)
+    monkeypatch.setattr(optimum, "MOST_POINTS_PER_SLOT", 1)
+    tried = []
+    bound_backward = relaxation.bound_backward
+
+    def counted(*given: Any) -> Any:
+        found = bound_backward(*given)
+        tried.append(len(found[1]) if found[0][0] >= 0 else 0)
+        return found
+
+    monkeypatch.setattr(relaxation, "bound_backward", counted)
+    best = orric.offline_optimum(*forced(600), 1e-9)
+    assert "points would be needed" in best.reason
+    assert tried[-1] == 0
+    # After the first one that had too many there was one that had not.
+    assert any(tried[tried.index(0) :])
+    assert best.gap < 1e-4
+
+
+def test_no_piece_falls_or_is_shorter_than_its_slope_can_be_told() -> None:
+    """Short pieces that fall steeply raised the margin for rounding without any need, the more the finer the bound."""
+    for family in (forced, spread):
+        evidence = orric.offline_optimum(*family(2000), 1e-5).certificate.evidence
+        starts, extents, bounds = (evidence[name] for name in ("starts", "extents", "bounds"))
+        inside = np.ones(len(extents) - 1, bool)
+        inside[starts[1:-1] - 1] = False
+        assert (np.diff(bounds)[inside] >= 0).all()
+        last = np.zeros(len(extents) - 1, bool)
+        last[starts[1:] - 2] = True
+        assert (np.diff(extents)[inside & ~last] >= relaxation.SHORTEST).all()
+        assert len(extents) < 200 * 2000
 
 
 def test_too_many_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
