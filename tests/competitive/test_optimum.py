@@ -317,17 +317,20 @@ def test_too_many_points_are_backed_off_from(monkeypatch: pytest.MonkeyPatch) ->
     assert best.gap < 1e-4
 
 
-def test_no_piece_falls_or_is_shorter_than_its_slope_can_be_told() -> None:
+def test_no_piece_is_shorter_than_its_slope_can_be_told() -> None:
     """Short pieces that fall steeply raised the margin for rounding without any need, the more the finer the bound."""
     for family in (forced, spread):
         evidence = orric.offline_optimum(*family(2000), 1e-5).certificate.evidence
         starts, extents, bounds = (evidence[name] for name in ("starts", "extents", "bounds"))
         inside = np.ones(len(extents) - 1, bool)
         inside[starts[1:-1] - 1] = False
-        assert (np.diff(bounds)[inside] >= 0).all()
-        last = np.zeros(len(extents) - 1, bool)
-        last[starts[1:] - 2] = True
-        assert (np.diff(extents)[inside & ~last] >= relaxation.SHORTEST).all()
+        # The last piece of a slot ends where its domain does.
+        ends = starts[1:][np.diff(starts) > 1] - 2
+        inside[ends] = False
+        lengths, falls = np.diff(extents)[inside], np.diff(bounds)[inside] < 0
+        assert (lengths >= relaxation.SHORTEST).all()
+        assert (lengths[falls] >= relaxation.SHORTEST * relaxation.FALLING).all()
+        assert falls.mean() < 0.1
         assert len(extents) < 200 * 2000
 
 
