@@ -331,7 +331,7 @@ def test_no_piece_is_shorter_than_its_slope_can_be_told() -> None:
         assert (lengths >= relaxation.SHORTEST).all()
         assert (lengths[falls] >= relaxation.SHORTEST * relaxation.FALLING).all()
         assert falls.mean() < 0.1
-        assert len(extents) < 200 * 2000
+        assert len(extents) < 1000 * 2000
 
 
 def test_too_many_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
