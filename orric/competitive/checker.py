@@ -8,7 +8,8 @@ not be chosen.
 Evidence "bounds" is one continuous, piecewise linear U_t per slot. It proves the upper end by induction: U_t lies
 above reward x f_t + U_{t+1} for every option and every extent that any allocations reach, and the upper end above
 U_1(0) (`induction`). Evidence "prices" is one price per slot, for which the Lagrangian bound of `window` is evaluated
-anew. What "verified" means is a theorem of the documentation (background, certificates).
+anew. Evidence "states" is the width of the window, over all states of which the optimum is bounded anew by
+`states_check`. What "verified" means is a theorem of the documentation (background, certificates).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from orric.competitive.claims import ULP, Claim, accuracy, demand, place_of_slope, slope
 from orric.competitive.induction import Induction
+from orric.competitive.states_check import most_earned
 from orric.exceptions import CertificateError
 
 Array = np.ndarray[Any, Any]
@@ -183,8 +185,13 @@ class Checker:
         elif names == {"prices"}:
             proven, checks = self.prices()
             agreement = PRICED_AGREEMENT
+        elif names == {"states"}:
+            proven, checks = self.states(progress)
+            agreement = AGREEMENT
         else:
-            raise CertificateError("evidence", f"holds {str(sorted(names))[:80]}", "known are bounds and prices")
+            raise CertificateError(
+                "evidence", f"holds {str(sorted(names))[:80]}", "known are bounds, prices and states"
+            )
         demand(
             proven <= upper * (1 + 4 * ULP) and upper <= max(proven, lower) * (1 + agreement),
             "upper",
@@ -312,6 +319,19 @@ class Checker:
                 count += len(options)
         size = float((np.abs(best) + np.abs(prices) * self.most + self.most * np.abs(later)).sum())
         return float(best.sum()) + size * (self.slots + 4) * 4 * ULP, count
+
+    def states(self, progress: Callable[[float], object]) -> tuple[float, int]:
+        """Bound the optimum over every state of the window anew; return the bound and the number of transitions."""
+        kind, claimed = self.claim.memory, np.asarray(self.evidence["states"])
+        demand(kind == "window", "evidence", f"states do not fit {kind} memory")
+        demand(
+            claimed.shape == () and claimed.dtype.kind in "iu" and claimed == self.claim.width,
+            "evidence", "its states are not those of the window",
+        )  # fmt: skip
+        return most_earned(
+            self.requests.tolist(), list(self.options), self.claim.width,
+            lambda slot, x: accuracy(self.curves[slot], x)[1], progress,
+        )  # fmt: skip
 
 
 def _accumulated(values: Array, factor: float) -> Array:

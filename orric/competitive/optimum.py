@@ -20,16 +20,18 @@ from orric.profile import Profile
 from orric.trace import Trace
 
 with extra("sim"):
-    from orric.competitive import relaxation
+    from orric.competitive import relaxation, states
 
 Array = np.ndarray[Any, Any]
 
 # Points of the upper bound kept at once, 16 bytes each and as much again while refining.
-MOST_POINTS = 2**24
+MOST_POINTS, MOST_POINTS_PER_SLOT = 2**24, 64
 # No interval can be narrower than what rounding costs.
 FINEST_GAP = 1e-10
-# Concave bounds cost the more points the finer they are; whatever they leave beyond this is refined.
-FINEST_CONCAVE_GAP = 1e-7
+# What the tolerances of the first level allow together, relative to the value.
+COARSEST = 1e-2
+# By how much they become smaller at most from level to level.
+LARGEST_STEP = 1 / 8
 # Pieces of a curve's upper bound: with how many to begin, and where to stop.
 FEWEST_CELLS, MOST_NODES = 2**8, 2**20
 
@@ -69,8 +71,9 @@ def offline_optimum(
 
     The lower end is attained by allocations found by a beam search along the upper bound; the upper end is a
     relaxation refined around the paths that still promise more than the lower end (see `relaxation`). Under
-    window memory, whose state does not fit one number, the upper end is a Lagrangian bound and may stay looser
-    than asked; `reason` then says so.
+    window memory both ends are the optimum but for rounding, found over all states (see `states`), as long as there are
+    few enough of them; for wider windows the upper end is a Lagrangian bound and may stay looser than asked, and
+    `reason` then says so.
 
     Args:
         profile: Configurations, learning curve and memory.
@@ -96,7 +99,11 @@ def offline_optimum(
     _warm_up()
     begun = time.perf_counter()
     problem = OfflineProblem.of(profile, trace, overload, in_time)
-    if problem.memory.kind == "window":
+    if problem.memory.kind == "window" and states.affordable(problem):
+        upper, chosen = states.best_of_states(problem)
+        lower, evidence = problem.value(chosen), {"states": np.array(problem.memory.slots)}
+        reason = "rounding is all that is left"
+    elif problem.memory.kind == "window":
         # The checker evaluates the bound without tables, so theirs must be close to it.
         tables = curve_tables(problem.curves, float(problem.gains.max()), min(max(gap, 1e-8), 1e-6))
         lower, chosen, upper, evidence, reason = price_bound(problem, gap, tables)
@@ -122,7 +129,7 @@ def _relative(lower: float, upper: float) -> float:
 
 
 def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, dict[str, Array], str]:
-    """Bound by concave functions first, then tighten a relaxation without that limit until the gap is met."""
+    """Tighten a relaxation level by level until the gap is met."""
     slots = len(problem.counts)
     keep, weight = problem.transition()
     low, high = problem.reach(keep, weight)
@@ -132,50 +139,56 @@ def _refined(problem: OfflineProblem, gap: float) -> tuple[float, Array, float, 
     lower, upper, chosen = -math.inf, math.inf, np.zeros(slots, np.int64)
     evidence: dict[str, Array] = {}
     # The first level is one piece per slot; tolerances are relative to the whole value, shared by the slots.
-    first = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
-    starts, extents = first
+    starts, extents = np.arange(slots + 1) * 2, np.stack([low, high], axis=1).ravel()
     begins, _, accuracies, _, which = tables
     scale = float((problem.rewards[:, 0] * accuracies[begins[which + 1] - 1]).sum())
-    # Even the coarsest bound has a few points per slot.
-    capacity = max(MOST_POINTS, 8 * slots)
-    envelope, spread = True, max(gap, FINEST_CONCAVE_GAP) / 4
+    capacity = max(MOST_POINTS, MOST_POINTS_PER_SLOT * slots)
+    spread, met = max(gap, COARSEST), math.inf
+    finest = max(gap, FINEST_GAP) / 64
     tolerance = np.full(2 * slots, spread * scale / slots)
-    refined = False
+    telling, width, step = True, math.inf, 1.0
     while True:
-        starts, extents, bounds = relaxation.bound_backward(
-            low, high, *steps, most, starts, extents, tolerance, envelope, capacity
-        )
-        if starts[0] < 0:
-            if refined:
-                return lower, chosen, upper, evidence, f"more than {MOST_POINTS:,} points would be needed"
-            spread *= 4
-            (starts, extents), tolerance = first, tolerance * 4
+        finer = relaxation.bound_backward(low, high, *steps, most, starts, extents, tolerance, False, capacity)
+        if finer[0][0] < 0:
+            # Between what had too many points and the level before it, as long as that is worth another.
+            spread = 4 * spread if met == math.inf else math.sqrt(spread * met)
+            if met < math.inf and spread > 0.8 * met:
+                return lower, chosen, upper, evidence, f"more than {capacity:,} points would be needed"
+            np.maximum(tolerance, spread * (scale if met == math.inf else lower) / slots, out=tolerance)
             continue
-        promised = float(bounds[0])
+        del tolerance  # as large as what is kept
+        starts, extents, bounds = finer
+        met, promised = spread, float(bounds[0])
         path = relaxation.best_path(*steps, starts, extents, bounds, 8)
         value = problem.value(path)
         if value > lower:
             lower, chosen = value, path
         if promised < upper:
             upper, evidence = promised, {"starts": starts, "extents": extents, "bounds": bounds}
-        width = _relative(lower, upper)
+        before, width = width, _relative(lower, upper)
         if width <= gap:
             return lower, chosen, upper, evidence, ""
-        if envelope:
-            # Concave functions are loose by themselves: nothing that they say of single pieces is of use.
-            envelope, spread = False, max(1e-2, gap)
-            (starts, extents), tolerance = first, np.full(2 * slots, spread * scale / slots)
-            continue
-        refined = True
-        if spread <= max(gap, FINEST_GAP) / 64:
+        # What it is off by falls faster than the tolerances, except where it is something else.
+        stalled = width > before * math.sqrt(step)
+        if width <= FINEST_GAP or (not telling and spread <= finest) or (stalled and width < 10 * FINEST_GAP):
             return lower, chosen, upper, evidence, f"rounding and the best path found leave {width:.1e}"
-        target = lower / (1 - gap)
-        # The whole is never off by as much as the tolerances allow together, so the gap itself is tried first.
-        spread = min(max(_relative(lower, promised) / 10, gap), spread / 4) if spread > gap else spread / 4
-        lost = relaxation.losses_forward(*steps, starts, extents, bounds, math.inf)
+        if telling and (stalled or spread <= finest):
+            # Estimates of losses that tell too much leave the best paths loose: the same once more without them.
+            telling, step = False, 1.0
+            tolerance = np.full(len(extents), spread * max(lower, FINEST_GAP * scale) / slots)
+            continue
+        # The whole is off by some tenth of what the tolerances allow together, and the part falls as they do.
+        step = LARGEST_STEP if stalled else min(max(0.8 * (gap / width) ** (2 / 3), LARGEST_STEP), 0.8)
+        spread = max(spread * step, finest)
+        if not telling:
+            tolerance = np.full(len(extents), spread * max(lower, FINEST_GAP * scale) / slots)
+            continue
         # A path that has already lost more than the gap can hide may be bounded that much more loosely.
-        hidden = np.minimum(lost, scale) - max(promised - target, 0.0)
-        tolerance = np.maximum(spread * max(lower, FINEST_GAP * scale) / slots, hidden / slots)
+        tolerance = relaxation.losses_forward(low, high, *steps, starts, extents, bounds)
+        np.minimum(tolerance, scale, out=tolerance)
+        tolerance -= max(promised - lower / (1 - gap), 0.0)
+        np.maximum(tolerance, spread * max(lower, FINEST_GAP * scale), out=tolerance)
+        tolerance /= slots
 
 
 def curve_tables(curves: Sequence[LearningCurve], most: float, gap: float) -> relaxation.Tables:
@@ -262,3 +275,5 @@ def _warm_up() -> None:
     # So small a gap takes every one of the compiled functions.
     _refined(problem, 1e-9)
     price_bound(problem, 0.5, curve_tables(problem.curves, 1.0, 0.5))
+    remembering = profile.model_copy(update={"memory": LearningExtent(kind="window", slots=1)})
+    states.best_of_states(OfflineProblem.of(remembering, problem.trace))

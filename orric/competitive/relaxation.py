@@ -26,6 +26,10 @@ ROUNDING = 2.0**-47
 KINKS = 256
 # Places closer than this (relative to the largest profit) count as one.
 NEAR = 2.0**-46
+# No piece is drawn shorter than this: its slope, which the rounding of places is multiplied by, might be any.
+SHORTEST = 2.0**-30
+# How many times as long a line that falls has to be.
+FALLING = 2.0**10
 
 
 @compiled
@@ -94,43 +98,57 @@ def _places(
     """
     options = len(shifts)
     heads = np.full(options, first)
+    # What each option, the cuts and the kinks give next; the sources stand in a heap, the least in front.
+    ahead = np.full(options + 2, np.inf)
     for i in range(options):
         if keep <= 0.0:
             heads[i] = last + 1
         while heads[i] <= last and extents[heads[i]] - shifts[i] <= keep * low:
             heads[i] += 1
+        if heads[i] <= last:
+            ahead[i] = (extents[heads[i]] - shifts[i]) / keep
     old, part, knot = old_first, 1, 0
+    if old < old_last:
+        ahead[options] = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
     while knot < len(knots) and knots[knot] <= low:
         knot += 1
+    if knot < len(knots):
+        ahead[options + 1] = knots[knot]
+    sources = np.argsort(ahead)
     count = 1
     out[0] = low
-    while True:
-        place = high
-        which = -1
-        for i in range(options):
-            if heads[i] <= last:
-                image = (extents[heads[i]] - shifts[i]) / keep
-                if image < place:
-                    place, which = image, i
-        if old < old_last:
-            cut = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
-            if cut < place:
-                place, which = cut, options
-        if knot < len(knots) and knots[knot] < place:
-            place, which = knots[knot], options + 1
-        if which == -1:
-            break
-        if which == options + 1:
-            knot += 1
+    while ahead[sources[0]] < high:
+        which = sources[0]
+        place = ahead[which]
+        if place > out[count - 1] + near and place < high - near:
+            out[count] = place
+            count += 1
+        following = np.inf
+        if which < options:
+            heads[which] += 1
+            if heads[which] <= last:
+                following = (extents[heads[which]] - shifts[which]) / keep
         elif which == options:
             part += 1
             if part > pieces[old]:
                 old, part = old + 1, 1
+            if old < old_last:
+                following = old_extents[old] + (old_extents[old + 1] - old_extents[old]) * (part / pieces[old])
         else:
-            heads[which] += 1
-        if place > out[count - 1] + near and place < high - near:
-            out[count] = place
-            count += 1
+            knot += 1
+            if knot < len(knots):
+                following = knots[knot]
+        ahead[which] = following
+        n = 0
+        while 2 * n + 1 < len(sources):
+            child = 2 * n + 1
+            if child + 1 < len(sources) and ahead[sources[child + 1]] < ahead[sources[child]]:
+                child += 1
+            if following <= ahead[sources[child]]:
+                break
+            sources[n] = sources[child]
+            n = child
+        sources[n] = which
     if high > low:
         out[count] = high
         count += 1
@@ -152,26 +170,29 @@ def _hull(x: Array, y: Array, room: Array, count: int) -> int:
 
 
 @compiled
-def _simplified(x: Array, y: Array, room: Array, count: int, out_x: Array, out_y: Array) -> int:
+def _simplified(x: Array, y: Array, room: Array, count: int, shortest: float, out_x: Array, out_y: Array) -> int:
     """Write few points whose lines run above (x, y), by at most `room`; return how many. O(count).
 
-    From each point the longest line is drawn for which some slope keeps it in the tube, with the lowest such slope.
+    From each point the longest line is drawn for which some slope keeps it in the tube, with the lowest such slope. A
+    line that would be shorter than `shortest` is drawn on above the points, whatever their room.
     """
     out_x[0], out_y[0] = x[0], y[0]
     written, k = 1, 1
     while k < count:
         begin, level = out_x[written - 1], out_y[written - 1]
-        least, most = -np.inf, np.inf
+        # What it bounds rises, so a line falls only where it has to come down from a looser part of the tube.
+        falls = y[k] + room[k] < level
+        least, most = -np.inf if falls else 0.0, np.inf
+        fewest = FALLING * shortest if falls else shortest
         while k < count:
             width = x[k] - begin
             low, high = (y[k] - level) / width, (y[k] + room[k] - level) / width
-            if max(low, least) > min(high, most):
+            if max(low, least) > min(high, most) and x[k - 1] - begin >= fewest:
                 break
             least, most = max(low, least), min(high, most)
             k += 1
-        if least == -np.inf:  # only by rounding: the next point alone always fits
-            least = (y[k] - level) / (x[k] - begin)
-            k += 1
+        if x[k - 1] - begin < fewest:  # the end of the domain
+            least = max(least, 0.0)
         out_x[written] = x[k - 1]
         out_y[written] = max(level + least * (x[k - 1] - begin), y[k - 1])
         written += 1
@@ -226,7 +247,8 @@ def bound_backward(
     """
     horizon = len(counts)
     sizes = np.zeros(horizon + 1, np.int64)
-    room_left = 4096
+    # Places that are never written to cost no memory.
+    room_left = min(max(4096, 4 * len(old_extents)), max(capacity, 4096))
     xs, us = np.empty(room_left), np.empty(room_left)
     # Filled from the back, slot T first: points of a slot are [first, last].
     top = room_left
@@ -247,6 +269,9 @@ def bound_backward(
             if bow > 0.0:
                 pieces[c] = min(max(int(np.ceil(np.sqrt(8.0 * bow / tolerance[old_first + c]))), 1), 4096)
             extra += pieces[c]
+        if extra > capacity:
+            sizes[0] = -1
+            return sizes, xs, us
         points = 0 if t == horizon - 1 else last - first + 1
         size = options * points + extra + len(knots) + 4
         place = np.empty(size)
@@ -331,7 +356,7 @@ def bound_backward(
         if envelope:
             filled = _hull(x, y, room, filled)
         out_x, out_y = np.empty(filled), np.empty(filled)
-        written = _simplified(x, y, room, filled, out_x, out_y)
+        written = _simplified(x, y, room, filled, SHORTEST * most, out_x, out_y)
         while first - written < 0:
             if 2 * room_left > capacity:
                 sizes[0] = -1
@@ -351,11 +376,13 @@ def bound_backward(
     starts = np.zeros(horizon + 1, np.int64)
     for t in range(horizon):
         starts[t + 1] = starts[t] + sizes[t]
-    return starts, xs[first:].copy(), us[first:].copy()
+    return starts, xs[first:], us[first:]
 
 
 @compiled
 def losses_forward(
+    low: Array,
+    high: Array,
     keep: Array,
     weight: Array,
     gains: Array,
@@ -369,55 +396,39 @@ def losses_forward(
     starts: Array,
     extents: Array,
     bounds: Array,
-    limit: float,
 ) -> Array:
-    """Return the least that a path from x_1 = 0 into each piece has fallen behind the bound, flat like the points.
+    """Estimate the least that a path from x_1 = 0 into each piece has fallen behind the bound, flat like the points.
 
     The value of a path is U_1(0) minus what it loses in its slots, so a piece that is only reached by losing much
-    cannot lie on a path that the bound promises. Pieces reached by losing more than `limit` are not followed;
-    pieces that are not reached stay infinite.
+    cannot lie on a path that the bound promises. Losses are followed from point to point, straight in between, and one
+    that no path reaches counts as the nearest end of what is reached. O(points M).
     """
-    lost = np.full(len(extents), np.inf)
-    lost[starts[0] : starts[1]] = 0.0
-    for t in range(len(counts) - 1):
+    lost = np.zeros(len(extents))
+    for t in range(len(counts)):
         first, last = starts[t], starts[t + 1] - 1
-        following, end_of = starts[t + 1], starts[t + 2] - 1
+        if t == len(counts) - 1:
+            following, end_of = last, last - 1
+        else:
+            following, end_of = starts[t + 1], starts[t + 2] - 1
         low_f, high_f = tables[which[t]], tables[which[t] + 1] - 1
-        for c in range(first, max(last, first + 1)):
-            behind = lost[c]
-            if behind > limit:
-                continue
-            a, b = extents[c], extents[min(c + 1, last)]
-            from_a, from_b = _piece(table_x, low_f, high_f, a), _piece(table_x, low_f, high_f, b)
-            bow = _bow(table_x, table_s, from_a, from_b, high_f, a, b)
-            at_a = _line(table_x, table_y, from_a, high_f, a) + bow
-            at_b = _line(table_x, table_y, from_b, high_f, b) + bow
+        heads, knots = np.full(counts[t], first), np.full(counts[t], low_f)
+        for r in range(following, end_of + 1):
+            least = np.inf
             for i in range(counts[t]):
-                shift = weight[t] * gains[t, i]
-                begin, end = keep[t] * a + shift, keep[t] * b + shift
-                low = bounds[c] - rewards[t, i] * at_a
-                high = bounds[min(c + 1, last)] - rewards[t, i] * at_b
-                r = _piece(extents, following, end_of, begin)
-                if r > following and extents[r] >= begin:
-                    r -= 1  # a place on a point touches the piece before it as well
-                place, here = begin, low
-                while True:
-                    inside = r < end_of - 1 and extents[r + 1] < end
-                    until, there = end, high
-                    if inside:
-                        until = max(extents[r + 1], place)
-                        there = low + (high - low) * ((until - begin) / (end - begin))
-                    lack = min(
-                        here - _line(extents, bounds, r, end_of, place),
-                        there - _line(extents, bounds, r, end_of, until),
-                    )
-                    lost[r] = min(lost[r], behind + max(lack, 0.0))
-                    if not inside:
-                        break
-                    place, here = until, there
-                    r += 1
-                if r < end_of - 1 and extents[r + 1] <= end:
-                    lost[r + 1] = min(lost[r + 1], behind + max(high - bounds[r + 1], 0.0))
+                before = low[t]
+                if keep[t] > 0.0:
+                    before = min(max((extents[r] - weight[t] * gains[t, i]) / keep[t], low[t]), high[t])
+                while heads[i] < last - 1 and extents[heads[i] + 1] <= before:
+                    heads[i] += 1
+                while knots[i] < high_f - 1 and table_x[knots[i] + 1] <= before:
+                    knots[i] += 1
+                earned = rewards[t, i] * _line(table_x, table_y, knots[i], high_f, before)
+                lack = _line(extents, bounds, heads[i], last, before) - earned - bounds[r]
+                least = min(least, _line(extents, lost, heads[i], last, before) + max(lack, 0.0))
+            lost[r] = least
+        # What a piece's ends have lost is settled once the next slot has been reached from them.
+        for c in range(first, last):
+            lost[c] = min(lost[c], lost[c + 1])
     return lost
 
 

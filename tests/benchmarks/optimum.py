@@ -7,6 +7,9 @@ a slot's budget lies anywhere between the cheapest and the dearest pair. In "for
 for the best inference and never for both, half of each is worth little, and the curve is such that either may be right.
 In "graded" the budgets are alike, but profits grow evenly with costs, so there are many good compromises.
 
+Under memory of a window, of one, three and five slots, "window" has six retraining and six inference configurations and
+budgets that leave all six compromises in every slot, so that the states are as many as they can be.
+
 The mixed-integer program is solved by HiGHS. Slot t has a binary z_ti per option (the best inference beside each
 retraining configuration), x_{t+1} = k_t x_t + w_t sum_i A_i z_ti, and maximises sum_ti R_ti y_ti, where y_ti stands for
 z_ti f(x_t): y_ti <= F z_ti and sum_i y_ti <= u_t, with u_t below tangents of f. The tangents run above f by 2e-6 at
@@ -34,9 +37,12 @@ import orric
 from orric.competitive import relaxation
 from orric.competitive.optimum import MOST_POINTS, curve_tables
 from orric.competitive.problem import OfflineProblem
+from orric.competitive.window import windows
+from orric.learning import LearningExtent
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+SIZES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 1_000_000)
+WIDTHS, WINDOW_SIZES = (1, 3, 5), (10, 30, 100, 1000, 10_000)
 COSTS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0), (1.0, 3.0, 6.0, 10.0)
 EVEN = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0), (0.6, 0.75, 0.9, 1.0)
 LITTLE = (0.0, 0.01, 0.04, 0.09, 0.25, 1.0), (0.1, 0.14, 0.38, 1.0)
@@ -48,11 +54,18 @@ FAMILIES = {
 }
 TANGENTS = 300
 # Slots, asked gap, most seconds, most memory in GB.
-TARGETS = ((1000, 1e-5, 1.0, None), (10_000, 1e-4, 10.0, 1.0))
+TARGETS = (
+    (1000, 1e-5, 1.0, None),
+    (10_000, 1e-4, 10.0, 1.0),
+    (100_000, 1e-4, 10.0, 1.0),
+    (1_000_000, 1e-4, 120.0, 2.0),
+)
 
 
 def instance(family: str, slots: int) -> tuple[orric.Profile, orric.Trace]:
     """Return the instance of a family and a size."""
+    if family.startswith("window"):
+        return windowed(int(family.removeprefix("window")), slots)
     (retraining, inference), a, k, budgets = FAMILIES[family]
     profile = orric.Profile(
         name=family,
@@ -73,6 +86,29 @@ def instance(family: str, slots: int) -> tuple[orric.Profile, orric.Trace]:
     return profile, orric.Trace(requests=requests, budget_macs=requests * rng.uniform(*budgets, slots))
 
 
+def windowed(width: int, slots: int) -> tuple[orric.Profile, orric.Trace]:
+    """Return an instance whose every slot leaves six options, under memory of a window."""
+    parts = np.linspace(0.0, 1.0, 6).tolist()
+    profile = orric.Profile(
+        name="window",
+        best_accuracy=0.9,
+        slope_floor=1e-3,
+        retraining=tuple(
+            orric.RetrainingConfiguration(name=f"r{n}", profit=part**2, cost_macs=10 * part)
+            for n, part in enumerate(parts)
+        ),
+        inference=tuple(
+            orric.InferenceConfiguration(name=f"i{n}", profit=0.1 + 0.9 * part**1.5, cost_macs=1 + 10 * part)
+            for n, part in enumerate(parts)
+        ),
+        curve=orric.Exponential(c=0.9, a=0.8, k=1.0),
+        memory=LearningExtent(kind="window", slots=width),
+    )
+    rng = np.random.default_rng(1)
+    requests = rng.integers(200, 2001, slots).astype(float)
+    return profile, orric.Trace(requests=requests, budget_macs=requests * rng.uniform(11.0, 12.0, slots))
+
+
 def asked(slots: int) -> float:
     """Return the gap to ask for."""
     return 1e-5 if slots <= 1000 else 1e-4
@@ -81,12 +117,17 @@ def asked(slots: int) -> float:
 def enclosed(family: str, slots: int) -> dict[str, Any]:
     """Enclose the optimum of an instance."""
     given = instance(family, slots)
-    best = orric.offline_optimum(*given, asked(slots))
+    best = orric.offline_optimum(*given, 1e-9 if given[0].memory.kind == "window" else asked(slots))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    begun = time.perf_counter()
+    checks = orric.verify(best.certificate).checks if given[0].memory.kind == "window" else 0
     return {
+        "verifying": time.perf_counter() - begun,
+        "checks": checks,
         "seconds": best.seconds,
         "gap": best.gap,
-        "points": len(best.certificate.evidence["extents"]),
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "points": len(best.certificate.evidence.get("extents", ())),
+        "memory": memory,
         "reason": best.reason,
         "lower": best.lower,
         "upper": best.upper,
@@ -148,8 +189,13 @@ def programmed(family: str, slots: int, seconds: float) -> dict[str, Any]:
     """Solve the mixed-integer program of an instance by HiGHS."""
     profile, trace = instance(family, slots)
     problem = OfflineProblem.of(profile, trace)
-    keep, weight = problem.transition()
-    low, high = problem.reach(keep, weight)
+    window = profile.memory.kind == "window"
+    if window:
+        begins, ends, mass = windows(problem.requests, profile.memory.slots or slots)
+        low, high = np.zeros(slots), np.full(slots, float(problem.gains.max()))
+    else:
+        keep, weight = problem.transition()
+        low, high = problem.reach(keep, weight)
     first = np.concatenate([[0], np.cumsum(problem.counts)])
     options = int(first[-1])
     z, y, x, u = 0, options, 2 * options, 2 * options + slots
@@ -164,7 +210,14 @@ def programmed(family: str, slots: int, seconds: float) -> dict[str, Any]:
         rows.add([(y + o, 1.0) for o in own] + [(u + t, -1.0)], -np.inf, 0.0)
         for height, slope in tangents(profile.curve, low[t], high[t]):
             rows.add([(u + t, 1.0), (x + t, -slope)], -np.inf, height)
-        if t + 1 < slots:
+        if window:
+            past = [
+                (z + int(first[s]) + i, -float(problem.requests[s] / mass[t] * problem.gains[s, i]))
+                for s in range(begins[t], ends[t])
+                for i in range(int(problem.counts[s]))
+            ]
+            rows.add([(x + t, 1.0), *past], 0.0, 0.0)
+        elif t + 1 < slots:
             gains = weight[t] * problem.gains[t]
             mixed = [(z + o, -float(gains[o - own.start])) for o in own]
             rows.add([(x + t + 1, 1.0), (x + t, -float(keep[t])), *mixed], 0.0, 0.0)
@@ -245,6 +298,22 @@ def main() -> None:
                 finished = found.get("status") == 0
             print(row + (f"\n        {best['reason']}" if best["reason"] else ""), flush=True)
             met += [(family, best, target) for target in TARGETS if target[0] == slots]
+    print(
+        f"\nwindow\n{'w':>3}{'T':>8}{'gap':>10}{'seconds':>10}{'verifying':>11}{'transitions':>14}{'memory GB':>11}",
+        end="",
+    )
+    print(f"{'HiGHS s':>10}{'its gap':>10}{'behind':>10}", flush=True)
+    for width in WIDTHS:
+        finished = True
+        for slots in [size for size in WINDOW_SIZES if size <= given.largest]:
+            best = apart("enclosed", f"window{width}", slots)
+            row = f"{width:3}{slots:8}{best['gap']:10.1e}{best['seconds']:10.3f}{best['verifying']:11.3f}"
+            row += f"{best['checks']:14,}{best['memory']:11.2f}"
+            if finished and given.highs_seconds > 0:
+                found = apart("programmed", f"window{width}", slots, given.highs_seconds)
+                row += highs_cells(found, best)
+                finished = found.get("status") == 0
+            print(row, flush=True)
     print()
     for family, best, (slots, gap, seconds, memory) in met:
         limits = f"gap {gap:.0e} in {seconds:g} s" + (f" and {memory:g} GB" if memory else "")

@@ -16,7 +16,7 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_false_is_verified_and_nothing_breaks() -> None:
-    tally = forge(2, rounds=6)
+    tally = forge(2, rounds=12)
     assert tally.faults == []
     assert tally.true > 2
     assert sum(tally.refused.values()) > 50
@@ -31,4 +31,4 @@ def test_evidence_that_is_not_looked_at_is_noticed(monkeypatch: pytest.MonkeyPat
 def test_an_upper_end_that_is_not_compared_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = checker.demand
     monkeypatch.setattr(checker, "demand", lambda holds, where, *more: kept(holds or where == "upper", where, *more))
-    assert any("is true" in fault for fault in forge(3, rounds=6).faults)
+    assert any("is true" in fault for fault in forge(3, rounds=25).faults)
