@@ -172,8 +172,8 @@ def test_what_no_allocator_is_shown_need_not_be_measured():
 
 def test_a_curve_from_below_0_gives_no_proportion():
     from_nothing = {**FOGGY, "curve": {"form": "tabulated", "x": [0, 1], "y": [0.0, 0.8]}}
-    profile = build_profile(drift_curve=(from_nothing,), table=EVERY)
-    refused(profile, ["fog"], [2], "'small'", "'fog'", "severity 2", "'i1'", "retrained")
+    with pytest.raises(orric.ProfileError, match=r"starts at 0; f\(0\) must be above 0"):
+        build_profile(drift_curve=(from_nothing,), table=EVERY)
 
 
 @pytest.fixture

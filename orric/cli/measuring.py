@@ -141,7 +141,7 @@ def calibrate(
         bool | None,
         typer.Option(
             "--fallback/--newest",
-            help="Let the student as it was given serve a slot where it is surer than the newest one. [default: yes]",
+            help="Let the student as it was given serve a slot where it is surer than the newest one. [default: no]",
         ),
     ] = None,
     pretrain: Annotated[
@@ -296,7 +296,7 @@ def calibrate(
             _with_data(learning_of, data), learning_of, output, training, slots, per_slot, seeds, workers, as_json
         )  # fmt: skip
         return
-    usual = {"fallback": True} | ({} if refresh is False else {"statistics": "received"})
+    usual = {} if refresh is False else {"statistics": "received"}
     plan = Calibration(
         dataset=dataset,
         student=student or models / f"{dataset}-student.safetensors",

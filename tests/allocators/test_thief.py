@@ -379,7 +379,7 @@ def test_comparison_hands_the_curves_in_and_names_the_line(tmp_path: Path) -> No
     assert by_name.allocator == "thief"
     assert by_name.to_frame().equals(same.to_frame())
     without = orric.simulation.engine.simulate(
-        scenario, orric.Thief(), orric.comparison._accuracies(scenario, "curve", 1), 1
+        scenario, orric.Thief(), orric.comparison.accuracy_models(scenario, "curve", 1), 1
     )
     assert without.allocations != by_name.allocations
 
