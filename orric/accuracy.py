@@ -278,12 +278,13 @@ class TableAccuracy(_Unsampled):
         count = self._counts[collected] if self._kept is None else self._kept
         agreement = super().retrain(collected, retraining, extent)
         self._waiting.append(None)
-        if self.labels:
+        transfer = self._told.transfer
+        if self.labels and transfer is not None:
             received = self._told.training.statistics == "received"
             far = 0.0 if self._label_mix is None else distance(self._label_mix[collected - 1])
-            self._trained = self._trained.after(
-                self._drifts[collected - 1], count if received else self.labels, far, PRIOR_SAMPLES if received else 0
-            )  # fmt: skip
+            used, prior = (count, PRIOR_SAMPLES) if received else (self.labels, 0)
+            usual = transfer.samples_per_slot * used / count
+            self._trained = self._trained.after(self._drifts[collected - 1], used, usual, far, prior)
             self._waiting[-1] = self._trained
         return agreement
 

@@ -228,6 +228,16 @@ class Profile(Floors):
                 raise ValueError(f"{found}; the largest profit is {self.most_profit:g}: stay below it")
         return self
 
+    @model_validator(mode="after")
+    def _transfer_is_consistent(self) -> Profile:
+        names = [one.name for one in self.inference]
+        for name in () if self.transfer is None else self.transfer.accuracy:
+            if name not in names:
+                raise ValueError(
+                    f"transfer.accuracy names the inference configuration {name!r}; {nearest(name, names)}"
+                )
+        return self
+
     @property
     def most_profit(self) -> float:
         """A^T_max, after dominated configurations are removed."""

@@ -34,8 +34,8 @@ class Transfer(Section):
         accuracy: By inference configuration: under the drift of the column, of the student retrained under that of the
             row.
         samples_per_slot: Samples received in each of the slots that the students were retrained in.
-        small_slots: Accuracy lost for each unit of the variance that few samples leave in batch-norm statistics: for
-            1 / n where they are means over n samples.
+        small_slots: Accuracy lost for each unit of the variance that few samples leave in batch-norm statistics, 1 / n
+            where they are means over n samples, beyond what `samples_per_slot` leave.
         given_by_class: By how much each class is more often classified rightly than all of them on average, by the
             student that was never retrained; none where it was not measured.
         retrained_by_class: The same of the retrained one.
@@ -66,7 +66,7 @@ class Transfer(Section):
 
     @cached_property
     def _losses(self) -> dict[str, Array]:
-        """What is lost to the student that was retrained under the column's drift, by inference configuration."""
+        """What the student of the row loses beside that of the column, by inference configuration."""
         found = {}
         for name, rows in self.accuracy.items():
             table = np.array(rows)
@@ -90,27 +90,22 @@ class Transfer(Section):
         if here is not None and losses is not None:
             lost = sum(part * float(losses[self._places[one], here]) for one, part in training.parts.items()
                        if one in self._places)  # fmt: skip
-        usual = self._usual_variance * training.retrained
-        return lost + self.small_slots * (training.variance - usual) + self.few_classes * training.distance
+        few = self.small_slots * (training.variance - training.usual_variance)
+        return lost + few + self.few_classes * training.distance
 
     def gain(self, retrained: float, label_mix: Array) -> float:
         """Return by how much a student is more accurate than where all classes are alike, for its classes alone.
 
         Args:
             retrained: Part of its statistics that is not of the given student.
-            label_mix: Part of each class, shape (classes,).
+            label_mix: Part of each class, shape (classes,); of another number of classes than was measured it says
+                nothing.
         """
         gains = [
             float(np.dot(label_mix, by_class)) if len(by_class) == len(label_mix) else 0.0
             for by_class in (self.given_by_class, self.retrained_by_class)
         ]
         return (1 - retrained) * gains[0] + retrained * gains[1]
-
-    @cached_property
-    def _usual_variance(self) -> float:
-        """The variance after many slots of as many samples as were measured with."""
-        newest = self.samples_per_slot / (self.samples_per_slot + PRIOR_SAMPLES)
-        return newest / (2 - newest) / self.samples_per_slot
 
 
 @dataclass(frozen=True)
@@ -120,14 +115,16 @@ class RetrainedOn:
     Attributes:
         parts: By drift; what is missing to 1 is of the images that the given student was trained on.
         variance: Of a mean over the samples that they are of, in units of a single sample's.
+        usual_variance: The same, had the slots been as large as those that the accuracies were measured on.
         distance: Mean distance of their classes, in total variation, from those of the data set.
 
-    >>> RetrainedOn().after(("fog", 3), 16).after(("none", 0), 48).parts
+    >>> RetrainedOn().after(("fog", 3), 16, usual=200).after(("none", 0), 48, usual=200).parts
     {('fog', 3): 0.125, ('none', 0): 0.75}
     """
 
     parts: dict[Drift, float] = field(default_factory=dict)
     variance: float = 0.0
+    usual_variance: float = 0.0
     distance: float = 0.0
 
     @property
@@ -135,20 +132,28 @@ class RetrainedOn:
         """Part that is not of the given student."""
         return sum(self.parts.values())
 
-    def after(self, drift: Drift, count: int, distance: float = 0.0, prior: int = PRIOR_SAMPLES) -> RetrainedOn:
+    def after(
+        self, drift: Drift, count: int, usual: float, distance: float = 0.0, prior: int = PRIOR_SAMPLES
+    ) -> RetrainedOn:
         """Return what they are of after one more retraining.
 
         Args:
             drift: Of the samples.
             count: Samples that statistics are taken from, at least 1.
+            usual: As many they would be in a slot as large as those that were measured, above 0.
             distance: Of their classes from those of the data set, in total variation.
             prior: As many samples the statistics before count as.
         """
         newest = count / (count + prior)
         parts = {one: part * (1 - newest) for one, part in self.parts.items() if part * (1 - newest) > 1e-6}
         parts[drift] = parts.get(drift, 0.0) + newest
-        variance = (1 - newest) ** 2 * self.variance + newest**2 / count
-        return RetrainedOn(parts, variance, (1 - newest) * self.distance + newest * distance)
+
+        def varied(before: float, size: float) -> float:
+            part = size / (size + prior)
+            return (1 - part) ** 2 * before + part**2 / size
+
+        far = (1 - newest) * self.distance + newest * distance
+        return RetrainedOn(parts, varied(self.variance, count), varied(self.usual_variance, usual), far)
 
 
 def distance(label_mix: Array) -> float:

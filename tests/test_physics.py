@@ -26,12 +26,19 @@ def told(path: Path, **changes: Any) -> list[str]:
     return warnings(scenario, seed=1)
 
 
+TURNING = ("cameras", "edge-server", "four-cameras", "night", "rush-hour")
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "simulations").glob("*.toml")), ids=lambda path: path.stem)
-def test_shipped_scenarios_are_not_warned_of(path: Path) -> None:
+def test_shipped_scenarios_are_warned_of_what_their_profiles_have_not_measured_alone(path: Path) -> None:
     scenario = orric.load_scenario(path)
-    for seed in (scenario.seed, 2, 3):
-        # Where they leave what their profile has measured, that is told.
-        assert [line for line in warnings(scenario, seed) if "expect errors" not in line] == []
+    told = {line for seed in (scenario.seed, 2, 3) for line in warnings(scenario, seed)}
+    assert [line for line in told if "expect errors" not in line] == []
+    # Their drift goes back and forth, and the shipped profiles do not follow that.
+    assert any("drift goes back to an earlier kind" in line for line in told) == (path.stem in TURNING)
+    few = any("samples a slot on average" in line for line in told)
+    assert few == (path.stem in ("cameras", "night"))
+    assert bool(told) == (path.stem in TURNING)
 
 
 def test_a_small_scenario_is_not_warned_of(profile_path: Path) -> None:

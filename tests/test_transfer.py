@@ -53,14 +53,16 @@ def run(profile, drifts, count=200, retrained=(), mixes=None):
 
 
 def test_statistics_are_a_mixture_in_proportion_to_the_samples() -> None:
-    once = RetrainedOn().after(FOG, 3 * PRIOR_SAMPLES)
+    once = RetrainedOn().after(FOG, 3 * PRIOR_SAMPLES, usual=200)
     assert once.parts == {FOG: 0.75}
     assert once.variance == pytest.approx(0.75**2 / 48)
-    twice = once.after(CLEAN, PRIOR_SAMPLES, distance=0.4)
+    twice = once.after(CLEAN, PRIOR_SAMPLES, usual=200, distance=0.4)
     assert twice.parts == {FOG: 0.375, CLEAN: 0.5}
     assert (twice.retrained, twice.distance) == (0.875, 0.2)
     # Without a prior the newest samples are all there is.
-    assert once.after(CLEAN, 5, prior=0).parts == {CLEAN: 1.0}
+    alone = once.after(CLEAN, 5, usual=50, prior=0)
+    assert alone.parts == {CLEAN: 1.0}
+    assert (alone.variance, alone.usual_variance) == pytest.approx((1 / 5, 1 / 50))
 
 
 def test_what_was_retrained_elsewhere_is_worth_what_was_measured_there() -> None:
@@ -78,11 +80,22 @@ def test_few_samples_and_few_classes_cost_what_was_fitted() -> None:
     plain = run(tabled(), [FOG, FOG], count=10, retrained=(1,))[1]
     few = run(tabled(small_slots=2.0), [FOG, FOG], count=10, retrained=(1,))[1]
     newest = 10 / 26
-    usual = (200 / 216) / (2 - 200 / 216) / 200
-    assert plain - few == pytest.approx(2.0 * (newest**2 / 10 - usual * newest))
+    assert plain - few == pytest.approx(2.0 * (newest**2 / 10 - (200 / 216) ** 2 / 200))
     half = np.tile([0.2, 0.2, 0.2, 0.2, 0.2, 0, 0, 0, 0, 0], (2, 1))
     skewed = run(tabled(few_classes=0.1), [FOG, FOG], count=10, retrained=(1,), mixes=half)[1]
     assert plain - skewed == pytest.approx(0.1 * newest * distance(half[0]))
+
+
+def test_slots_as_large_as_those_measured_cost_nothing_whatever_statistics_are_of() -> None:
+    """What few samples cost is counted from what the table was measured with, at any sampling ratio."""
+    for statistics in ("sampled", "received"):
+        predicted = []
+        for cost in (0.0, 2.0):
+            profile = tabled(small_slots=cost)
+            training = profile.training.model_copy(update={"statistics": statistics})
+            changed = profile.model_copy(update={"training": training})
+            predicted.append(run(changed, [FOG] * 4, count=200, retrained=(1, 2, 3)))
+        assert predicted[0] == pytest.approx(predicted[1], abs=1e-12)
 
 
 def test_weights_that_are_refused_or_wait_change_nothing() -> None:
@@ -113,3 +126,11 @@ def test_weights_that_are_refused_or_wait_change_nothing() -> None:
 def test_impossible_matrices_are_refused(changed: dict[str, object], says: str) -> None:
     with pytest.raises((ProfileError, ValueError), match=says):
         transfer(**changed)
+
+
+def test_a_matrix_of_a_configuration_that_there_is_not_is_refused() -> None:
+    measured = {**transfer().model_dump(), "accuracy": {"i7": MATRIX}}
+    with pytest.raises(
+        ProfileError, match=r"transfer.accuracy names the inference configuration 'i7'; known: i0, i1, i2"
+    ):
+        build_profile(transfer=measured)

@@ -26,11 +26,11 @@ class GuidedOrric(JointOrric):
     F - a short of the best accuracy F, and a concave curve rises at least as steeply as the straight line
     (F - a) / A^T_max up to it. With that for the slope, and h_t as in ORRIC, a unit of profit is worth
     (F - a) h_t / A^T_max. Estimates up to what the chord of a curve grants (`chord_factor`) cost nothing of the
-    guarantee: ORRIC's weights are first raised towards them as far as that. An allocation by the estimates themselves
-    is taken if by the raised weights it is worth at least 1 - `give_up` of the best; else the nearest mixture whose
-    allocation is. So joint
-    ORRIC's guarantee holds, times (1 - `give_up`), whatever the estimates are (compare algorithms with predictions:
-    consistency by the estimates, robustness by the guarantee).
+    guarantee with `start_accuracy` for f(0): ORRIC's weights are first raised towards them as far as that. An
+    allocation by the estimates themselves is taken if by the raised weights it is worth at least 1 - `give_up` of the
+    best; else the nearest mixture whose allocation is. So joint ORRIC's guarantee holds, times (1 - `give_up`),
+    whatever the estimates are (compare algorithms with predictions: consistency by the estimates, robustness by the
+    guarantee).
 
     The proof of the guarantee adds up over slots, and so does what may be given up: what a slot leaves unused is banked
     for later ones, and what later ones will be allowed at the least (by the least requests at the cheapest

@@ -71,7 +71,7 @@ def calibrate(plan: Calibration, output: Path, progress: Progress = lambda what,
     if len(cores()) < 2:
         found = "there is one core only, which server and measurement share; latencies come out too long"
         warnings.warn(f"{found}: measure where there are two", stacklevel=2)
-    progress("accuracy and latency at every resolution", 0.0)
+    progress("latency at every resolution", 0.0)
     served = [*(Served(student, px) for px in resolutions), Served(teacher, FULL_PX)]
     *of_student, teacher_latency = latencies(draft, served)
     by_resolution = dict(zip(resolutions, of_student, strict=True))

@@ -59,8 +59,10 @@ def with_learning(
     Warns:
         UserWarning: The teacher is worse than the student, or the curve is flat at A^T_max.
     """
-    dataset, classes = load_dataset(plan.dataset, plan.data), len(load_dataset(plan.dataset, plan.data).classes)
+    dataset = load_dataset(plan.dataset, plan.data)
+    classes = len(dataset.classes)
     student, teacher = exported(plan.student, "student", classes), exported(plan.teacher, "teacher", classes)
+    progress("accuracy on clean images", 0.0)
     accuracies = accuracies_by_resolution(student, dataset, list(plan.resolutions_px), plan.seeds[0])
     accuracy_of_teacher = accuracies_by_resolution(teacher, dataset, [FULL_PX], plan.seeds[0])[FULL_PX]
     checkpoint = Checkpoint(output, conditions(draft, plan.slots, plan.per_slot, hashes, package_versions()))

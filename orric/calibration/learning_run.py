@@ -90,6 +90,8 @@ class Assignment:
     def drift(self, slots: int, classes: int) -> DriftBySlot:
         """Lay the stream's drift out over its slots."""
         half = tuple(float((k + self.seed) % 4 < 2) for k in range(classes))
+        # Of two classes there may be none of that half.
+        half = half if any(half) else tuple(1.0 - part for part in half)
         labels = LabelShift(kind="steps", mixes=(half,)) if self.few_classes else None
         shape: dict[str, Any] = {"corruption": self.corruption, "labels": labels}
         if self.kind == "turns":

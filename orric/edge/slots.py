@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -294,7 +293,7 @@ class SlotLoop:
         row = self.rows[-1]
         row.inference = best if idle else stream.inference
         self._batcher.resolution_px = self._models.resolution_px[row.inference]
-        if not idle:
+        if not idle and self._profile.training.fallback:
             self._fall_back()
         limit = None
         if decision.overloaded and not idle:
@@ -306,12 +305,11 @@ class SlotLoop:
 
     def _fall_back(self) -> None:
         """Let the given student serve where it is surer of the images of the slot before."""
-        with suppress(OrricError):
-            rng = np.random.default_rng([self.config.seed, self.total])
-            drawn = self._uploads.drawn(lambda there: min(there, LOOKED_AT), rng)
-            if self.versions.fall_back(drawn.images, self._batcher.resolution_px):
-                serving = "the given student, which is surer" if self.versions.fallen_back else "the newest version"
-                self._tell("info", "fallback", serving=serving)
+        rng = np.random.default_rng([self.config.seed, self.total])
+        drawn = self._uploads.drawn(lambda there: min(there, LOOKED_AT), rng)
+        if self.versions.fall_back(drawn.images, self._batcher.resolution_px):
+            serving = "the given student, which is surer" if self.versions.fallen_back else "the newest version"
+            self._tell("info", "fallback", serving=serving)
 
     def _not_written(self, error: OSError) -> None:
         self.failures["journal"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,8 @@ class Versions:
         # Where the profile falls back on it.
         self._given: Model | None = None
         self.fallen_back = False
+        # A slot begins in one thread, and what was learnt takes over in another.
+        self._serving = threading.Lock()
 
     @property
     def current(self) -> Current:
@@ -128,14 +131,21 @@ class Versions:
             Whether it is another one that serves now.
         """
         given, newest, before = self._given, self.model, self.fallen_back
-        if given is None or newest is None or newest.version == given.version or self.current.pinned:
-            self.fallen_back = False
+        if given is None or newest is None:
+            return False
+        back = before
+        if newest.version == given.version or self.current.pinned:
+            back = False
         elif len(images):
             inputs = to_input(images[:LOOKED_AT], resolution_px)
-            self.fallen_back = falls_back(given.logits(inputs), newest.logits(inputs))
-        if self._batcher is not None and newest is not None:
-            self._batcher.model = given if given is not None and self.fallen_back else newest
-        return self.fallen_back != before
+            back = falls_back(given.logits(inputs), newest.logits(inputs))
+        with self._serving:
+            if self.model is not newest:
+                return False  # another one has taken over meanwhile, and serves
+            self.fallen_back = back
+            if self._batcher is not None:
+                self._batcher.model = given if back else newest
+        return back != before
 
     def weights(self) -> bytes | None:
         """Return the weights of the version that serves, for training to go on from."""
@@ -272,10 +282,11 @@ class Versions:
         self.store.point_at(replace(self.current, pinned=False))
 
     def _swap(self, model: Model) -> None:
-        self.model, self.fallen_back = model, False
-        self.swaps += 1
-        if self._batcher is not None:
-            self._batcher.model = model  # a batch under way goes on with the one that it began with
+        with self._serving:
+            self.model, self.fallen_back = model, False
+            self.swaps += 1
+            if self._batcher is not None:
+                self._batcher.model = model  # a batch under way goes on with the one that it began with
 
     def _open(self, content: bytes, number: int) -> Model:
         return Model.open(content, number, self._provider, self._config.server.threads, self._resolutions_px)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[np.float64]]
 # How far predictions were off where nothing of the kind had been measured (docs/background/prediction.md).
 UNMEASURED = "up to 11 points in the mean (docs/background/prediction.md)"
-# Samples of a slot beyond the most and the fewest that were measured, by this factor, are others.
+# Slots are others where they have fewer samples than all that were measured, by this factor where one size was.
 BEYOND = 2.0
 # A mix of classes this far from all alike is another one, and going back to an earlier drift as often is taking turns.
 SKEWED, BACK = 0.2, 2

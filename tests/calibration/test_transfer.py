@@ -48,6 +48,10 @@ def test_streams_of_every_kind_drift_as_they_are_called() -> None:
     few = Assignment("fog", 1, (), few_classes=True).drift(5, 10).label_mix
     assert few is not None
     assert (few[0] > 0).sum() == 5
+    for seed in range(1, 6):
+        of_two = Assignment("fog", seed, (), few_classes=True).drift(5, 2).label_mix
+        assert of_two is not None
+        assert of_two.sum(axis=1) == pytest.approx(1)
     assert Assignment("fog", 1, ()).usual
     assert not Assignment("fog", 1, (), per_slot=20).usual
 

@@ -16,7 +16,7 @@ import orric
 from orric.competitive.exact import exact_optimum
 from orric.learning import LearningExtent
 
-from ..benchmarks import theorems
+from ..benchmarks import planted, theorems
 from ..benchmarks.theorems import BITING, FAMILIES, PROVED, Part, tallied
 from ..builders import build_profile
 
@@ -80,7 +80,7 @@ def test_the_published_weights_fail_under_a_window_by_hand() -> None:
     bound = orric.bounds(profile, trace).theorem4
     assert bound == pytest.approx((1 + 0.02 * 0.946) * 0.98)
     # It retrains in slot 1 at the price of 0.98 x 0.054, for 0.02 in slot 2; the optimum never does.
-    measured = ratio(profile, trace, theorems.Published())
+    measured = ratio(profile, trace, planted.Published())
     assert measured == pytest.approx((0.98 * 0.946 + 1.0 + 8 * 0.98) / 9.8)
     assert measured < bound
     assert ratio(profile, trace, orric.Orric()) == 1.0
@@ -92,7 +92,7 @@ def test_the_report_fails_for_an_allocator_with_a_fault(
     parts = [Part("biting", PROVED, 300)]
     assert theorems.report(parts, [], seed=1, jobs=1)
     assert "VIOLATED" not in capsys.readouterr().out
-    monkeypatch.setitem(theorems.ALLOCATORS, "orric", (theorems.WrongEnd, "theorem4"))
+    monkeypatch.setitem(theorems.ALLOCATORS, "orric", (planted.WrongEnd, "theorem4"))
     assert not theorems.report(parts, [], seed=1, jobs=1)
     assert "VIOLATED by orric" in capsys.readouterr().out
 

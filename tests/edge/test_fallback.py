@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,27 @@ def test_a_profile_without_it_never_falls_back(open_daemon, fog) -> None:
     assert daemon.versions._given is None
     assert not daemon.versions.fall_back(np.zeros((4, 32, 32, 3), np.uint8), 32)
     assert daemon.batcher.model is daemon.versions.model
+
+
+def test_what_takes_over_while_students_are_compared_is_not_undone(
+    open_daemon, falling_back, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = open_daemon(retrains=True, profile=falling_back)
+    versions = daemon.versions
+    versions._swap(replace(versions.model, version=2))
+    later = replace(versions.model, version=3)
+
+    def meanwhile(given: np.ndarray, newest: np.ndarray) -> bool:
+        versions._swap(later)
+        return True
+
+    monkeypatch.setattr("orric.edge.versions.falls_back", meanwhile)
+    assert not versions.fall_back(np.zeros((4, 32, 32, 3), np.uint8), 32)
+    assert daemon.batcher.model is later
+    assert not versions.fallen_back
+    monkeypatch.setattr("orric.edge.versions.falls_back", lambda given, newest: True)
+    assert versions.fall_back(np.zeros((4, 32, 32, 3), np.uint8), 32)
+    assert daemon.batcher.model is versions._given
+    # Without images it stays as it is.
+    assert not versions.fall_back(np.zeros((0, 32, 32, 3), np.uint8), 32)
+    assert versions.fallen_back
