@@ -412,7 +412,9 @@ class Profile(Floors):
         import tomli_w  # imported late: only those who measure or search write profiles
 
         target = Path(path)
-        table = {"format": 1, **self.model_dump(exclude_none=True)}
+        told = self.model_dump(exclude_none=True)
+        # What it is called stands first.
+        table = {"format": 1, **{name: told[name] for name in ("name", "best_accuracy", "slope_floor")}, **told}
         for name in ("drift_curve", "table", "batch_latency"):
             if not table[name]:
                 del table[name]

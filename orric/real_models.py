@@ -28,8 +28,9 @@ class Training(Section):
             with the statistics before, which count as 16 samples. The latter costs a pass of the student over every
             sample received, and holds where slots are small or drift turns (docs/background/prediction.md). The daemon,
             which trusts nobody, takes those of the slot's that the teacher labelled and nothing speaks against.
-        fallback: Whether the student as it was given serves a slot where it is surer of the slot's first 16 samples
-            than the retrained one.
+        fallback: Whether the student as it was given serves a slot where it is expected to be right as often as the
+            retrained one, by the slot's first 16 samples and by those that were labelled before
+            (`orric.retraining.fallback`).
         device: Where the steps are taken, "cpu" (on one thread) or "cuda".
     """
 

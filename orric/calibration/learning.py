@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from orric.calibration.table import checked_hashes, moved_to, table_of, table_pr
 from orric.calibration.transfer import excess_agreements, fitted, transfer_of, validation
 from orric.drift import SEVERITIES
 from orric.exceptions import ProfileError
-from orric.learning import LearningExtent
+from orric.learning import LearningCurve, LearningExtent
 from orric.profile import Profile
 from orric.real_models import Training
 from orric.retraining.loop import FULL_PX
@@ -78,7 +80,11 @@ def with_learning(
     misses = _validation([run for run in varied(runs) if run.seed not in plan.seeds], curves.by_drift, memory)
     if curves.floored:
         found = f"the learning curve is flat at the largest profit; slope_floor is set to {curves.slope_floor:g}"
-        warnings.warn(f"{found}, and ORRIC will hardly retrain: measure more seeds or slots", stacklevel=3)
+        warnings.warn(
+            f"{found}, and ORRIC will hardly retrain: measure more seeds or slots, or take orric-chord, which goes by "
+            "the curve's ends",
+            stacklevel=3,
+        )
     most, excesses = plan.fullest_ratio, excess_agreements(fitting)
     clean = clean_curve(fitting, most).model_copy(update={"excess_agreement": excesses[CLEAN_DRIFT]})
     drifts = [fit.curve for fit in curves.by_drift.values()]
@@ -88,6 +94,7 @@ def with_learning(
         update={
             "best_accuracy": shortened(min(max(top, *accuracies.values()) + 5e-7, 1.0)),
             "slope_floor": max(shortened(curves.slope_floor * (1 - 1e-5)), LEAST_SLOPE),
+            **least_ends([curves.overall.curve, clean.curve, *drifts], most),
             "inference": tuple(one.model_copy(update={"profit": profits[one.name]}) for one in draft.inference),
             "curve": curves.overall.curve,
             "memory": memory,
@@ -217,6 +224,21 @@ def learning_of(
     }  # fmt: skip
     found = found.model_copy(update={"provenance": {**found.provenance, "learning": told}})
     return moved_to(found, output)
+
+
+def least_ends(curves: Sequence[LearningCurve], most: float) -> dict[str, float]:
+    """Return `start_accuracy` and `end_accuracy` of a profile: what every one of its curves has at both ends.
+
+    Args:
+        curves: All of the profile's.
+        most: A^T_max.
+
+    Returns:
+        Neither where that leaves no rise between them.
+    """
+    # Rounded downwards, since they are lower bounds.
+    start, end = (math.floor(min(float(curve(x)) for curve in curves) * 1e6) / 1e6 for x in (0.0, most))
+    return {"start_accuracy": start, "end_accuracy": end} if 0 < start < end else {}
 
 
 def _drifting(plan: Calibration, runs: list[LearningRun]) -> dict[int, float]:

@@ -318,8 +318,10 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
             ratio, rng = float(run.ratios[slot - 1]), generator(seed, "retraining", 0, slot)
             named = run.plan.selector
             sampling = Sampling(ratio) if named is None else Sampling.by(ratio, profile.selector[named])
-            chosen = sampled(student, images, sampling, rng, labels).chosen
+            sample = sampled(student, images, sampling, rng, labels)
+            chosen = sample.chosen
             if len(chosen):
+                student.compare(images[sample.labelled], sample.taught)
                 run.taught[slot - 1] = (labels[chosen] == truth[chosen]).mean()
                 student.retrain(images[chosen], rng, labels[chosen], images)
                 student.swap()

@@ -10,7 +10,7 @@ import numpy as np
 
 from orric.drift import SEVERITIES
 from orric.randomness import generator
-from orric.retraining.fallback import LOOKED_AT, falls_back
+from orric.retraining.fallback import LOOKED_AT
 from orric.retraining.loop import Student
 from orric.vision.datasets import Dataset, to_input
 
@@ -63,7 +63,8 @@ class Probes:
         if not student.guarded:
             return right[0]
         parts = range(0, PROBES, LOOKED_AT)
-        back = np.mean([falls_back(given[at : at + LOOKED_AT], newest[at : at + LOOKED_AT]) for at in parts])
+        looks = [(given[at : at + LOOKED_AT], newest[at : at + LOOKED_AT]) for at in parts]
+        back = np.mean([student.fallback.chooses(resolution_px, *look) for look in looks])
         return float((1 - back) * right[0] + back * right[1])
 
 

@@ -141,7 +141,8 @@ def calibrate(
         bool | None,
         typer.Option(
             "--fallback/--newest",
-            help="Let the student as it was given serve a slot where it is surer than the newest one. [default: no]",
+            help="Let the student as it was given serve a slot where as much is expected of it as of the newest one. "
+            "[default: yes]",
         ),
     ] = None,
     pretrain: Annotated[
@@ -296,7 +297,7 @@ def calibrate(
             _with_data(learning_of, data), learning_of, output, training, slots, per_slot, seeds, workers, as_json
         )  # fmt: skip
         return
-    usual = {} if refresh is False else {"statistics": "received"}
+    usual = {"fallback": True} if refresh is False else {"fallback": True, "statistics": "received"}
     plan = Calibration(
         dataset=dataset,
         student=student or models / f"{dataset}-student.safetensors",

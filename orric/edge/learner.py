@@ -239,7 +239,9 @@ class Learner:
         self.outcomes.update(found.outcomes)
         if len(found.standing):
             with self._choosing:
-                compared = self._versions.compare(lesson.version, drawn.images[found.standing], found.labels)
+                standing = drawn.images[found.standing]
+                self._versions.learn_from(lesson.version, standing, found.labels)
+                compared = self._versions.compare(lesson.version, standing, found.labels)
                 if compared is not None:
                     self._evidence.append((lesson.version, compared))
         if not isinstance(found, Candidate):

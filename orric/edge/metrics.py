@@ -43,7 +43,7 @@ GAUGES = {
     "retraining_part": "Part of the slot's budget that retraining was given.",
     "inference_part": "Part of the slot's budget that inference was given.",
     "waiting_images": "Images that wait.",
-    "fallback": "Whether the student as it was given serves, which is surer than the newest.",
+    "fallback": "Whether the student as it was given serves, of which more is expected than of the newest.",
     "retraining_backoff": "By how many configurations retraining steps back after it was ended by force.",
     "slot_overrun_seconds": "By how much the last slot ended late.",
     "ratio_floor": "Lower bound on the episode's ratio to the offline optimum so far.",

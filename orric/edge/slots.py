@@ -304,11 +304,13 @@ class SlotLoop:
             self.learner.begin(stream.retraining, decision.slot, row.total, row.version, row.late_s, row.outcome)
 
     def _fall_back(self) -> None:
-        """Let the given student serve where it is surer of the images of the slot before."""
+        """Let the given student serve where more is expected of it, by the images of the slot before."""
         rng = np.random.default_rng([self.config.seed, self.total])
         drawn = self._uploads.drawn(lambda there: min(there, LOOKED_AT), rng)
         if self.versions.fall_back(drawn.images, self._batcher.resolution_px):
-            serving = "the given student, which is surer" if self.versions.fallen_back else "the newest version"
+            serving = (
+                "the given student, of which more is expected" if self.versions.fallen_back else "the newest version"
+            )
             self._tell("info", "fallback", serving=serving)
 
     def _not_written(self, error: OSError) -> None:

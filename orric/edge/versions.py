@@ -16,7 +16,7 @@ from orric.edge.retraining import Candidate
 from orric.edge.serving import Batcher, Model
 from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore, Version
 from orric.exceptions import EdgeError
-from orric.retraining.fallback import LOOKED_AT, falls_back
+from orric.retraining.fallback import LOOKED_AT, Fallback
 from orric.vision.arrays import Labels
 from orric.vision.datasets import Pixels, to_input
 
@@ -37,6 +37,7 @@ class Versions:
         model: What serves.
         swaps: How often another version took over.
         rollbacks: How often an older one did.
+        fallback: What is known of the student as it was given beside the newest.
         fallen_back: Whether the student as it was given serves the slot, though a newer one is there.
     """
 
@@ -51,7 +52,7 @@ class Versions:
         self._good: Model | None = None
         # Where the profile falls back on it.
         self._given: Model | None = None
-        self.fallen_back = False
+        self.fallback, self.fallen_back = Fallback(), False
         # A slot begins in one thread, and what was learnt takes over in another.
         self._serving = threading.Lock()
 
@@ -120,7 +121,7 @@ class Versions:
         self._batcher = batcher
 
     def fall_back(self, images: Pixels, resolution_px: int) -> bool:
-        """Let the given student serve from now on where it is surer of images than the newest, and that one elsewhere.
+        """Let the given student serve from now on where it is expected to be right more often, elsewhere the newest.
 
         Args:
             images: That came last, shape (n, height, width, 3); at most `LOOKED_AT` of them are looked at. Where there
@@ -138,7 +139,7 @@ class Versions:
             back = False
         elif len(images):
             inputs = to_input(images[:LOOKED_AT], resolution_px)
-            back = falls_back(given.logits(inputs), newest.logits(inputs))
+            back = self.fallback.chooses(resolution_px, given.logits(inputs), newest.logits(inputs))
         with self._serving:
             if self.model is not newest:
                 return False  # another one has taken over meanwhile, and serves
@@ -146,6 +147,22 @@ class Versions:
             if self._batcher is not None:
                 self._batcher.model = given if back else newest
         return back != before
+
+    def learn_from(self, number: int, images: Pixels, labels: Labels) -> None:
+        """Compare the given student with a version on labelled samples, to fall back on it where it is better.
+
+        Args:
+            number: The version that served when the samples were labelled; nothing is learnt of any but the newest.
+            images: In an order drawn at random, shape (n, height, width, 3), none of which the version was trained on;
+                at most `LOOKED_AT` of them are looked at.
+            labels: True ones where they are known, else the teacher's.
+        """
+        given, newest = self._given, self.model
+        if given is None or newest is None or newest.version != number or number == given.version or not len(images):
+            return
+        for px in self._resolutions_px:
+            inputs = to_input(images[:LOOKED_AT], px)
+            self.fallback.learn(px, given.logits(inputs), newest.logits(inputs), labels[:LOOKED_AT])
 
     def weights(self) -> bytes | None:
         """Return the weights of the version that serves, for training to go on from."""
@@ -275,6 +292,7 @@ class Versions:
         model = self._open(files[MODEL], number)
         self.store.point_at(Current(number, number, pinned))
         self._probation.clear()
+        self.fallback = Fallback()  # what is known is known of another
         self._swap(model)
 
     def unpin(self) -> None:

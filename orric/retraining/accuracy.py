@@ -251,6 +251,7 @@ class OnnxAccuracy:
         if self._watch is not None:
             self._attention = self._watch(self.student.network, images[found.labelled], found.taught)
         agreement = self.student.agreement(images[found.labelled], found.taught)
+        self.student.compare(images[found.labelled], found.taught)
         self.student.retrain(images[found.chosen], rng, found.labels, images)
         self._waiting[-1] = self.student.unstaged()
         return agreement

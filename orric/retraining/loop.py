@@ -15,7 +15,7 @@ from torch import nn
 
 from orric.exceptions import CalibrationError, ProfileError
 from orric.profile import Profile
-from orric.retraining.fallback import LOOKED_AT, falls_back
+from orric.retraining.fallback import LOOKED_AT, Fallback
 from orric.retraining.models import ServedNetwork, classes_of, exported, with_features
 from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
 from orric.selection.candidates import Candidates
@@ -45,6 +45,7 @@ class Student:
         classes: Number of classes.
         swaps: Number of swaps so far.
         largest_difference: Largest difference between ONNX Runtime and torch seen at any swap.
+        fallback: What is known of the student as it was given beside the newest.
     """
 
     def __init__(self, profile: Profile, update: Update = "weights", probes: Pixels | None = None) -> None:
@@ -54,6 +55,7 @@ class Student:
         self.resolutions_px: Sequence[int] = sorted(set(models.resolution_px.values()) | {FULL_PX})
         self.update: Update = update
         self.swaps, self.largest_difference = 0, 0.0
+        self.fallback = Fallback()
         student, teacher = profile.beside(models.student), profile.beside(models.teacher)
         if probes is None:
             probes = self.dataset.images[self.dataset.held_out[:PROBES]]
@@ -92,7 +94,7 @@ class Student:
 
     @property
     def guarded(self) -> bool:
-        """Whether the given student serves where it is surer than the newest one."""
+        """Whether the given student serves where it is expected to be right more often than the newest one."""
         return self._training.fallback
 
     def logits(self, inputs: Array, given: bool = False) -> Array:
@@ -119,7 +121,21 @@ class Student:
         if not self._training.fallback or self._serving is self._given or not len(images):
             return False
         inputs = to_input(images[:LOOKED_AT], resolution_px)
-        return falls_back(self.logits(inputs, given=True), self.logits(inputs))
+        return self.fallback.chooses(resolution_px, self.logits(inputs, given=True), self.logits(inputs))
+
+    def compare(self, images: Pixels, labels: Labels) -> None:
+        """Compare the newest student with the given one on labelled samples that it is not trained on yet.
+
+        Args:
+            images: In an order drawn at random, shape (n, height, width, 3); at most `LOOKED_AT` of them are looked at,
+                at every resolution that serves.
+            labels: The teacher's, shape (n,).
+        """
+        if not self._training.fallback or self._serving is self._given or not len(images):
+            return
+        for px in self.resolutions_px:
+            inputs = to_input(images[:LOOKED_AT], px)
+            self.fallback.learn(px, self.logits(inputs, given=True), self.logits(inputs), labels[:LOOKED_AT])
 
     def label(self, images: Pixels) -> Labels:
         """Return the teacher's pseudo-labels for images of shape (n, height, width, 3)."""
@@ -198,7 +214,7 @@ class Student:
         self._staged = None
         staged = open_session(self._student.replaced())
         self._check(staged, self._probes, "restoring the student", {FULL_PX})
-        self._serving = staged
+        self._serving, self.fallback = staged, Fallback()
 
     def retrain(
         self,

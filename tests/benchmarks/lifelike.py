@@ -10,8 +10,9 @@ and the learning curve and the accuracy table predict on the same allocations. F
 were once up to eleven points off, stand beside them. Test images of CIFAR-10 serve, none of which a profile was fitted
 to. What retraining is worth is told beside the same allocations without their retraining, and beside Inference-Only,
 which serves at other resolutions. Students are retrained as their profile says; --statistics received takes batch-norm
-statistics from all images of a slot, --fallback lets the given student serve where it is surer, while predictions and
-costs stay those of the profile. Beside OUTPUT finished runs are kept, so that an interrupted report goes on from there.
+statistics from all images of a slot, --fallback lets the given student serve where as much is expected of it, while
+predictions and costs stay those of the profile. Beside OUTPUT finished runs are kept, so that an interrupted report
+goes on from there.
 """
 
 from __future__ import annotations

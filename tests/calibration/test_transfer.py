@@ -94,9 +94,9 @@ def test_probes_see_the_student_that_would_serve(monkeypatch: pytest.MonkeyPatch
     images, _ = student.dataset.draw(100, np.random.default_rng(1), "streamed", None, "fog", 5)
     student.retrain(images, np.random.default_rng(1), None, images)
     student.swap()
-    monkeypatch.setattr("orric.calibration.probes.falls_back", lambda given, retrained: len(given) == len(retrained))
+    monkeypatch.setattr(student.fallback, "chooses", lambda px, given, newest: len(given) == len(newest))
     assert probes.accuracies(student)["32px"] == frozen
-    monkeypatch.setattr("orric.calibration.probes.falls_back", lambda given, retrained: False)
+    monkeypatch.setattr(student.fallback, "chooses", lambda px, given, newest: False)
     assert probes.accuracies(student)["32px"][5] > frozen[5]
     assert len(probes._truth) == PROBES
 

@@ -68,7 +68,9 @@ def test_options_become_the_plan(orric, tmp_path, monkeypatch):
     assert plan.corruptions == ("fog", "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
     assert (plan.ratios, plan.seeds, plan.slots, plan.name) == ((0.0, 0.25, 1.0), (1, 2, 3), 20, "mine")
     assert plan.resolutions_px == (32, 16)
-    assert plan.training == Training(optimizer="adam", learning_rate=0.001, batch=16, epochs=2, refresh=False)
+    assert plan.training == Training(
+        optimizer="adam", learning_rate=0.001, batch=16, epochs=2, refresh=False, fallback=True
+    )
     assert str(plan.student) == "s.onnx"
     assert plan.teacher.name == "digits-teacher.safetensors"
 
@@ -82,7 +84,7 @@ def test_statistics_of_all_received_reach_the_calibration(orric, tmp_path, monke
 
     monkeypatch.setattr("orric.calibration.calibrate.calibrate", calibrate)
     monkeypatch.chdir(tmp_path)
-    status, _, err = orric("calibrate", "--statistics", "received", "--student", "s.onnx", "--json")
+    status, _, err = orric("calibrate", "--statistics", "received", "--newest", "--student", "s.onnx", "--json")
     assert status == 0, err
     status, _, err = orric("calibrate", "--statistics", "sampled", "--newest", "--student", "s.onnx", "--json")
     assert status == 0, err
@@ -92,7 +94,7 @@ def test_statistics_of_all_received_reach_the_calibration(orric, tmp_path, monke
     assert status == 0, err
     received = Training(statistics="received")
     falling_back = Training(statistics="received", fallback=True)
-    assert asked == [received, Training(), received, falling_back]
+    assert asked == [received, Training(), falling_back, falling_back]
 
 
 def test_learning_is_measured_anew_by_the_profile_s_own_training_but_for_what_is_given(orric, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The daemon falls back on the student as it was given where that is surer, and not elsewhere."""
+"""The daemon falls back on the student as it was given where more is expected of that, and not elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orric.profile import Profile
-from orric.retraining.fallback import LOOKED_AT
+from orric.retraining.fallback import LOOKED_AT, Fallback
 from orric.vision.datasets import digits, to_input
 
 from ..builders import PROFILES
@@ -43,6 +43,11 @@ def test_the_given_student_serves_what_it_is_surer_of(open_daemon, falling_back,
     newest = versions.current.serving
     assert versions.store.versions() == [1, newest], "the store keeps the given student besides"
     assert not versions.fallen_back
+    # Labelled samples said that it is better here by far more than it is surer.
+    inputs = to_input(images[:LOOKED_AT], 32)
+    looks = versions._given.logits(inputs), versions.model.logits(inputs)
+    assert versions.fallback.lead(32, *looks) < Fallback().lead(32, *looks)
+    versions.fallback = Fallback()
     right = (send(daemon, images) == truth).mean()
     # Images that the given student is surer of, which come last.
     clean, _ = digits().draw(300, np.random.default_rng(1), "streamed")
@@ -86,15 +91,15 @@ def test_what_takes_over_while_students_are_compared_is_not_undone(
     versions._swap(replace(versions.model, version=2))
     later = replace(versions.model, version=3)
 
-    def meanwhile(given: np.ndarray, newest: np.ndarray) -> bool:
+    def meanwhile(px: int, given: np.ndarray, newest: np.ndarray) -> bool:
         versions._swap(later)
         return True
 
-    monkeypatch.setattr("orric.edge.versions.falls_back", meanwhile)
+    monkeypatch.setattr(versions.fallback, "chooses", meanwhile)
     assert not versions.fall_back(np.zeros((4, 32, 32, 3), np.uint8), 32)
     assert daemon.batcher.model is later
     assert not versions.fallen_back
-    monkeypatch.setattr("orric.edge.versions.falls_back", lambda given, newest: True)
+    monkeypatch.setattr(versions.fallback, "chooses", lambda px, given, newest: True)
     assert versions.fall_back(np.zeros((4, 32, 32, 3), np.uint8), 32)
     assert daemon.batcher.model is versions._given
     # Without images it stays as it is.
