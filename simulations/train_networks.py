@@ -7,7 +7,7 @@ of CIFAR-10 that is for pretraining (20,000 images), and writes their weights, w
 interrupted training goes on from its last whole epoch. Then calibrate them and run the experiment:
 
   orric calibrate --dataset cifar10 --data FOLDER --student OUT/cifar10-student.safetensors \\
-    --teacher OUT/cifar10-teacher.safetensors --corruptions noise --name cifar10-noise --statistics sampled \\
+    --teacher OUT/cifar10-teacher.safetensors --corruptions noise --name cifar10-noise --statistics sampled --newest \\
     --output OUT/cifar10-noise.toml
   (likewise blur, weather and digital)
   python simulations/paper_cifar10c.py --data FOLDER --profiles OUT --device cuda --output OUT/results

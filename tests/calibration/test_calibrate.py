@@ -15,10 +15,12 @@ from orric.calibration import measurement, pretraining
 from orric.calibration import plan as planning
 from orric.calibration.calibrate import calibrate, finished
 from orric.calibration.check import check_profile, decayed
+from orric.calibration.learning import least_ends
 from orric.calibration.learning_run import VARIED, Assignment, Plan, learning_runs
 from orric.calibration.plan import Calibration, named_corruptions
 from orric.calibration.pretraining import Recipe, forget, pretrain, pretrain_all, recipe_for
 from orric.exceptions import ProfileError, ScenarioError
+from orric.learning import Tabulated
 from orric.profile import Profile
 from orric.real_models import Training
 from orric.retraining.models import load_network, save_network, sha256
@@ -314,13 +316,27 @@ def test_corruptions_go_by_their_names_and_groups() -> None:
         named_corruptions(["wether"])
 
 
+def test_both_ends_of_the_curves_are_told_from_below() -> None:
+    """For orric-chord, whose proof takes lower bounds under every drift."""
+    curves = [Tabulated(form="tabulated", x=(0.0, 1.0), y=ends) for ends in ((0.3000009, 0.8), (0.4, 0.7000019))]
+    assert least_ends(curves, 1.0) == {"start_accuracy": 0.3, "end_accuracy": 0.700001}
+    flat = Tabulated(form="tabulated", x=(0.0, 1.0), y=(0.2, 0.2))
+    assert least_ends([flat], 1.0) == {}, "no rise, no chord"
+    shipped = Profile.load(MODELS.parent / "profiles/cifar10-blur.toml")
+    every = [shipped.curve, *(one.curve for one in shipped.drift_curve)]
+    found = least_ends(every, shipped.most_profit)
+    assert found == {"start_accuracy": shipped.start_accuracy, "end_accuracy": shipped.end_accuracy}
+
+
 def test_training_is_part_of_the_profile(tmp_path: Path) -> None:
     shipped = Profile.load(MODELS.parent / "profiles/digits.toml")
     other = shipped.model_copy(update={"training": Training(optimizer="adam", learning_rate=1e-3, refresh=False)})
     other.save(tmp_path / "other.toml")
     assert Profile.load(tmp_path / "other.toml").training == other.training
     shipped.save(tmp_path / "same.toml")
-    assert "[training]" not in (tmp_path / "same.toml").read_text()
+    written = (tmp_path / "same.toml").read_text()
+    assert "[training]" not in written
+    assert written.splitlines()[:2] == ["format = 1", 'name = "digits"'], "what it is called stands first"
 
 
 def test_few_images_to_pretrain_on_are_of_all_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

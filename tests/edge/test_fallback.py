@@ -47,7 +47,10 @@ def test_the_given_student_serves_what_it_is_surer_of(open_daemon, falling_back,
     inputs = to_input(images[:LOOKED_AT], 32)
     looks = versions._given.logits(inputs), versions.model.logits(inputs)
     assert versions.fallback.lead(32, *looks) < Fallback().lead(32, *looks)
-    versions.fallback = Fallback()
+    other = versions.fallback
+    versions.take(newest)
+    assert versions.fallback is not other, "who chooses a version begins anew"
+    assert versions.fallback.lead(32, *looks) == Fallback().lead(32, *looks)
     right = (send(daemon, images) == truth).mean()
     # Images that the given student is surer of, which come last.
     clean, _ = digits().draw(300, np.random.default_rng(1), "streamed")

@@ -109,6 +109,18 @@ def test_without_the_setting_or_a_retraining_the_newest_serves() -> None:
     assert not Student(profile(fallback=True)).falls_back(np.zeros((3, 32, 32, 3), np.uint8), FULL_PX)
 
 
+def test_the_loop_compares_before_it_trains() -> None:
+    drift = Steps(corruption="contrast", severities=(5,)).by_slot(2, 1)
+    model = OnnxAccuracy(profile(True), drift, 1)
+    for slot in (1, 2):
+        model.arrive(slot, 60)
+        model.retrain(slot, "100%", 0.0)
+        model.swap()
+        # At the first retraining there is no other student than the given one.
+        known = {px: count for px, (_, count) in model.student.fallback._beyond.items()}
+        assert known == ({} if slot == 1 else dict.fromkeys(model.student.resolutions_px, LOOKED_AT))
+
+
 @pytest.mark.parametrize("uploads", [True, False])
 def test_who_comes_before_it_is_known_is_served_as_before(uploads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     drift = Steps(corruption="gaussian_noise", severities=(5, 0)).by_slot(2, 1)
