@@ -24,10 +24,11 @@ class Training(Section):
         batch: Samples of a step at most.
         epochs: Passes over the sampled part of a slot's samples.
         refresh: Whether the batch-norm statistics are taken anew after the steps.
-        statistics: From which samples: "sampled", those that are trained on, or "received", all of the slot's, mixed
-            with the statistics before, which count as 16 samples. The latter costs a pass of the student over every
-            sample received, and holds where slots are small or drift turns (docs/background/prediction.md). The daemon,
-            which trusts nobody, takes those of the slot's that the teacher labelled and nothing speaks against.
+        statistics: From which samples: "sampled", those that are trained on, or "received", all of the slot's at the
+            resolution that they are served at, mixed with the statistics before, which count as 16 samples. The latter
+            is charged as a pass of the student over every sample received, at the full resolution, and holds where
+            slots are small or drift turns (docs/background/prediction.md). The daemon, which trusts nobody, takes those
+            of the slot's that the teacher labelled and nothing speaks against, at the full resolution.
         fallback: Whether the student as it was given serves a slot where it is expected to be right as often as the
             retrained one, by the slot's first 16 samples and by those that were labelled before
             (`orric.retraining.fallback`).

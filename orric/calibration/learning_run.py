@@ -111,6 +111,9 @@ class Assignment:
 class LearningRun:
     """What was measured of one student. It is retrained at the full resolution.
 
+    Statistics of all received (`orric.real_models.Training`) are those at each resolution that it is measured at, as if
+    it had served at that throughout.
+
     Attributes:
         corruption: What the stream drifted through.
         seed: Seed of the stream.
@@ -292,6 +295,11 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
         )
         for plan in plans
     ]
+    measured_px = [
+        [models.resolution_px[fullest]]
+        + [px for name, px in models.resolution_px.items() if name != fullest and (plan.everywhere or plan.looked_at)]
+        for plan in plans
+    ]
     for slot in range(1, slots + 1):
         severity, corruption = int(drift.severities[slot - 1]), drift.corruptions[slot - 1]
         mix = None if drift.label_mix is None else drift.label_mix[slot - 1]
@@ -303,7 +311,7 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
         most = per_slot if selecting else round(max(float(run.ratios[slot - 1]) for run in runs) * per_slot)
         labels = np.full(per_slot, -1)
         labels[order[:most]] = students[0].label(images[order[:most]])
-        for student, run in zip(students, runs, strict=True):
+        for student, run, served_px in zip(students, runs, measured_px, strict=True):
             for name, found in run.accuracies.items():
                 px = models.resolution_px[name]
                 classes = student.classify(images, px, student.falls_back(images, px))
@@ -323,7 +331,7 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
             if len(chosen):
                 student.compare(images[sample.labelled], sample.taught)
                 run.taught[slot - 1] = (labels[chosen] == truth[chosen]).mean()
-                student.retrain(images[chosen], rng, labels[chosen], images)
+                student.retrain(images[chosen], rng, labels[chosen], images, served_px)
                 student.swap()
             ends = slot == slots or int(drift.severities[slot]) != severity
             if probes is not None and ends and run.plan.looked_at:

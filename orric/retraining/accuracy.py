@@ -166,6 +166,8 @@ class OnnxAccuracy:
             )
         self._parts: list[Part] = []
         self._looked = 0 if uploads else LOOKED_AT
+        # What serves now, which is what statistics of all received are taken at.
+        self._served_px = max(profile.models.resolution_px.values())
         self._fallen_back = False
         self._arrived = 0
         # Weights of every retraining that is done and does not serve yet.
@@ -204,6 +206,7 @@ class OnnxAccuracy:
 
     def right(self, inference: str, numbers: Numbers) -> Numbers:
         right = np.zeros(len(numbers), bool)
+        self._served_px = self._models.resolution_px[inference]
         for part in self._parts:
             mine = part.places(numbers)
             if mine.any():
@@ -252,7 +255,7 @@ class OnnxAccuracy:
             self._attention = self._watch(self.student.network, images[found.labelled], found.taught)
         agreement = self.student.agreement(images[found.labelled], found.taught)
         self.student.compare(images[found.labelled], found.taught)
-        self.student.retrain(images[found.chosen], rng, found.labels, images)
+        self.student.retrain(images[found.chosen], rng, found.labels, images, (self._served_px,))
         self._waiting[-1] = self.student.unstaged()
         return agreement
 

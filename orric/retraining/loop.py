@@ -11,13 +11,22 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orric.exceptions import CalibrationError, ProfileError
 from orric.profile import Profile
 from orric.retraining.fallback import LOOKED_AT, Fallback
 from orric.retraining.models import ServedNetwork, classes_of, exported, with_features
-from orric.retraining.training import optimizer_for, refresh_statistics, single_threaded, too_few, train
+from orric.retraining.training import (
+    copied_statistics,
+    optimizer_for,
+    put_statistics,
+    refresh_statistics,
+    single_threaded,
+    take_statistics,
+    too_few,
+    train,
+)
 from orric.selection.candidates import Candidates
 from orric.selection.network_gradients import last_layer
 from orric.vision.arrays import Labels
@@ -28,7 +37,8 @@ from orric.vision.onnx_sessions import Array, batches, open_session, run
 
 Update = Literal["weights", "statistics"]
 # Weights that wait to serve: a session, and what torch gave for which inputs.
-Staged = tuple[Any, Array, Array]
+Staged = tuple[Any, Array, Array, int]
+Statistics = list[tuple[Tensor, Tensor]]
 PROBES = 4
 
 
@@ -46,6 +56,7 @@ class Student:
         swaps: Number of swaps so far.
         largest_difference: Largest difference between ONNX Runtime and torch seen at any swap.
         fallback: What is known of the student as it was given beside the newest.
+        own_px: The resolution that the batch-norm statistics of the newest weights were taken at.
     """
 
     def __init__(self, profile: Profile, update: Update = "weights", probes: Pixels | None = None) -> None:
@@ -69,6 +80,11 @@ class Student:
             raise ProfileError("training.device", 'is "cuda" and there is no such device', 'set it to "cpu"')
         self._student.network.to(profile.training.device)
         self._optimizer = optimizer_for(self._student.network, profile.training)
+        # The newest weights with the statistics of other resolutions, where a retraining was to suit several:
+        # of a calibration, whose students swap at once.
+        self._apart: dict[int, tuple[Any, Statistics]] = {}
+        # At which resolution the statistics of what serves, and of what is staged, were taken.
+        self.own_px = self._staged_px = FULL_PX
         # The student as it was given stays at hand, to fall back on.
         self._given = self._serving = open_session(self._student.model.SerializeToString())
         self._teacher_model = exported(teacher, "teacher", classes)
@@ -104,7 +120,10 @@ class Student:
             inputs: Shape (n, 3, height, width).
             given: Whether of those that were given.
         """
-        return run(self._given if given else self._serving, inputs)
+        if given:
+            return run(self._given, inputs)
+        session, _ = self._apart.get(inputs.shape[-1], (self._serving, None))
+        return run(session, inputs)
 
     def classify(self, images: Pixels, resolution_px: int, given: bool = False) -> Labels:
         """Classify images of shape (n, height, width, 3) with the newest weights, or with those that were given."""
@@ -164,9 +183,12 @@ class Student:
         return open_session(with_features(self._teacher_model))
 
     def agreement(self, images: Pixels, labels: Labels) -> float:
-        """Return the part of images on which the student that serves now agrees with the teacher's labels."""
-        given = self.falls_back(images, FULL_PX)
-        return float((self.classify(images, FULL_PX, given) == labels).mean())
+        """Return the part of images on which the student that serves now agrees with the teacher's labels.
+
+        It looks at them at the resolution that its statistics are of, which is the one that it last served at.
+        """
+        given = self.falls_back(images, self.own_px)
+        return float((self.classify(images, self.own_px, given) == labels).mean())
 
     def candidates(self, images: Pixels, labels: Labels | None = None) -> Candidates:
         """Return what the weights in training make of images, for a selector.
@@ -214,7 +236,7 @@ class Student:
         self._staged = None
         staged = open_session(self._student.replaced())
         self._check(staged, self._probes, "restoring the student", {FULL_PX})
-        self._serving, self.fallback = staged, Fallback()
+        self._serving, self.fallback, self._apart, self.own_px = staged, Fallback(), {}, FULL_PX
 
     def retrain(
         self,
@@ -222,6 +244,7 @@ class Student:
         rng: np.random.Generator,
         labels: Labels | None = None,
         received: Pixels | None = None,
+        served_px: Sequence[int] = (FULL_PX,),
     ) -> None:
         """Label images, train on them, and stage the new weights for `swap`; do nothing when there are none.
 
@@ -231,6 +254,9 @@ class Student:
             labels: The teacher's labels of them, where they are known already.
             received: All images among which they were sampled, which the batch-norm statistics are taken from where
                 the profile says so; left out, those that are trained on.
+            served_px: The resolution that they were served at, which the statistics are then taken at: what is scaled
+                down has others, above all under noise, which that smooths. Of several each gets its own, the network
+                is left with the first.
 
         Raises:
             CalibrationError: The exported weights do not give torch's outputs.
@@ -243,18 +269,33 @@ class Student:
         inputs = torch.from_numpy(to_input(images, FULL_PX)).to(device)
         if too_few(network, inputs):
             return
-        of_all = None
+        of_all: list[Tensor] = []
         if self._training.statistics == "received" and self.update == "weights":
-            of_all = inputs if received is None else torch.from_numpy(to_input(received, FULL_PX)).to(device)
+            everything = images if received is None else received
+            of_all = [torch.from_numpy(to_input(everything, px)).to(device) for px in served_px]
+        before = copied_statistics(network)
         with single_threaded():
             if self.update == "weights":
                 taught = torch.from_numpy(labels).to(device)
-                train(network, self._optimizer, inputs, taught, rng, self._training, of_all)
+                train(network, self._optimizer, inputs, taught, rng, self._training, of_all[0] if of_all else None)
             else:
                 refresh_statistics(network, inputs)
         staged = open_session(self._student.replaced())
         self._check(staged, images[:PROBES], "before the swap", {FULL_PX, next(self._others)})
-        self._staged = staged
+        self._staged, self._staged_px = staged, served_px[0] if of_all else FULL_PX
+        self._apart = {
+            px: self._with_statistics(of_one_size, self._apart[px][1] if px in self._apart else before)
+            for px, of_one_size in zip(served_px[1:], of_all[1:], strict=False)
+        }
+
+    def _with_statistics(self, images: Tensor, before: Statistics) -> tuple[Any, Statistics]:
+        """Return a session of the network with the statistics of images, and these; the network keeps its own."""
+        own = copied_statistics(self.network)
+        with single_threaded():
+            take_statistics(self.network, images, before)
+        session, taken = open_session(self._student.replaced()), copied_statistics(self.network)
+        put_statistics(self.network, own)
+        return session, taken
 
     def discard(self) -> None:
         """Refuse staged weights; training goes on from them, as the student that trains is another copy."""
@@ -266,11 +307,11 @@ class Student:
         if session is None:
             return None
         assert self._expected is not None, "whatever is staged was checked"
-        return session, *self._expected
+        return session, *self._expected, self._staged_px
 
     def stage(self, staged: Staged) -> None:
         """Stage weights that were taken away."""
-        self._staged, self._expected = staged[0], staged[1:]
+        self._staged, self._expected, self._staged_px = staged[0], staged[1:3], staged[3]
 
     def swap(self) -> None:
         """Let staged weights serve from now on; do nothing when none are staged.
@@ -283,7 +324,7 @@ class Student:
         assert self._expected is not None, "whatever is staged was checked"
         # Others were compared when the session was opened; one is enough to tell it from any other.
         self._compare(self._staged, *self._expected, "at the swap")
-        self._serving, self._staged = self._staged, None
+        self._serving, self._staged, self.own_px = self._staged, None, self._staged_px
         self.swaps += 1
 
     def _check(self, session: Any, images: Pixels, where: str, resolutions_px: Iterable[int]) -> None:

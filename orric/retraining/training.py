@@ -62,11 +62,11 @@ def train(
         labels: Shape (n,).
         rng: Orders the images.
         training: Batch, epochs, and whether the statistics are refreshed.
-        received: Images that the statistics are taken from, beside those before, which count as `PRIOR_SAMPLES` images;
-            left out, they are taken from the labelled ones alone.
+        received: Images that the statistics are taken from, beside those before, of any resolution; left out, they are
+            taken from the labelled ones alone. See `take_statistics`.
     """
     images = images.contiguous(memory_format=LAYOUT)
-    before = [(mean.clone(), variance.clone()) for mean, variance in statistics_of(network)]
+    before = copied_statistics(network)
     network.train()
     for _ in range(training.epochs):
         order = rng.permutation(len(images))
@@ -81,8 +81,7 @@ def train(
         if received is None:
             refresh_statistics(network, images)
         else:
-            refresh_statistics(network, received.contiguous(memory_format=LAYOUT))
-            mix_statistics(network, before, PRIOR_SAMPLES / (PRIOR_SAMPLES + len(received)))
+            take_statistics(network, received, before)
     network.eval()
 
 
@@ -93,6 +92,28 @@ def statistics_of(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
             found.append((module.running_mean, module.running_var))
     return found
+
+
+def copied_statistics(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Return what `statistics_of` returns, as copies that stay as they are."""
+    return [(mean.clone(), variance.clone()) for mean, variance in statistics_of(network)]
+
+
+def put_statistics(network: nn.Module, statistics: list[tuple[Tensor, Tensor]]) -> None:
+    """Put statistics that were copied into a network."""
+    mix_statistics(network, statistics, 1.0)
+
+
+def take_statistics(network: nn.Module, images: Tensor, before: list[tuple[Tensor, Tensor]]) -> None:
+    """Take the batch-norm statistics from images and from those before, which count as `PRIOR_SAMPLES` images.
+
+    Args:
+        network: Left in evaluation mode.
+        images: Shape (n, 3, height, width), n at least 1.
+        before: In the order of `statistics_of`.
+    """
+    refresh_statistics(network, images.contiguous(memory_format=LAYOUT))
+    mix_statistics(network, before, PRIOR_SAMPLES / (PRIOR_SAMPLES + len(images)))
 
 
 def mix_statistics(network: nn.Module, others: list[tuple[Tensor, Tensor]], part: float) -> None:

@@ -16,9 +16,13 @@ import torch
 from torch import nn
 
 import orric
+from orric.drift import Steps
+from orric.retraining.accuracy import OnnxAccuracy
 from orric.retraining.loop import Student
 from orric.retraining.training import mix_statistics, refresh_statistics, statistics_of
 from orric.transfer import PRIOR_SAMPLES
+from orric.vision.arrays import Labels
+from orric.vision.datasets import Pixels, to_input
 
 from ..builders import PROFILES
 from .test_loop import images_of
@@ -26,11 +30,15 @@ from .test_loop import images_of
 FEW, MANY = 2, 100
 
 
-def student(statistics: str) -> Student:
-    """Return the shipped student of the digits, retrained with statistics from some samples."""
+def trained_with(statistics: str) -> orric.Profile:
+    """Return the profile of the digits, its student retrained with statistics from some samples."""
     profile = orric.Profile.load(PROFILES / "digits.toml")
     training = profile.training.model_copy(update={"statistics": statistics})
-    return Student(profile.model_copy(update={"training": training}))
+    return profile.model_copy(update={"training": training})
+
+
+def student(statistics: str) -> Student:
+    return Student(trained_with(statistics))
 
 
 def accuracy_after(statistics: str, labelled: int) -> float:
@@ -90,3 +98,65 @@ def test_more_images_leave_less_of_the_statistics_before():
         kept.append(float(((after - fresh) * (first - fresh)).sum() / (first - fresh).square().sum()))
     assert all(more > less for more, less in pairwise(kept))
     assert kept[1] == pytest.approx(PRIOR_SAMPLES / (PRIOR_SAMPLES + 16), abs=0.1)
+
+
+def noise(slot: int, count: int = MANY) -> tuple[Pixels, Labels]:
+    return images_of(slot, count, "gaussian_noise", 5)
+
+
+def test_statistics_at_the_resolution_that_serves_suit_it():
+    """Scaling down smooths noise, so that what was taken at the full resolution misleads below it, and the reverse."""
+    images, truth = noise(6, 400)
+    accuracy = {}
+    for taken_px in (32, 20):
+        subject = student("received")
+        for slot in range(1, 6):
+            received, _ = noise(slot)
+            subject.retrain(received[:20], np.random.default_rng(slot), received=received, served_px=(taken_px,))
+            subject.swap()
+        assert subject.own_px == taken_px
+        accuracy.update({(taken_px, px): (subject.classify(images, px) == truth).mean() for px in (32, 20)})
+        # What allocators are told of is of the resolution that serves, too.
+        assert subject.agreement(images, truth) == accuracy[taken_px, taken_px]
+    assert accuracy[20, 20] > accuracy[32, 20] + 0.02
+    assert accuracy[32, 32] > accuracy[20, 32] + 0.02
+
+
+def test_several_resolutions_at_once_are_each_as_alone():
+    """A calibration measures all of them by one training; the loop has one, which serves."""
+    all_px = (32, 28, 20)
+    together, alone = student("received"), {px: student("received") for px in all_px}
+    images, _ = noise(9, 40)
+    for slot in range(1, 4):
+        received, _ = noise(slot)
+        for subject, served_px in [(together, all_px), *((alone[px], (px,)) for px in all_px)]:
+            subject.retrain(received[:30], np.random.default_rng(slot), received=received, served_px=served_px)
+            subject.swap()
+        for px in all_px:
+            inputs = to_input(images, px)
+            np.testing.assert_allclose(together.logits(inputs), alone[px].logits(inputs), atol=1e-4)
+    # One that serves at all of them by turns has but the statistics of the last.
+    inputs = to_input(images, 20)
+    assert np.abs(alone[32].logits(inputs) - alone[20].logits(inputs)).max() > 0.1
+
+
+def test_the_loop_takes_statistics_at_what_it_served_last():
+    drift = Steps(corruption="gaussian_noise", severities=(5,)).by_slot(3, 1)
+    model = OnnxAccuracy(trained_with("received"), drift, 1)
+    for slot, name in enumerate(("20px", "28px"), 1):
+        model.arrive(slot, 60)
+        model.right(name, np.arange(60 * (slot - 1), 60 * slot))
+        model.retrain(slot, "100%", 0.0)
+        before = model.student.own_px
+        # Not before they serve, however long the swap waits.
+        model.arrive(slot + 1, 60)
+        assert model.student.own_px == before
+        model.swap()
+        assert model.student.own_px == int(name[:2])
+    # Statistics of what is trained on are of the resolution that is trained at.
+    other = OnnxAccuracy(trained_with("sampled"), drift, 1)
+    other.arrive(1, 60)
+    other.right("20px", np.arange(60))
+    other.retrain(1, "100%", 0.0)
+    other.swap()
+    assert other.student.own_px == 32
