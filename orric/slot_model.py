@@ -33,6 +33,7 @@ def evaluate(
     overload: Overload = "error",
     seed: int = 0,
     in_time: Any = None,
+    requests_range: tuple[float, float] | None = None,
 ) -> Result:
     """Evaluate an allocator in the slot model.
 
@@ -49,6 +50,7 @@ def evaluate(
             retraining configuration i and the inference configuration j; shape (T, M, N), in the order of the
             undominated configurations, in [0, 1]. Allocators are told each slot's parts at its start, and what an
             answer is worth at the least beforehand, as they are told the range of requests. None: all are in time.
+        requests_range: D_min and D_max that the allocator is told; left out, those of the trace.
 
     Returns:
         A result whose `value` is the objective (P), which counts late answers too; its column `correct_in_time` sums
@@ -67,7 +69,8 @@ def evaluate(
     >>> [(step["retraining"], step["inference"]) for step in result.allocations]
     [('50%', '32px'), ('none', '32px')]
     """
-    stream = StreamTask.of(profile, trace.least_requests, trace.most_requests, trace.stream)
+    least, most = requests_range or (trace.least_requests, trace.most_requests)
+    stream = StreamTask.of(profile, least, most, trace.stream)
     if in_time is not None:
         in_time, offered = profits_in_time(stream, trace, in_time)
         stream = replace(stream, least_profit=profit_floor(stream, offered))

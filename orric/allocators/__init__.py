@@ -18,6 +18,7 @@ from orric.allocators.greedy import InferenceGreedy, InferenceOnly, KnowledgeDis
 from orric.allocators.guard import BEFORE, blamed
 from orric.allocators.guided import GuidedOrric
 from orric.allocators.joint import ExactJointOrric, JointOrric
+from orric.allocators.line import LineOrric
 from orric.allocators.orric import FocusShift, Orric
 from orric.allocators.placing import PlacingOrric
 from orric.allocators.random_pairs import RandomPairs
@@ -40,6 +41,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
         GuidedOrric,
         ChordOrric,
         JointChordOrric,
+        LineOrric,
         CloudRetraining,
         InferenceOnly,
         InferenceGreedy,

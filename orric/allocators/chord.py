@@ -13,6 +13,14 @@ from orric.allocators.timely import Choices, Plan
 from orric.allocators.together import StreamsTogether
 
 
+def chord_slope(task: StreamTask) -> float:
+    """Return S, the slope of the chord between lower bounds of both ends of the curve; at least L."""
+    most = task.retraining[-1].profit
+    if task.start_accuracy is None or task.end_accuracy is None or most == 0:
+        return task.slope_floor
+    return max((task.end_accuracy - task.start_accuracy) / most, task.slope_floor)
+
+
 def chord_factor(task: StreamTask) -> float:
     """Return V'_t / V_t: how many times as much as by ORRIC retraining may be worth with the guarantee in full.
 
@@ -29,12 +37,9 @@ def chord_factor(task: StreamTask) -> float:
     >>> round(chord_factor(stream), 6)
     8.0
     """
-    most = task.retraining[-1].profit
-    if task.start_accuracy is None or most == 0:
+    if task.start_accuracy is None or task.retraining[-1].profit == 0:
         return 1.0
-    rise = 0.0 if task.end_accuracy is None else task.end_accuracy - task.start_accuracy
-    slope = max(rise / most, task.slope_floor)
-    return max(task.best_accuracy / task.start_accuracy * slope / task.slope_floor, 1.0)
+    return max(task.best_accuracy / task.start_accuracy * chord_slope(task) / task.slope_floor, 1.0)
 
 
 class ChordOrric(Orric):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orric.competitive.game import Played
 from orric.competitive.study import Horizon
 from orric.report.canvas import clean, figure_of, title
 from orric.report.facts import spoken
@@ -68,6 +69,42 @@ def ratio_by_horizon(rows: Sequence[Horizon]) -> Figure:
     found = {name: min(row.worst[name][1] for row in rows) for name in last.worst}
     parts = [f"{_NAMES.get(name, name)} falls to {ratio:.3f}" for name, ratio in found.items()]
     title(figure, f"On the worst traces found, {', '.join(parts)} of the optimum", lines)
+    return figure
+
+
+def ratio_by_start(rows: Sequence[Played], slots: int) -> Figure:
+    """Draw what allocators guarantee in small games, beside the best that any algorithm can, against f(0) / F."""
+    panels = list(dict.fromkeys((row.shape.floor, row.shape.spread) for row in rows))
+    names = list(rows[0].ratios)
+    figure = figure_of(5.6)
+    every = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    lines: dict[str, Any] = {}
+    markers, spare = ("o", "s", "^", "D", "v", "P", "X"), ("#56B4E9", "#E69F00", "#009E73", "#CC79A7")
+    for axes, (floor, spread) in zip(every, panels, strict=True):
+        clean(axes)
+        mine = sorted(
+            (row for row in rows if (row.shape.floor, row.shape.spread) == (floor, spread)),
+            key=lambda row: row.shape.start,
+        )
+        starts = [row.shape.start for row in mine]
+        for label, values, style in (
+            ("best of any algorithm", [row.best.low for row in mine], "-"),
+            ("best without chance", [row.without_chance.low for row in mine], "--"),
+        ):
+            (lines[label],) = axes.plot(starts, values, color="#000000", linestyle=style, linewidth=1.4)
+        for number, name in enumerate(names):
+            color = STYLES[name]["color"] if name in STYLES else spare[number % len(spare)]
+            (lines[name],) = axes.plot(
+                starts, [row.ratios[name] for row in mine], color=color, marker=markers[number % len(markers)],
+                markersize=6, linewidth=1.6,
+            )  # fmt: skip
+        axes.set_title(f"L = {floor:g} of the chord" + (f", D_max = {spread:g} D_min" if spread != 1 else ""), size=9.5)
+        axes.set_xlabel("f(0) / F")
+    every[0].set_ylabel("guaranteed ratio (online / optimum)")
+    least = {name: min(row.ratios[name] for row in rows) for name in names}
+    best = min(row.without_chance.low for row in rows)
+    parts = ", ".join(f"{name} {ratio:.2f}" for name, ratio in least.items())
+    title(figure, f"{slots} slots: any algorithm can guarantee {best:.2f} without chance; {parts}", lines)
     return figure
 
 

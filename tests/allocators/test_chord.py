@@ -108,3 +108,24 @@ def test_a_profile_keeps_what_it_tells(tmp_path: Any) -> None:
     trace = orric.Trace(requests=np.array([100.0, 400.0]), budget_macs=np.full(2, 1e10))
     proved = orric.bounds(loaded, trace)
     assert proved.chord == pytest.approx((1 + proved.alpha) * 0.5 / 0.9)
+
+
+def test_the_line_weighs_by_the_chord_and_by_what_was_trained() -> None:
+    """By hand: S = 0.3, answers now are right 0.5 + 0.3 x times A^I, later ones by sqrt(A^I_min A^I_max)."""
+    profile = build_profile(
+        ((0.0, 0.0), (1.0, 1.0)), ((0.64, 1.0), (1.0, 2.0)), best_accuracy=0.8, slope_floor=0.01,
+        curve=orric.Tabulated(x=(0.0, 1.0), y=(0.5, 0.8)), **ENDS,
+    )  # fmt: skip
+    # Four slots: h = 11/6, 5/6, 1/3, 0. Retraining is worth 0.3 * 0.8 h = 0.44, 0.2, 0.08, 0; serving by the better
+    # configuration is worth 0.36 (0.5 + 0.3 x) = 0.18 where nothing was trained, 0.288 where all was.
+    for budgets, expected in (([2.0] * 4, "yes no no no"), ([1.0, 2.0, 2.0, 2.0], "no yes no no")):
+        trace = orric.Trace(requests=[1.0] * 4, budget_macs=budgets)
+        result = orric.evaluate(profile, trace, orric.make_allocator("orric-line"))
+        retrained = ["yes" if macs else "no" for macs in result.columns["retraining_macs"].tolist()]
+        assert " ".join(retrained) == expected
+    plain = profile.model_copy(update={"start_accuracy": None, "end_accuracy": None})
+    trace = orric.Trace(requests=[1.0] * 4, budget_macs=[2.0] * 4)
+    by_line, by_orric = (
+        orric.evaluate(plain, trace, orric.make_allocator(name)).allocations for name in ("orric-line", "orric")
+    )
+    assert by_line == by_orric

@@ -124,3 +124,41 @@ def test_an_interrupted_search_keeps_its_worst_trace(tmp_path):
     trace = package.Trace.load(tmp_path / "worst-orric.csv")
     value = package.evaluate(package.Profile.load(DIGITS), trace, package.Orric()).value
     assert value == pytest.approx(answer["value"], rel=1e-12)
+
+
+def test_games_answer_alike_for_any_workers_and_draw_a_figure(orric):
+    asked = ("game", "--profile", DIGITS, "--slots", 2, "--levels", 3, "--starts", "0.5,0.7", "--floors", "0.1,0.5")
+    status, out, _ = orric(*asked, "--json", "--jobs", 1)
+    assert status == 0
+    assert orric(*asked, "--json", "--jobs", 2, "--output", "game.png")[:2] == (0, out)
+    assert Path("game.png").read_bytes().startswith(b"\x89PNG")
+    games = json.loads(out)["games"]
+    assert [(row["shape"]["floor"], row["shape"]["start"]) for row in games] == [
+        (0.1, 0.5), (0.1, 0.7), (0.5, 0.5), (0.5, 0.7)
+    ]  # fmt: skip
+    for row in games:
+        assert row["proved"] <= row["ratios"]["orric"] <= row["without_chance"]["high"] + 1e-9
+        assert row["without_chance"]["low"] <= row["best"]["high"] + 1e-9
+    table = orric(*asked, "--allocator", "thief", "--jobs", 1)[1]
+    assert "thief" in table
+    assert "orric-line" not in table
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--starts", "half"), "--starts: found 'half'; give numbers, by commas"),
+        (("--starts", "1.5"), "game: start: found 1.5; give numbers in (0, 1)"),
+        (("--spreads", "0.5"), "game: spread: found 0.5; give numbers at least 1, finite"),
+        (("--slots", "5", "--levels", "9", "--spreads", "2"), "plays, and 500,000 can be solved; take fewer"),
+        (("--output", "game.pdf"), "is not named as a picture; give a name that ends in .png"),
+        (("--allocator", "nobody"), "nobody"),
+    ],
+)
+def test_games_that_cannot_be_played_are_refused_in_one_line(orric, options, told):
+    status, out, err = orric("game", "--profile", DIGITS, *options)
+    assert status == 2
+    assert not out
+    assert told in err
+    assert err.count("\n") == 1
+    assert not list(Path().iterdir())
