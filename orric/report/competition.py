@@ -98,12 +98,14 @@ def ratio_by_start(rows: Sequence[Played], slots: int) -> Figure:
                 starts, [row.ratios[name] for row in mine], color=color, marker=markers[number % len(markers)],
                 markersize=6, linewidth=1.6,
             )  # fmt: skip
-        axes.set_title(f"L = {floor:g} of the chord" + (f", D_max = {spread:g} D_min" if spread != 1 else ""), size=9.5)
+        spreading = f",\nD_max = {spread:g} D_min" if spread != 1 else ""
+        axes.set_title(f"L = {floor:g} of the chord{spreading}", size=9.5)
         axes.set_xlabel("f(0) / F")
     every[0].set_ylabel("guaranteed ratio (online / optimum)")
     least = {name: min(row.ratios[name] for row in rows) for name in names}
     best = min(row.without_chance.low for row in rows)
-    parts = ", ".join(f"{name} {ratio:.2f}" for name, ratio in least.items())
+    # A name is not to be broken at its hyphen.
+    parts = ", ".join(f"{name.replace('-', '‑')} {ratio:.2f}" for name, ratio in least.items())
     title(figure, f"{slots} slots: any algorithm can guarantee {best:.2f} without chance; {parts}", lines)
     return figure
 
