@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,7 +104,7 @@ class Game:
         """A^T and A^I D of what can be chosen in a slot of each type."""
         found = []
         for kind in self.types:
-            problem = OfflineProblem.of(self.profile, Trace(requests=[kind.requests], budget_macs=[kind.budget_macs]))
+            problem = OfflineProblem.of(self.profile, _trace([kind]))
             count = int(problem.counts[0])
             found.append((problem.gains[0, :count], problem.rewards[0, :count]))
         return found
@@ -216,12 +216,13 @@ class Game:
                 values += [-1.0, *part.tolist()]
                 count += 1
         least = csr_array((values, (at, columns)), shape=(count, size))
-        flow = csr_array(tuple(_columns(equal)), shape=(rows, size))
+        belongs, node_at, signs = zip(*equal, strict=True)
+        flow = csr_array((signs, (belongs, node_at)), shape=(rows, size))
         aim = np.zeros(size)
         aim[0] = -1.0
         whole = np.full(size, integrality)
         whole[0] = 0
-        options = {} if math.isinf(time_limit_s) else {"time_limit": time_limit_s}
+        options: Any = {} if math.isinf(time_limit_s) else {"time_limit": time_limit_s}
         answer = milp(
             aim,
             constraints=[LinearConstraint(least, 0.0, np.inf), LinearConstraint(flow, sums, sums)],
@@ -241,8 +242,7 @@ class Game:
         profiles = [self.profile.model_copy(update={"curve": curve, "drift_curve": ()}) for curve in self.curves]
         for shown, plays in self._plays.items():
             xs, rewards = (np.array([one[k] for one in plays.values()]) for k in (0, 1))
-            kinds = [self.types[kind] for kind in shown]
-            trace = Trace(requests=[kind.requests for kind in kinds], budget_macs=[kind.budget_macs for kind in kinds])
+            trace = _trace([self.types[kind] for kind in shown])
             for profile in profiles:
                 best = float((profile.curve(xs) * rewards).sum(axis=1).max())
                 values = [evaluate(profile, trace, allocator, seed=seed, requests_range=span).value for seed in seeds]
@@ -250,11 +250,11 @@ class Game:
         return worst
 
 
-def _columns(entries: list[tuple[int, int, float]]) -> Iterator[Any]:
-    """Return entries (row, column, value) as a sparse array takes them."""
-    rows, columns, values = zip(*entries, strict=True)
-    yield values
-    yield cast("Any", (rows, columns))
+def _trace(kinds: Sequence[SlotType]) -> Trace:
+    """Return a trace of slots of some types."""
+    return Trace(
+        requests=np.array([kind.requests for kind in kinds]), budget_macs=np.array([kind.budget_macs for kind in kinds])
+    )
 
 
 @dataclass(frozen=True)
