@@ -30,7 +30,13 @@ from orric.calibration.fitting import Fit
 from orric.calibration.learning_run import LearningRun, Progress
 from orric.calibration.measurement import accuracies_by_resolution, package_versions, processor, shortened
 from orric.calibration.plan import Calibration, conditions, measured_runs
-from orric.calibration.table import checked_hashes, moved_to, table_of, table_provenance
+from orric.calibration.table import (
+    checked_hashes,
+    drifting_accuracies,
+    moved_to,
+    table_of,
+    table_provenance,
+)
 from orric.calibration.transfer import excess_agreements, fitted, transfer_of, validation
 from orric.drift import SEVERITIES
 from orric.exceptions import ProfileError
@@ -71,7 +77,6 @@ def with_learning(
     measured = measured_runs(draft, plan.work(), plan.slots, plan.per_slot, plan.jobs, checkpoint, progress)
     # Curves are of streams that rise, of slots as large as usual.
     runs = [run for run in measured if run.stream.usual]
-    drifting = _drifting(plan, runs)
     teachers = _teacher_accuracies(fixed(runs))
     _warn_of_the_teacher(runs, teachers, accuracies, accuracy_of_teacher)
     fitting = [run for run in runs if run.seed in plan.seeds]
@@ -89,7 +94,9 @@ def with_learning(
     clean = clean_curve(fitting, most).model_copy(update={"excess_agreement": excesses[CLEAN_DRIFT]})
     drifts = [fit.curve for fit in curves.by_drift.values()]
     top = max(float(curve(most)) for curve in [curves.overall.curve, clean.curve, *drifts])
-    profits = {f"{px}px": shortened(drifting[px] / max(drifting.values())) for px in plan.resolutions_px}
+    table = table_of(fitting, [f"{px}px" for px in plan.resolutions_px], plan.corruptions, most)
+    drifting = drifting_accuracies(table)
+    profits = {name: shortened(accuracy / max(drifting.values())) for name, accuracy in drifting.items()}
     profile = draft.model_copy(
         update={
             "best_accuracy": shortened(min(max(top, *accuracies.values()) + 5e-7, 1.0)),
@@ -108,7 +115,7 @@ def with_learning(
                     for (c, s), fit in curves.by_drift.items()
                 ),
             ),
-            "table": table_of(fitting, list(profits), plan.corruptions, most),
+            "table": table,
             "transfer": transfer_of(fitting, plan.corruptions, plan.per_slot),
         }
     )  # fmt: skip
@@ -125,13 +132,13 @@ def with_learning(
         "slots": plan.slots,
         "samples_per_slot": plan.per_slot,
         "samples_per_small_slot": list(plan.few),
-        "drifting_accuracy": {f"{px}px": shortened(drifting[px]) for px in plan.resolutions_px},
+        "drifting_accuracy": {name: shortened(accuracy) for name, accuracy in drifting.items()},
         "clean_accuracy": {f"{px}px": shortened(accuracies[px]) for px in plan.resolutions_px},
         "clean_accuracy_of_the_teacher": shortened(accuracy_of_teacher),
         "retraining_cost": f"ratio x (teacher forward + {sampled} x student forward for training steps and statistics) "
         f"+ {received} x student forward where anything is retrained, at {FULL_PX} px",
-        "inference_profit": "mean accuracy on drifting streams retrained at the middle ratios, by ONNX Runtime, "
-        "divided by the best one",
+        "inference_profit": "mean accuracy on drifting streams, half by the frozen student and half by students "
+        "retrained at the middle ratios, by ONNX Runtime, divided by the best one",
         **_told_of_curves(curves, memory, memories, misses),
         "table": table_provenance(plan.seeds, plan.slots, plan.per_slot),
         "transfer": "accuracy under each drift of the student that was retrained at the middle ratio through the "
@@ -239,12 +246,6 @@ def least_ends(curves: Sequence[LearningCurve], most: float) -> dict[str, float]
     # Rounded downwards, since they are lower bounds.
     start, end = (math.floor(min(float(curve(x)) for curve in curves) * 1e6) / 1e6 for x in (0.0, most))
     return {"start_accuracy": start, "end_accuracy": end} if 0 < start < end else {}
-
-
-def _drifting(plan: Calibration, runs: list[LearningRun]) -> dict[int, float]:
-    """Return the mean accuracy of retrained students on drifting streams at each resolution."""
-    profiting = [run for run in fixed(runs) if run.plan.ratio in plan.profit_ratios]
-    return {px: float(np.mean([run.accuracies[f"{px}px"].mean() for run in profiting])) for px in plan.resolutions_px}
 
 
 def _teacher_accuracies(runs: list[LearningRun]) -> dict[Drift, float]:

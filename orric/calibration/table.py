@@ -69,6 +69,25 @@ def table_of(
     )
 
 
+def drifting_accuracies(table: Sequence[TableEntry]) -> dict[str, float]:
+    """Return what each inference configuration is worth: the mean accuracy under drift, by its name.
+
+    Half of it is that of the frozen student and half that of students retrained at the ratios between, or at the
+    largest where there are none between. A slot may be served by either, and an inference profit is one number for
+    both: the best resolution of the one may be far from the best of the other.
+
+    Args:
+        table: With a corruption.
+    """
+    found: dict[str, list[float]] = {}
+    for entry in table:
+        if entry.corruption != CLEAN:
+            fullest = entry.accuracy if entry.retrained is None else entry.retrained
+            retrained = float(np.mean([accuracy for _, accuracy in entry.between] or [fullest]))
+            found.setdefault(entry.inference, []).append((entry.accuracy + retrained) / 2)
+    return {name: float(np.mean(accuracies)) for name, accuracies in found.items()}
+
+
 def table_provenance(seeds: Sequence[int], slots: int, per_slot: int) -> dict[str, Any]:
     """Return what the provenance says of a table."""
     return {

@@ -206,7 +206,8 @@ class OnnxAccuracy:
 
     def right(self, inference: str, numbers: Numbers) -> Numbers:
         right = np.zeros(len(numbers), bool)
-        self._served_px = self._models.resolution_px[inference]
+        # The teacher, a reference, serves by no configuration.
+        self._served_px = self._models.resolution_px.get(inference, self._served_px)
         for part in self._parts:
             mine = part.places(numbers)
             if mine.any():

@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("torch")
 
 import orric
+from orric.by_drift import TableEntry
 from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan, arriving, learning_runs
-from orric.calibration.table import fullest_ratio, table_of, with_table
+from orric.calibration.table import drifting_accuracies, fullest_ratio, table_of, with_table
 from orric.drift import SEVERITIES
 from orric.profile import Profile
 from orric.retraining.loop import Student
@@ -136,3 +137,27 @@ def test_models_that_were_not_measured_get_no_table(tmp_path):
     with pytest.raises(orric.ProfileError, match=r"the teacher's weights in .* are not those") as caught:
         with_table(Profile.load(path), str(path), tmp_path / "out.toml")
     assert "\n" not in str(caught.value)
+
+
+def test_an_inference_profit_is_half_of_the_frozen_student_and_half_of_retrained_ones() -> None:
+    def entry(corruption, severity, inference, accuracy, retrained, between=()):
+        return TableEntry(
+            corruption=corruption, severity=severity, inference=inference, accuracy=accuracy, retrained=retrained,
+            between=between,
+        )  # fmt: skip
+
+    table = (
+        entry("none", 0, "32px", 0.99, 0.99),
+        entry("fog", 3, "32px", 0.4, 0.9, ((0.1, 0.6), (0.3, 0.8))),
+        entry("fog", 5, "32px", 0.2, 0.6),
+        entry("fog", 3, "24px", 0.5, 0.6),
+    )
+    assert drifting_accuracies(table) == pytest.approx({"32px": ((0.4 + 0.7) / 2 + 0.4) / 2, "24px": 0.55})
+
+
+@pytest.mark.parametrize("name", ["noise", "weather", "digital", "blur"])
+def test_the_shipped_profits_are_those_of_the_shipped_tables(name: str) -> None:
+    profile = orric.Profile.load(PROFILES / f"cifar10-{name}.toml")
+    found = drifting_accuracies(profile.table)
+    profits = {one.name: one.profit for one in profile.inference}
+    assert profits == pytest.approx({name: value / max(found.values()) for name, value in found.items()}, abs=1e-5)
