@@ -1,4 +1,4 @@
-"""Joint ORRIC that plans as if learning curves were straight lines: what plays small games as well as anybody could."""
+"""Joint ORRIC that plans as if learning curves were straight lines: what comes nearest to the best in small games."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def with_learning(
         "retraining_cost": f"ratio x (teacher forward + {sampled} x student forward for training steps and statistics) "
         f"+ {received} x student forward where anything is retrained, at {FULL_PX} px",
         "inference_profit": "mean accuracy on drifting streams, half by the frozen student and half by students "
-        "retrained at the middle ratios, by ONNX Runtime, divided by the best one",
+        "retrained at the ratios between none and the largest, by ONNX Runtime, divided by the best one",
         **_told_of_curves(curves, memory, memories, misses),
         "table": table_provenance(plan.seeds, plan.slots, plan.per_slot),
         "transfer": "accuracy under each drift of the student that was retrained at the middle ratio through the "

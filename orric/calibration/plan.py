@@ -26,7 +26,7 @@ from orric.vision.corruptions import CORRUPTIONS
 from orric.workers import in_parallel
 
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-PROFIT_RATIOS = (0.2, 0.3, 0.5)
+MIDDLE_RATIOS = (0.2, 0.3, 0.5)
 # The simplest form of a curve has three parameters, and its residuals a variance.
 LEAST_POINTS = 6
 # Samples of small slots; and corruptions whose streams of other kinds are validated.
@@ -102,14 +102,14 @@ class Calibration:
 
         What profits and the accuracy table rest on is measured at every resolution.
         """
-        middle = self.profit_ratios[len(self.profit_ratios) // 2]
+        middle = self.middle_ratios[len(self.middle_ratios) // 2]
         fixed = (Plan(ratio, everywhere=True, looked_at=ratio == middle) for ratio in self.ratios)
         return (*fixed, *(Plan(name) for name in VARIED))
 
     @property
-    def profit_ratios(self) -> tuple[float, ...]:
-        """The ratios that inference profits are measured at: those in the middle."""
-        return tuple(ratio for ratio in self.ratios if ratio in PROFIT_RATIOS) or tuple(
+    def middle_ratios(self) -> tuple[float, ...]:
+        """The ratios in the middle; at the middle one of them students are looked at under other drifts."""
+        return tuple(ratio for ratio in self.ratios if ratio in MIDDLE_RATIOS) or tuple(
             sorted(ratio for ratio in self.ratios if ratio > 0)[:1]
         )
 
