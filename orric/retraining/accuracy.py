@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from orric.configuration import undominated
 from orric.drift import Array, DriftBySlot
 from orric.exceptions import ScenarioError
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.retraining.fallback import LOOKED_AT
-from orric.retraining.loop import Staged, Student, Update
+from orric.retraining.loop import FULL_PX, Staged, Student, Update
 from orric.retraining.sampling import sampled
 from orric.selection.sampling import Sampling
 from orric.vision.arrays import Labels
@@ -166,8 +167,11 @@ class OnnxAccuracy:
             )
         self._parts: list[Part] = []
         self._looked = 0 if uploads else LOOKED_AT
-        # What serves now, which is what statistics of all received are taken at.
-        self._served_px = max(profile.models.resolution_px.values())
+        # Every configuration serves with statistics of its own resolution; the full one is what training is seen at.
+        configurations = undominated(profile.inference)
+        of_use = {profile.models.resolution_px[one.name] for one in configurations} - {FULL_PX}
+        self._served_px = (FULL_PX, *sorted(of_use, reverse=True))
+        self._best_px = profile.models.resolution_px[configurations[-1].name]
         self._fallen_back = False
         self._arrived = 0
         # Weights of every retraining that is done and does not serve yet.
@@ -206,8 +210,6 @@ class OnnxAccuracy:
 
     def right(self, inference: str, numbers: Numbers) -> Numbers:
         right = np.zeros(len(numbers), bool)
-        # The teacher, a reference, serves by no configuration.
-        self._served_px = self._models.resolution_px.get(inference, self._served_px)
         for part in self._parts:
             mine = part.places(numbers)
             if mine.any():
@@ -254,9 +256,9 @@ class OnnxAccuracy:
             return None
         if self._watch is not None:
             self._attention = self._watch(self.student.network, images[found.labelled], found.taught)
-        agreement = self.student.agreement(images[found.labelled], found.taught)
+        agreement = self.student.agreement(images[found.labelled], found.taught, self._best_px)
         self.student.compare(images[found.labelled], found.taught)
-        self.student.retrain(images[found.chosen], rng, found.labels, images, (self._served_px,))
+        self.student.retrain(images[found.chosen], rng, found.labels, images, self._served_px)
         self._waiting[-1] = self.student.unstaged()
         return agreement
 

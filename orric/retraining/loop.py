@@ -36,9 +36,11 @@ from orric.vision.onnx_export import check_outputs, outputs_of
 from orric.vision.onnx_sessions import Array, batches, open_session, run
 
 Update = Literal["weights", "statistics"]
-# Weights that wait to serve: a session, and what torch gave for which inputs.
-Staged = tuple[Any, Array, Array, int]
 Statistics = list[tuple[Tensor, Tensor]]
+# The same weights with the statistics of other resolutions, by these.
+Others = dict[int, tuple[Any, Statistics]]
+# Weights that wait to serve: a session, what torch gave for which inputs, and the session's others.
+Staged = tuple[Any, Array, Array, Others]
 PROBES = 4
 
 
@@ -56,7 +58,6 @@ class Student:
         swaps: Number of swaps so far.
         largest_difference: Largest difference between ONNX Runtime and torch seen at any swap.
         fallback: What is known of the student as it was given beside the newest.
-        own_px: The resolution that the batch-norm statistics of the newest weights were taken at.
     """
 
     def __init__(self, profile: Profile, update: Update = "weights", probes: Pixels | None = None) -> None:
@@ -80,11 +81,11 @@ class Student:
             raise ProfileError("training.device", 'is "cuda" and there is no such device', 'set it to "cpu"')
         self._student.network.to(profile.training.device)
         self._optimizer = optimizer_for(self._student.network, profile.training)
-        # The newest weights with the statistics of other resolutions, where a retraining was to suit several:
-        # of a calibration, whose students swap at once.
-        self._apart: dict[int, tuple[Any, Statistics]] = {}
-        # At which resolution the statistics of what serves, and of what is staged, were taken.
-        self.own_px = self._staged_px = FULL_PX
+        # What serves, what is staged, and the newest weights, with the statistics of other resolutions, where there are
+        # several to serve at.
+        self._others: Others = {}
+        self._staged_others: Others = {}
+        self._newest_others: Others = {}
         # The student as it was given stays at hand, to fall back on.
         self._given = self._serving = open_session(self._student.model.SerializeToString())
         self._teacher_model = exported(teacher, "teacher", classes)
@@ -95,7 +96,7 @@ class Student:
         self._probes = probes
         self._check(self._serving, probes, "loading the student", self.resolutions_px)
         # One model serves all: after every retraining it is compared at the full resolution and at another in turn.
-        self._others = itertools.cycle([px for px in self.resolutions_px if px != FULL_PX] or [FULL_PX])
+        self._checked_px = itertools.cycle([px for px in self.resolutions_px if px != FULL_PX] or [FULL_PX])
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -122,7 +123,7 @@ class Student:
         """
         if given:
             return run(self._given, inputs)
-        session, _ = self._apart.get(inputs.shape[-1], (self._serving, None))
+        session, _ = self._others.get(inputs.shape[-1], (self._serving, None))
         return run(session, inputs)
 
     def classify(self, images: Pixels, resolution_px: int, given: bool = False) -> Labels:
@@ -182,13 +183,16 @@ class Student:
     def _feature_session(self) -> Any:
         return open_session(with_features(self._teacher_model))
 
-    def agreement(self, images: Pixels, labels: Labels) -> float:
+    def agreement(self, images: Pixels, labels: Labels, resolution_px: int = FULL_PX) -> float:
         """Return the part of images on which the student that serves now agrees with the teacher's labels.
 
-        It looks at them at the resolution that its statistics are of, which is the one that it last served at.
+        Args:
+            images: Shape (n, height, width, 3), n at least 1.
+            labels: The teacher's, shape (n,).
+            resolution_px: At which the student looks at them.
         """
-        given = self.falls_back(images, self.own_px)
-        return float((self.classify(images, self.own_px, given) == labels).mean())
+        given = self.falls_back(images, resolution_px)
+        return float((self.classify(images, resolution_px, given) == labels).mean())
 
     def candidates(self, images: Pixels, labels: Labels | None = None) -> Candidates:
         """Return what the weights in training make of images, for a selector.
@@ -236,7 +240,8 @@ class Student:
         self._staged = None
         staged = open_session(self._student.replaced())
         self._check(staged, self._probes, "restoring the student", {FULL_PX})
-        self._serving, self.fallback, self._apart, self.own_px = staged, Fallback(), {}, FULL_PX
+        self._serving, self.fallback = staged, Fallback()
+        self._others, self._newest_others = {}, {}
 
     def retrain(
         self,
@@ -254,9 +259,9 @@ class Student:
             labels: The teacher's labels of them, where they are known already.
             received: All images among which they were sampled, which the batch-norm statistics are taken from where
                 the profile says so; left out, those that are trained on.
-            served_px: The resolution that they were served at, which the statistics are then taken at: what is scaled
-                down has others, above all under noise, which that smooths. Of several each gets its own, the network
-                is left with the first.
+            served_px: The resolutions to serve at, each of which then gets statistics of its own, where they are taken
+                from all received: what is scaled down has others, above all under noise, which that smooths. The
+                network is left with those of the first.
 
         Raises:
             CalibrationError: The exported weights do not give torch's outputs.
@@ -281,12 +286,14 @@ class Student:
             else:
                 refresh_statistics(network, inputs)
         staged = open_session(self._student.replaced())
-        self._check(staged, images[:PROBES], "before the swap", {FULL_PX, next(self._others)})
-        self._staged, self._staged_px = staged, served_px[0] if of_all else FULL_PX
-        self._apart = {
-            px: self._with_statistics(of_one_size, self._apart[px][1] if px in self._apart else before)
+        self._check(staged, images[:PROBES], "before the swap", {FULL_PX, next(self._checked_px)})
+        # They mix with those that the newest weights had, though these may wait for their swap.
+        known = self._newest_others
+        self._staged, self._newest_others = staged, {
+            px: self._with_statistics(of_one_size, known[px][1] if px in known else before)
             for px, of_one_size in zip(served_px[1:], of_all[1:], strict=False)
-        }
+        }  # fmt: skip
+        self._staged_others = self._newest_others
 
     def _with_statistics(self, images: Tensor, before: Statistics) -> tuple[Any, Statistics]:
         """Return a session of the network with the statistics of images, and these; the network keeps its own."""
@@ -307,11 +314,11 @@ class Student:
         if session is None:
             return None
         assert self._expected is not None, "whatever is staged was checked"
-        return session, *self._expected, self._staged_px
+        return session, *self._expected, self._staged_others
 
     def stage(self, staged: Staged) -> None:
         """Stage weights that were taken away."""
-        self._staged, self._expected, self._staged_px = staged[0], staged[1:3], staged[3]
+        self._staged, self._expected, self._staged_others = staged[0], staged[1:3], staged[3]
 
     def swap(self) -> None:
         """Let staged weights serve from now on; do nothing when none are staged.
@@ -324,7 +331,7 @@ class Student:
         assert self._expected is not None, "whatever is staged was checked"
         # Others were compared when the session was opened; one is enough to tell it from any other.
         self._compare(self._staged, *self._expected, "at the swap")
-        self._serving, self._staged, self.own_px = self._staged, None, self._staged_px
+        self._serving, self._staged, self._others = self._staged, None, self._staged_others
         self.swaps += 1
 
     def _check(self, session: Any, images: Pixels, where: str, resolutions_px: Iterable[int]) -> None:
