@@ -18,7 +18,7 @@ from orric.learning import Tabulated
 from orric.profile import Profile
 
 
-def clean_curve(runs: Sequence[LearningRun], most: float) -> DriftCurve:
+def clean_curve(runs: Sequence[LearningRun], most: float, inference: str | None = None) -> DriftCurve:
     """Fit the learning curve of clean images.
 
     Retraining there may gain nothing, or do harm, and no form of a learning curve falls: where a level line explains
@@ -28,6 +28,7 @@ def clean_curve(runs: Sequence[LearningRun], most: float) -> DriftCurve:
     Args:
         runs: Learning runs; those on clean images at fixed ratios are used.
         most: A^T_max.
+        inference: The configuration that accuracies are of; left out, the one that each run always has.
 
     Raises:
         CalibrationError: There is no such run, none without retraining, or there are too few to fit.
@@ -37,7 +38,7 @@ def clean_curve(runs: Sequence[LearningRun], most: float) -> DriftCurve:
         found = "there is no run on clean images without retraining"
         raise CalibrationError("learning curve", found, "let 0 be one of the sampling ratios")
     extents = np.array([run.plan.ratio for run in chosen], np.float64)
-    accuracies = np.array([run.at(0).mean() for run in chosen])
+    accuracies = np.array([run.at(0, inference).mean() for run in chosen])
     fit = fit_curve(extents, accuracies)
     curve = fit.curve
     if criterion_of(accuracies - accuracies.mean(), 1) <= fit.criterion:

@@ -61,7 +61,7 @@ def varied(runs: Sequence[LearningRun]) -> list[LearningRun]:
     return [run for run in runs if isinstance(run.plan.ratio, str) and run.corruption != CLEAN]
 
 
-def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
+def fitted_curves(runs: Sequence[LearningRun], seed: int, inference: str | None = None) -> Curves:
     """Fit the curve of each drift and the one over all, and bootstrap the latter.
 
     At one ratio throughout the learning extent is that ratio in every slot after the first, whatever the memory. For
@@ -70,6 +70,7 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     Args:
         runs: Learning runs; those at fixed ratios are used.
         seed: Of the bootstrap.
+        inference: The configuration that accuracies are of; left out, the one that each run always has.
 
     Raises:
         CalibrationError: There are too few ratios and seeds to fit.
@@ -77,15 +78,8 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     chosen = fixed(runs)
     if not chosen:
         raise CalibrationError("learning curve", "there is no drifting run", "name a corruption")
-    corruptions = list(dict.fromkeys(run.corruption for run in chosen))
-    by_drift = {}
-    for corruption in corruptions:
-        mine = [run for run in chosen if run.corruption == corruption]
-        extents = np.array([run.plan.ratio for run in mine], np.float64)
-        for severity in SEVERITIES:
-            accuracies = np.array([run.at(severity).mean() for run in mine])
-            by_drift[corruption, severity] = fit_curve(extents, accuracies)
-    overall, extents, groups = _overall(chosen)
+    by_drift = fits_by_drift(chosen, inference)
+    overall, extents, groups = _overall(chosen, inference)
     rng = np.random.default_rng(seed)
     # All students of a stream see the same images, so a slot is drawn for all of them or for none.
     draws: dict[tuple[str, int, int], np.ndarray[Any, np.dtype[np.int64]]] = {}
@@ -96,7 +90,7 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
                 draws[run.corruption, run.seed, severity] = rng.integers(0, slots, (DRAWS, slots))
 
     def resampled(run: LearningRun, severity: int) -> Array:
-        return np.asarray(run.at(severity)[draws[run.corruption, run.seed, severity]].mean(axis=1))
+        return np.asarray(run.at(severity, inference)[draws[run.corruption, run.seed, severity]].mean(axis=1))
 
     drawn = np.array([np.mean([resampled(run, s) for run in group for s in SEVERITIES], axis=0) for group in groups])
     curves = [refitted(overall.curve, extents, accuracies) for accuracies in drawn.T]
@@ -108,6 +102,18 @@ def fitted_curves(runs: Sequence[LearningRun], seed: int) -> Curves:
     return Curves(overall, by_drift, grid, low, high, max(slope, LEAST_SLOPE), slope < LEAST_SLOPE)
 
 
+def fits_by_drift(runs: Sequence[LearningRun], inference: str | None = None) -> dict[Drift, Fit]:
+    """Fit the curve of each corruption and severity; see `fitted_curves`."""
+    found = {}
+    for corruption in dict.fromkeys(run.corruption for run in fixed(runs)):
+        mine = [run for run in fixed(runs) if run.corruption == corruption]
+        extents = np.array([run.plan.ratio for run in mine], np.float64)
+        for severity in SEVERITIES:
+            accuracies = np.array([run.at(severity, inference).mean() for run in mine])
+            found[corruption, severity] = fit_curve(extents, accuracies)
+    return found
+
+
 def overall_fit(runs: Sequence[LearningRun]) -> Fit:
     """Fit one curve over all drifts to runs at fixed ratios, as `fitted_curves` does for [curve].
 
@@ -117,28 +123,28 @@ def overall_fit(runs: Sequence[LearningRun]) -> Fit:
     return _overall(fixed(runs))[0]
 
 
-def _overall(chosen: Sequence[LearningRun]) -> tuple[Fit, Array, list[list[LearningRun]]]:
+def _overall(chosen: Sequence[LearningRun], inference: str | None = None) -> tuple[Fit, Array, list[list[LearningRun]]]:
     """Return the curve over all drifts, the ratios, and the runs it is fitted to, grouped by ratio and seed."""
     # Points are averaged over drifts: their differences are not noise about one curve.
     keys = sorted({(float(run.plan.ratio), run.seed) for run in chosen})
     extents = np.array([ratio for ratio, _ in keys])
     groups = [[run for run in chosen if (float(run.plan.ratio), run.seed) == key] for key in keys]
-    halves = [_halves(group) for group in groups]
+    halves = [_halves(group, inference) for group in groups]
     return fit_curve(np.repeat(extents, [len(half) for half in halves]), np.concatenate(halves)), extents, groups
 
 
-def _halves(runs: Sequence[LearningRun]) -> list[float]:
+def _halves(runs: Sequence[LearningRun], inference: str | None) -> list[float]:
     """Return the mean accuracy of the even and of the odd slots, severities weighing alike.
 
     Two points of one ratio tell the form of a curve from noise. Where a severity has one slot there is one point.
     """
-    parts = [run.at(severity) for run in runs for severity in SEVERITIES]
+    parts = [run.at(severity, inference) for run in runs for severity in SEVERITIES]
     apart = 2 if min(map(len, parts)) > 1 else 1
     return [float(np.mean([part[half::apart].mean() for part in parts])) for half in range(apart)]
 
 
 def predicted(run: LearningRun, curves: dict[Drift, Fit], memory: LearningExtent) -> Array:
-    """Return the accuracy at the fullest that the curves predict for each slot of a run, shape (T,)."""
+    """Return the accuracy that curves of a run's configuration predict for each slot of it, shape (T,)."""
     extents = memory.extents(np.ones(len(run.ratios)), run.ratios)[:-1]
     by_severity: dict[int, LearningCurve] = {s: curves[run.corruption, s].curve for s in SEVERITIES}
     return np.array([float(by_severity[int(s)](x)) for s, x in zip(run.severities, extents, strict=True)])
@@ -149,7 +155,7 @@ def chosen_memory(runs: Sequence[LearningRun], curves: dict[Drift, Fit]) -> tupl
 
     Args:
         runs: Learning runs; those whose ratio changes from slot to slot are used.
-        curves: Fitted to the others.
+        curves: Fitted to the others, in the same configuration.
 
     Returns:
         The memory, and of every one tried the root of the mean squared error over slots.
@@ -157,7 +163,7 @@ def chosen_memory(runs: Sequence[LearningRun], curves: dict[Drift, Fit]) -> tupl
     held_out = varied(runs)
     errors = {}
     for memory in MEMORIES:
-        misses = [(predicted(run, curves, memory) - run.at_fullest)[1:] for run in held_out]
+        misses = [(predicted(run, curves, memory) - run.accuracy)[1:] for run in held_out]
         errors[described(memory)] = float(np.sqrt(np.mean(np.concatenate(misses) ** 2)))
     best = min(MEMORIES, key=lambda memory: errors[described(memory)])
     return best, errors

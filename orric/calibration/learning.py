@@ -21,13 +21,14 @@ from orric.calibration.curves import (
     Drift,
     chosen_memory,
     described,
+    fits_by_drift,
     fitted_curves,
     fixed,
     predicted,
     varied,
 )
 from orric.calibration.fitting import Fit
-from orric.calibration.learning_run import LearningRun, Progress
+from orric.calibration.learning_run import Assignment, LearningRun, Progress
 from orric.calibration.measurement import accuracies_by_resolution, package_versions, processor, shortened
 from orric.calibration.plan import Calibration, conditions, measured_runs
 from orric.calibration.table import (
@@ -74,15 +75,21 @@ def with_learning(
     accuracies = accuracies_by_resolution(student, dataset, list(plan.resolutions_px), plan.seeds[0])
     accuracy_of_teacher = accuracies_by_resolution(teacher, dataset, [FULL_PX], plan.seeds[0])[FULL_PX]
     checkpoint = Checkpoint(output, conditions(draft, plan.slots, plan.per_slot, hashes, package_versions()))
-    measured = measured_runs(draft, plan.work(), plan.slots, plan.per_slot, plan.jobs, checkpoint, progress)
-    # Curves are of streams that rise, of slots as large as usual.
-    runs = [run for run in measured if run.stream.usual]
-    teachers = _teacher_accuracies(fixed(runs))
-    _warn_of_the_teacher(runs, teachers, accuracies, accuracy_of_teacher)
-    fitting = [run for run in runs if run.seed in plan.seeds]
-    curves = fitted_curves(fitting, plan.seeds[0])
-    memory, memories = chosen_memory(fitting, curves.by_drift)
-    misses = _validation([run for run in varied(runs) if run.seed not in plan.seeds], curves.by_drift, memory)
+    measured = _Measured(draft, plan, checkpoint, progress)
+    fitting = measured.runs(plan.fitted_streams(), 0.0, 2 / 3)
+    teachers = _teacher_accuracies(fixed(fitting))
+    _warn_of_the_teacher(fitting, teachers, accuracies, accuracy_of_teacher)
+    most = plan.fullest_ratio
+    table = table_of(fitting, [f"{px}px" for px in plan.resolutions_px], plan.corruptions, most)
+    drifting = drifting_accuracies(table)
+    # The model multiplies a curve by a profit, which is 1 in the best configuration: the curve is that one's.
+    best = max(drifting, key=drifting.__getitem__)
+    others = measured.runs(plan.other_streams(best), 2 / 3, 1.0)
+    curves = fitted_curves(fitting, plan.seeds[0], best)
+    # Which memory is best is told by students with spells, who are measured in one configuration alone.
+    memory, memories = chosen_memory(fitting, fits_by_drift(fitting))
+    fresh = [run for run in others if run.seed not in plan.seeds]
+    misses = _validation([run for run in varied(fresh) if run.stream.usual], curves.by_drift, memory)
     if curves.floored:
         found = f"the learning curve is flat at the largest profit; slope_floor is set to {curves.slope_floor:g}"
         warnings.warn(
@@ -90,12 +97,10 @@ def with_learning(
             "the curve's ends",
             stacklevel=3,
         )
-    most, excesses = plan.fullest_ratio, excess_agreements(fitting)
-    clean = clean_curve(fitting, most).model_copy(update={"excess_agreement": excesses[CLEAN_DRIFT]})
+    excesses = excess_agreements(fitting, best)
+    clean = clean_curve(fitting, most, best).model_copy(update={"excess_agreement": excesses[CLEAN_DRIFT]})
     drifts = [fit.curve for fit in curves.by_drift.values()]
     top = max(float(curve(most)) for curve in [curves.overall.curve, clean.curve, *drifts])
-    table = table_of(fitting, [f"{px}px" for px in plan.resolutions_px], plan.corruptions, most)
-    drifting = drifting_accuracies(table)
     profits = {name: shortened(accuracy / max(drifting.values())) for name, accuracy in drifting.items()}
     profile = draft.model_copy(
         update={
@@ -116,11 +121,10 @@ def with_learning(
                 ),
             ),
             "table": table,
-            "transfer": transfer_of(fitting, plan.corruptions, plan.per_slot),
+            "transfer": transfer_of(fitting, plan.corruptions, plan.per_slot, best),
         }
     )  # fmt: skip
-    profile = profile.model_copy(update={"transfer": fitted(profile, measured, plan.seeds)})
-    fresh = [run for run in measured if run.seed not in plan.seeds]
+    profile = profile.model_copy(update={"transfer": fitted(profile, others, plan.seeds)})
     assert profile.teacher is not None, "the caller knows its cost"
     teaching = {"accuracy": shortened(float(np.mean(list(teachers.values()))))}
     sampled, received = plan.training.passes
@@ -148,6 +152,22 @@ def with_learning(
     }  # fmt: skip
     changed = {"teacher": profile.teacher.model_copy(update=teaching), "provenance": {**draft.provenance, **facts}}
     return profile.model_copy(update=changed)
+
+
+class _Measured:
+    """Makes learning runs, a part of the calibration at a time."""
+
+    def __init__(self, draft: Profile, plan: Calibration, checkpoint: Checkpoint, progress: Progress) -> None:
+        self._draft, self._plan, self._checkpoint, self._progress = draft, plan, checkpoint, progress
+
+    def runs(self, work: list[Assignment], since: float, until: float) -> list[LearningRun]:
+        """Make the runs of some streams, which take the calibration from one part of it that is done to another."""
+
+        def progress(what: str, part: float) -> None:
+            self._progress(what, since + (until - since) * part)
+
+        plan = self._plan
+        return measured_runs(self._draft, work, plan.slots, plan.per_slot, plan.jobs, self._checkpoint, progress)
 
 
 def plan_of(
@@ -269,7 +289,7 @@ def _warn_of_the_teacher(
         worse.append(f"clean images ({clean_teacher:.1%} against {max(clean.values()):.1%})")
     for corruption in dict.fromkeys(corruption for corruption, _ in teachers):
         frozen = float(
-            np.mean([r.at_fullest.mean() for r in fixed(runs) if (r.corruption, r.plan.ratio) == (corruption, 0)])
+            np.mean([r.accuracy.mean() for r in fixed(runs) if (r.corruption, r.plan.ratio) == (corruption, 0)])
         )
         teacher = float(np.mean([teachers[corruption, severity] for severity in SEVERITIES]))
         if teacher < frozen:
@@ -288,10 +308,10 @@ def _validation(runs: list[LearningRun], curves: dict[Drift, Fit], memory: Learn
     by_severity, by_stream = [], []
     for run in runs:
         guess = predicted(run, curves, memory)
-        by_stream.append(abs(float(guess.mean() - run.at_fullest.mean())))
+        by_stream.append(abs(float(guess.mean() - run.accuracy.mean())))
         for severity in SEVERITIES:
             there = run.severities == severity
-            by_severity.append(abs(float(guess[there].mean() - run.at_fullest[there].mean())))
+            by_severity.append(abs(float(guess[there].mean() - run.accuracy[there].mean())))
     return {
         "validation_error_mean": shortened(float(np.mean(by_severity))),
         "validation_error_worst": shortened(max(by_severity)),
@@ -305,8 +325,9 @@ def _told_of_curves(
 ) -> dict[str, Any]:
     fits = list(curves.by_drift.values())
     return {
-        "curve": "fitted to the mean accuracy of drifting streams at fixed sampling ratios; the form has the smallest "
-        "corrected Akaike criterion; [[drift_curve]] holds one for each corruption and severity, and of clean images",
+        "curve": "fitted to the mean accuracy of drifting streams at fixed sampling ratios, in the inference "
+        "configuration of the largest profit; the form has the smallest corrected Akaike criterion; [[drift_curve]] "
+        "holds one for each corruption and severity, and of clean images",
         "curve_interval": "5 % and 95 % quantiles of 200 bootstrap draws of slots, at the extents given",
         "curve_extents": [shortened(x) for x in curves.extents],
         "curve_low": [shortened(y) for y in curves.low],

@@ -25,10 +25,8 @@ Counts = np.ndarray[Any, np.dtype[np.int64]]
 Progress = Callable[[str, float], None]
 # Severities of streams that take turns or return to clean images, and how long a turn is.
 MIXED, TURN_SLOTS = (3, 5, 1, 4, 2), 3
-# How ratios vary from slot to slot: drawn anew in each, or kept for some slots, half of them without retraining.
-VARIED = ("every-slot", "in-spells")
-# What goes without retraining for a while is the hardest to predict.
-HARDEST = "in-spells"
+# A ratio that is kept for some slots, half of them without retraining: what is the hardest to predict.
+SPELLS = "in-spells"
 SPELL_SLOTS = 4
 
 
@@ -37,8 +35,8 @@ class Plan:
     """How much one student of a learning run is retrained.
 
     Attributes:
-        ratio: Sampling ratio of every slot, or a name of `VARIED`.
-        everywhere: Measure the accuracy in every inference configuration, not only in the fullest.
+        ratio: Sampling ratio of every slot, or `SPELLS`.
+        everywhere: Measure the accuracy in every inference configuration, not only in the stream's.
         selector: Key in the profile's table of selectors; None draws uniformly.
         looked_at: Whether the student is looked at under other drifts, where the stream's assignment names any.
     """
@@ -52,9 +50,7 @@ class Plan:
         """Return the sampling ratio of each slot, shape (slots,)."""
         if not isinstance(self.ratio, str):
             return np.full(slots, self.ratio)
-        rng = generator(seed, "allocator", _place(corruption), VARIED.index(self.ratio))
-        if self.ratio == "every-slot":
-            return np.asarray(rng.choice(known, slots))
+        rng = generator(seed, "allocator", _place(corruption))
         begins = np.cumsum(rng.random(slots) < 1 / SPELL_SLOTS)
         levels = rng.choice(known, slots + 1) * rng.integers(0, 2, slots + 1)
         return np.asarray(levels[begins])
@@ -75,6 +71,7 @@ class Assignment:
         per_slot: Samples per slot; left out, what the calibration has.
         few_classes: Whether only half of the classes come, which half depends on the seed.
         looked_at: Corruptions under all of which students are looked at whenever a severity ends, besides clean images.
+        inference: Configuration that every student is measured in; left out, that of the largest resolution.
     """
 
     corruption: str
@@ -86,6 +83,7 @@ class Assignment:
     per_slot: int | None = None
     few_classes: bool = False
     looked_at: tuple[str, ...] = ()
+    inference: str | None = None
 
     def drift(self, slots: int, classes: int) -> DriftBySlot:
         """Lay the stream's drift out over its slots."""
@@ -120,16 +118,15 @@ class LearningRun:
         plan: How the student was retrained.
         ratios: Sampling ratio of each slot, shape (T,).
         severities: Severity of each slot, shape (T,).
-        accuracies: Accuracy per slot before that slot's retraining, shape (T,), by inference configuration; the fullest
-            is always there.
-        fullest: Name of the inference configuration of the largest resolution.
+        accuracies: Accuracy per slot before that slot's retraining, shape (T,), by inference configuration.
+        inference: The configuration that is always among them.
         taught: Part of each slot's labelled samples that the teacher is right on, shape (T,); NaN where none was.
-        agreed: Part of them that the student, before it is retrained on them, gives the same class, shape (T,); NaN
-            likewise.
+        agreed: Part of them that the student, before it is retrained on them, gives the same class, shape (T,), by
+            inference configuration; NaN likewise.
         assignment: The stream; left out, the usual one of the corruption and the seed.
         per_slot: Samples per slot.
-        by_class: At the largest resolution, after the first slot: answers that were right, and all answers, for each
-            class, shape (2, classes).
+        by_class: After the first slot: answers that were right, and all answers, for each class, shape (2, classes), by
+            inference configuration.
         seen: Accuracy under other drifts after a severity's last slot, by severity and inference configuration, in the
             order of `Probes.drifts`.
     """
@@ -140,12 +137,12 @@ class LearningRun:
     ratios: Array
     severities: np.ndarray[Any, np.dtype[np.int64]]
     accuracies: dict[str, Array]
-    fullest: str
+    inference: str
     taught: Array
-    agreed: Array | None = None
+    agreed: dict[str, Array] = field(default_factory=dict)
     assignment: Assignment | None = None
     per_slot: int = 0
-    by_class: Counts | None = None
+    by_class: dict[str, Counts] = field(default_factory=dict)
     seen: dict[int, dict[str, list[float]]] = field(default_factory=dict)
 
     @property
@@ -154,18 +151,18 @@ class LearningRun:
         return self.assignment or Assignment(self.corruption, self.seed, (self.plan,))
 
     @property
-    def at_fullest(self) -> Array:
-        """Accuracy per slot at the largest resolution, shape (T,)."""
-        return self.accuracies[self.fullest]
+    def accuracy(self) -> Array:
+        """Accuracy per slot in the configuration that is always measured, shape (T,)."""
+        return self.accuracies[self.inference]
 
     def at(self, severity: int, inference: str | None = None) -> Array:
-        """Return the accuracies in the slots of a severity, the fullest configuration's where none is named.
+        """Return the accuracies in the slots of a severity, those of `inference` where none is named.
 
         The first slot of the run is left out: it is served before any retraining, whatever the ratio.
         """
         chosen = self.severities == severity
         chosen[0] = False
-        found: Array = self.accuracies[inference or self.fullest][chosen]
+        found: Array = self.accuracies[inference or self.inference][chosen]
         return found
 
     def as_table(self) -> dict[str, Any]:
@@ -180,14 +177,12 @@ class LearningRun:
             "ratios": self.ratios.tolist(),
             "severities": self.severities.tolist(),
             "accuracies": {name: values.tolist() for name, values in self.accuracies.items()},
-            "fullest": self.fullest,
-            "taught": [None if np.isnan(part) else part for part in self.taught.tolist()],
-            "agreed": None
-            if self.agreed is None
-            else [None if np.isnan(part) else part for part in self.agreed.tolist()],
+            "inference": self.inference,
+            "taught": _listed(self.taught),
+            "agreed": {name: _listed(values) for name, values in self.agreed.items()},
             "assignment": None if self.assignment is None else asdict(self.assignment),
             "per_slot": self.per_slot,
-            "by_class": None if self.by_class is None else self.by_class.tolist(),
+            "by_class": {name: counts.tolist() for name, counts in self.by_class.items()},
             "seen": [[severity, accuracies] for severity, accuracies in self.seen.items()],
         }
 
@@ -201,14 +196,19 @@ class LearningRun:
             np.array(table["ratios"]),
             np.array(table["severities"], np.int64),
             {name: np.array(values) for name, values in table["accuracies"].items()},
-            table["fullest"],
+            table["inference"],
             np.array(table["taught"], np.float64),
-            None if table["agreed"] is None else np.array(table["agreed"], np.float64),
+            {name: np.array(values, np.float64) for name, values in table["agreed"].items()},
             None if table["assignment"] is None else _assignment(table["assignment"]),
             table["per_slot"],
-            None if table["by_class"] is None else np.array(table["by_class"]),
+            {name: np.array(counts) for name, counts in table["by_class"].items()},
             dict(table["seen"]),
         )
+
+
+def _listed(values: Array) -> list[float | None]:
+    """Return numbers for a file, which knows no NaN."""
+    return [None if np.isnan(one) else one for one in values.tolist()]
 
 
 def _assignment(table: dict[str, Any]) -> Assignment:
@@ -278,6 +278,10 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
     drift = assignment.drift(slots, len(dataset.classes))
     probes = Probes(dataset, assignment.looked_at, models.resolution_px) if assignment.looked_at else None
     fullest, known = max(models.resolution_px, key=models.resolution_px.__getitem__), profile.uniform_ratios
+    always = assignment.inference or fullest
+    measured = [
+        [always] + [name for name in models.resolution_px if name != always and plan.everywhere] for plan in plans
+    ]
     runs = [
         LearningRun(
             assignment.corruption,
@@ -285,21 +289,21 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
             plan,
             plan.ratios(known, slots, seed, assignment.corruption),
             drift.severities,
-            {name: np.empty(slots) for name in models.resolution_px if plan.everywhere or name == fullest},
-            fullest,
+            {name: np.empty(slots) for name in names},
+            always,
             np.full(slots, np.nan),
-            np.full(slots, np.nan),
+            {name: np.full(slots, np.nan) for name in names},
             None if assignment.usual else assignment,
             per_slot,
-            np.zeros((2, len(dataset.classes)), np.int64),
+            {name: np.zeros((2, len(dataset.classes)), np.int64) for name in names},
         )
-        for plan in plans
+        for plan, names in zip(plans, measured, strict=True)
     ]
-    measured_px = [
-        [models.resolution_px[fullest]]
-        + [px for name, px in models.resolution_px.items() if name != fullest and (plan.everywhere or plan.looked_at)]
-        for plan in plans
-    ]
+    # Statistics are taken at what is measured, and at what is looked at.
+    looked_at = [[*names, *(models.resolution_px if plan.looked_at else ())] for plan, names in zip(
+        plans, measured, strict=True
+    )]  # fmt: skip
+    measured_px = [[models.resolution_px[name] for name in dict.fromkeys(names)] for names in looked_at]
     for slot in range(1, slots + 1):
         severity, corruption = int(drift.severities[slot - 1]), drift.corruptions[slot - 1]
         mix = None if drift.label_mix is None else drift.label_mix[slot - 1]
@@ -316,13 +320,12 @@ def learning_runs(profile: Profile, assignment: Assignment, slots: int, per_slot
                 px = models.resolution_px[name]
                 classes = student.classify(images, px, student.falls_back(images, px))
                 found[slot - 1] = (classes == truth).mean()
-                if name == fullest and run.agreed is not None and run.by_class is not None:
-                    if most:
-                        run.agreed[slot - 1] = (classes[order[:most]] == labels[order[:most]]).mean()
-                    if slot > 1:
-                        number = len(dataset.classes)
-                        run.by_class[0] += np.bincount(truth[classes == truth], minlength=number)
-                        run.by_class[1] += np.bincount(truth, minlength=number)
+                if most:
+                    run.agreed[name][slot - 1] = (classes[order[:most]] == labels[order[:most]]).mean()
+                if slot > 1:
+                    number = len(dataset.classes)
+                    run.by_class[name][0] += np.bincount(truth[classes == truth], minlength=number)
+                    run.by_class[name][1] += np.bincount(truth, minlength=number)
             ratio, rng = float(run.ratios[slot - 1]), generator(seed, "retraining", 0, slot)
             named = run.plan.selector
             sampling = Sampling(ratio) if named is None else Sampling.by(ratio, profile.selector[named])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orric.calibration.checkpoint import Checkpoint
 from orric.calibration.learning_run import (
     CLEAN,
-    HARDEST,
-    VARIED,
+    SPELLS,
     Assignment,
     LearningRun,
     Plan,
@@ -102,30 +101,48 @@ class Calibration:
 
         What profits and the accuracy table rest on is measured at every resolution.
         """
-        middle = self.middle_ratios[len(self.middle_ratios) // 2]
-        fixed = (Plan(ratio, everywhere=True, looked_at=ratio == middle) for ratio in self.ratios)
-        return (*fixed, *(Plan(name) for name in VARIED))
+        fixed = (Plan(one, everywhere=True, looked_at=one == self.middle_ratio) for one in self.measured_ratios)
+        return (*fixed, Plan(SPELLS))
 
     @property
-    def middle_ratios(self) -> tuple[float, ...]:
-        """The ratios in the middle; at the middle one of them students are looked at under other drifts."""
-        return tuple(ratio for ratio in self.ratios if ratio in MIDDLE_RATIOS) or tuple(
-            sorted(ratio for ratio in self.ratios if ratio > 0)[:1]
-        )
+    def middle_ratio(self) -> float:
+        """The ratio at which students are looked at under other drifts: one in the middle."""
+        between = [ratio for ratio in self.ratios if ratio in MIDDLE_RATIOS]
+        return between[len(between) // 2] if between else min(ratio for ratio in self.ratios if ratio > 0)
 
-    def work(self) -> list[Assignment]:
-        """Return the streams of a calibration: to fit, on clean images for the table, and to validate.
+    @property
+    def measured_ratios(self) -> tuple[float, ...]:
+        """The ratios that students are retrained at: all, or of many the ends, the least and a middle one.
 
-        Besides those whose severity rises there are streams of few samples a slot and of few classes, to fit and to
-        validate, and of turns and of returns to clean images, to validate.
+        A curve bends below the least ratio and is all but straight above it, so that a second seed tells more of it
+        than further ratios do.
         """
-        plans, corruptions, first, fresh = self.plans(), self.corruptions, self.seeds[0], self.seeds[-1] + 1
-        looked_at = [plan for plan in plans if plan.looked_at]
+        above = [ratio for ratio in self.ratios if ratio > 0]
+        some = {0.0, min(above), self.middle_ratio, max(above)}
+        return tuple(sorted(some)) if len(some) * len(self.seeds) >= LEAST_POINTS else self.ratios
+
+    def fitted_streams(self) -> list[Assignment]:
+        """Return the streams that curves and tables are made of: through the severities of every corruption, and clean.
+
+        Students are measured in every inference configuration, since it is not known yet which one is the best.
+        """
+        plans, corruptions = self.plans(), self.corruptions
         fitted = [Assignment(c, seed, plans, looked_at=corruptions) for c in corruptions for seed in self.seeds]
-        clean = [Assignment(CLEAN, seed, plans[: len(self.ratios)], looked_at=corruptions) for seed in self.seeds]
-        validating = [Assignment(c, fresh, (Plan(HARDEST),)) for c in corruptions]
-        middle = tuple(Plan(plan.ratio) for plan in looked_at)
-        both = (*middle, Plan(HARDEST))
+        return fitted + [Assignment(CLEAN, seed, plans[:-1], looked_at=corruptions) for seed in self.seeds]
+
+    def other_streams(self, inference: str) -> list[Assignment]:
+        """Return the streams that validate, and those of few samples a slot and of few classes.
+
+        Of the latter two there are some to fit and some to validate; of spells without retraining, of turns and of
+        returns to clean images some to validate.
+
+        Args:
+            inference: The configuration that they are measured in.
+        """
+        corruptions, first, fresh = self.corruptions, self.seeds[0], self.seeds[-1] + 1
+        validating = [Assignment(c, fresh, (Plan(SPELLS),)) for c in corruptions]
+        middle = (Plan(self.middle_ratio),)
+        both = (*middle, Plan(SPELLS))
         special: list[Assignment] = []
         for c in corruptions:
             special += [Assignment(c, first, middle, per_slot=few) for few in self.few]
@@ -137,7 +154,7 @@ class Calibration:
                 Assignment(c, fresh, both, slots=self.slots // 2, few_classes=True),
                 Assignment(c, fresh, both, "turns", others), Assignment(c, fresh, both, "returns"),
             ]  # fmt: skip
-        return [*fitted, *clean, *validating, *special]
+        return [replace(one, inference=inference) for one in (*validating, *special)]
 
     @property
     def few(self) -> tuple[int, ...]:

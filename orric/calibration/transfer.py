@@ -19,13 +19,14 @@ from orric.transfer import Transfer
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def transfer_of(runs: Sequence[LearningRun], corruptions: tuple[str, ...], per_slot: int) -> Transfer:
+def transfer_of(runs: Sequence[LearningRun], corruptions: tuple[str, ...], per_slot: int, inference: str) -> Transfer:
     """Make the matrix of what students that were retrained under one drift were right of under every other.
 
     Args:
         runs: Learning runs; those whose students were looked at under every drift are used.
         corruptions: What the streams drifted through.
         per_slot: Samples per slot of theirs.
+        inference: The configuration in which it is told how easy each class is.
     """
     drifts = drifts_of(corruptions)
     found: dict[str, list[list[float]]] = {}
@@ -39,14 +40,14 @@ def transfer_of(runs: Sequence[LearningRun], corruptions: tuple[str, ...], per_s
         drifts=tuple(drifts),
         accuracy=accuracy,
         samples_per_slot=per_slot,
-        given_by_class=_by_class([run for run in runs if run.plan.ratio == 0]),
-        retrained_by_class=_by_class([run for run in runs if run.plan.looked_at]),
+        given_by_class=_by_class([run for run in runs if run.plan.ratio == 0], inference),
+        retrained_by_class=_by_class([run for run in runs if run.plan.looked_at], inference),
     )
 
 
-def _by_class(runs: Sequence[LearningRun]) -> tuple[float, ...]:
+def _by_class(runs: Sequence[LearningRun], inference: str) -> tuple[float, ...]:
     """Return by how much each class is more often right than all of them on average."""
-    right, all_of_it = np.sum([run.by_class for run in runs if run.by_class is not None], axis=0)
+    right, all_of_it = np.sum([run.by_class[inference] for run in runs if inference in run.by_class], axis=0)
     parts = right / np.maximum(all_of_it, 1)
     return tuple(round(float(part), 4) for part in parts - parts.mean())
 
@@ -73,7 +74,7 @@ def fitted(profile: Profile, runs: Sequence[LearningRun], seeds: Sequence[int]) 
             np.array([_mean(predicted(profile.model_copy(update={"transfer": one}), run)) for run in some])
             for one in (without, unit)
         )
-        real = np.array([_mean(run.at_fullest) for run in some])
+        real = np.array([_mean(run.accuracy) for run in some])
         slope = (plain - moved) / 1e-2
         cost = float(slope @ (plain - real) / (slope @ slope)) if np.any(slope) else 0.0
         transfer = transfer.model_copy(update={key: shortened(max(cost, 0.0))})
@@ -81,7 +82,7 @@ def fitted(profile: Profile, runs: Sequence[LearningRun], seeds: Sequence[int]) 
 
 
 def predicted(profile: Profile, run: LearningRun, by: type[CurveAccuracy | TableAccuracy] = TableAccuracy) -> Array:
-    """Return the accuracy at the fullest that is predicted for each slot of a run, shape (T,).
+    """Return the accuracy that is predicted for each slot of a run, in its configuration, shape (T,).
 
     Args:
         profile: A finished one.
@@ -92,13 +93,12 @@ def predicted(profile: Profile, run: LearningRun, by: type[CurveAccuracy | Table
     assert models is not None, "it was calibrated"
     names = {ratio: name for name, ratio in models.sampling_ratio.items() if name not in models.selector}
     slots, stream = len(run.ratios), run.stream
-    assert run.by_class is not None, "learning runs count by class"
-    drift = stream.drift(slots, run.by_class.shape[1])
+    drift = stream.drift(slots, run.by_class[run.inference].shape[1])
     model = by(profile, drift.corruptions, drift.severities.tolist(), label_mix=drift.label_mix)
     extent, found = RunningExtent(profile.memory), np.empty(slots)
     for slot in range(1, slots + 1):
         model.arrive(slot, run.per_slot)
-        found[slot - 1] = model.serve(slot, extent.value, run.fullest, 1)
+        found[slot - 1] = model.serve(slot, extent.value, run.inference, 1)
         ratio = float(run.ratios[slot - 1])
         model.retrain(slot, names[ratio], extent.value)
         model.swap()
@@ -111,11 +111,12 @@ def _mean(accuracies: Array) -> float:
     return float(accuracies[1:].mean())
 
 
-def excess_agreements(runs: Sequence[LearningRun]) -> dict[Drift, tuple[float, float]]:
+def excess_agreements(runs: Sequence[LearningRun], inference: str) -> dict[Drift, tuple[float, float]]:
     """Return by how much student and teacher agree more than if they were right independently, for every drift.
 
     Args:
         runs: Learning runs; of those at fixed ratios the least and the largest are used.
+        inference: The configuration in which the student looks at the samples.
 
     Returns:
         Of the student that is never retrained, and of the one retrained as much as possible.
@@ -128,9 +129,10 @@ def excess_agreements(runs: Sequence[LearningRun]) -> dict[Drift, tuple[float, f
         for severity in sorted(set(run.severities.tolist())):
             there = [one for one in [*drifting, *clean] if one.corruption == run.corruption]
             taught = _teacher(there, severity, ends[1])
+            of_ratios = ([one for one in there if one.plan.ratio == ratio] for ratio in ends)
             before, after = (
-                shortened(float(np.mean([_excess(one, severity, taught) for one in there if one.plan.ratio == ratio])))
-                for ratio in ends
+                shortened(float(np.mean([_excess(one, inference, severity, taught) for one in mine])))
+                for mine in of_ratios
             )
             found.setdefault((run.corruption, severity), (before, after))
     return found
@@ -142,11 +144,10 @@ def _teacher(runs: Sequence[LearningRun], severity: int, ratio: float) -> float:
     return float(np.nanmean(np.concatenate(parts)))
 
 
-def _excess(run: LearningRun, severity: int, taught: float) -> float:
+def _excess(run: LearningRun, inference: str, severity: int, taught: float) -> float:
     there = run.severities == severity
     there[0] = False
-    assert run.agreed is not None, "it was measured"
-    return float(np.nanmean(run.agreed[there]) - run.at_fullest[there].mean() * taught)
+    return float(np.nanmean(run.agreed[inference][there]) - run.accuracies[inference][there].mean() * taught)
 
 
 def kind_of(run: LearningRun) -> str:
@@ -178,7 +179,7 @@ def validation(
     """
     by_kind: dict[str, list[float]] = {}
     for run in runs:
-        by_kind.setdefault(kind_of(run), []).append(_mean(predicted(profile, run, by)) - _mean(run.at_fullest))
+        by_kind.setdefault(kind_of(run), []).append(_mean(predicted(profile, run, by)) - _mean(run.accuracy))
     return {
         kind: {
             "mean": shortened(float(np.mean(np.abs(errors)))), "worst": shortened(max(map(abs, errors))),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orric.calibration.curves import chosen_memory, described, fitted_curves, predicted
-from orric.calibration.learning_run import CLEAN, VARIED, LearningRun, Plan
+from orric.calibration.learning_run import CLEAN, SPELLS, LearningRun, Plan
 from orric.drift import SEVERITIES
 from orric.exceptions import CalibrationError
 from orric.learning import UNIFORM, Exponential, LearningExtent
@@ -30,7 +30,7 @@ def learning_run(
     ratios = plan.ratios(list(RATIOS), SLOTS, seed, corruption)
     extents = memory.extents(np.ones(SLOTS), ratios)[:-1]
     accuracies = np.array([float(truth(corruption, s)(x)) for s, x in zip(LEVELS, extents, strict=True)])
-    place = [*RATIOS, *VARIED].index(ratio)
+    place = [*RATIOS, SPELLS].index(ratio)
     rng = np.random.default_rng([seed, place, len(corruption)])
     accuracies += noise * rng.standard_normal(SLOTS)
     return LearningRun(corruption, seed, plan, ratios, LEVELS, {"32px": accuracies}, "32px", np.ones(SLOTS))
@@ -38,7 +38,7 @@ def learning_run(
 
 def runs(memory: LearningExtent = UNIFORM, noise: float = 0.0) -> list[LearningRun]:
     """Make the runs of a calibration."""
-    plans = [*RATIOS, *VARIED]
+    plans = [*RATIOS, SPELLS]
     return [learning_run(c, ratio, seed, memory, noise) for c in ("fog", "frost") for seed in (1, 2) for ratio in plans]
 
 
@@ -104,9 +104,9 @@ def test_the_memory_is_found_again(memory: LearningExtent) -> None:
 
 
 def test_predictions_are_those_of_the_curves() -> None:
-    run = learning_run("fog", "every-slot", 3)
+    run = learning_run("fog", SPELLS, 3)
     guess = predicted(run, fitted_curves(runs(), 1).by_drift, LearningExtent())
-    np.testing.assert_allclose(guess, run.at_fullest, atol=3e-3)
+    np.testing.assert_allclose(guess, run.accuracy, atol=3e-3)
 
 
 def test_clean_runs_alone_are_too_little() -> None:
@@ -116,20 +116,19 @@ def test_clean_runs_alone_are_too_little() -> None:
 
 
 def test_varied_ratios_vary_and_repeat_themselves() -> None:
-    for name in VARIED:
-        first, again = (Plan(name).ratios(list(RATIOS), 200, 1, "fog") for _ in range(2))
-        assert np.array_equal(first, again)
-        assert set(first) <= set(RATIOS)
-        assert len(set(first)) > 3
-        assert not np.array_equal(first, Plan(name).ratios(list(RATIOS), 200, 1, "frost"))
-    spells = Plan("in-spells").ratios(list(RATIOS), 4000, 1, "fog")
+    first, again = (Plan(SPELLS).ratios(list(RATIOS), 200, 1, "fog") for _ in range(2))
+    assert np.array_equal(first, again)
+    assert set(first) <= set(RATIOS)
+    assert len(set(first)) > 3
+    assert not np.array_equal(first, Plan(SPELLS).ratios(list(RATIOS), 200, 1, "frost"))
+    spells = Plan(SPELLS).ratios(list(RATIOS), 4000, 1, "fog")
     assert 0.5 < (spells == 0).mean() < 0.68
     assert 2.0 < len(spells) / (1 + (np.diff(spells) != 0).sum()) < 8.0
 
 
 def test_a_run_survives_its_file() -> None:
-    run = learning_run("fog", "in-spells", 2)
+    run = learning_run("fog", SPELLS, 2)
     again = LearningRun.from_table(run.as_table())
     assert again.plan == run.plan
-    assert np.array_equal(again.at_fullest, run.at_fullest)
+    assert np.array_equal(again.accuracy, run.accuracy)
     assert np.array_equal(again.ratios, run.ratios)

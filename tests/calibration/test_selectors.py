@@ -85,10 +85,10 @@ def test_runs_that_select_see_the_same_images_as_those_that_draw(asked) -> None:
     plans = (Plan(0.2), Plan(0.2, selector="chg-shapley"), Plan(1.0), Plan(1.0, selector="chg-shapley"))
     drawn, chosen, whole, all_of_them = learning_runs(profile, Assignment("fog", 1, plans), 5, 40)
     alone = learning_runs(profile, Assignment("fog", 1, plans[:1]), 5, 40)[0]
-    np.testing.assert_array_equal(drawn.at_fullest, alone.at_fullest)
-    assert drawn.at_fullest[0] == chosen.at_fullest[0]
-    assert not np.array_equal(drawn.at_fullest, chosen.at_fullest)
-    np.testing.assert_array_equal(whole.at_fullest, all_of_them.at_fullest)
+    np.testing.assert_array_equal(drawn.accuracy, alone.accuracy)
+    assert drawn.accuracy[0] == chosen.accuracy[0]
+    assert not np.array_equal(drawn.accuracy, chosen.accuracy)
+    np.testing.assert_array_equal(whole.accuracy, all_of_them.accuracy)
 
 
 def test_what_cannot_be_priced_is_refused_before_anything_is_measured(asked, tmp_path) -> None:

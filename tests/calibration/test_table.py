@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 import orric
 from orric.by_drift import TableEntry
-from orric.calibration.learning_run import CLEAN, Assignment, LearningRun, Plan, arriving, learning_runs
+from orric.calibration.learning_run import CLEAN, SPELLS, Assignment, LearningRun, Plan, arriving, learning_runs
 from orric.calibration.table import drifting_accuracies, fullest_ratio, table_of, with_table
 from orric.drift import SEVERITIES
 from orric.profile import Profile
@@ -43,7 +43,7 @@ def both_ends(*seeds: int) -> list[LearningRun]:
 
 
 def test_table_of_made_up_runs():
-    varied = replace(made_up("fog", 0.3, 1), plan=Plan("every-slot"))
+    varied = replace(made_up("fog", 0.3, 1), plan=Plan(SPELLS))
     middle = [made_up(c, 0.5, seed) for c in [CLEAN, *CORRUPTIONS] for seed in (1, 3)]
     table = table_of([varied, *middle, *both_ends(1, 3)], ("32px", "20px"), tuple(CORRUPTIONS), 1.0)
     assert len(table) == (1 + 5 * len(CORRUPTIONS)) * 2
@@ -74,7 +74,7 @@ def test_the_frozen_part_is_what_the_student_gets_right():
         assert run.severities[slot - 1] == severity
         for name, px in profile.models.resolution_px.items():
             assert run.accuracies[name][slot - 1] == pytest.approx((student.classify(images, px) == labels).mean())
-    assert run.fullest == "32px"
+    assert run.inference == "32px"
     assert not run.ratios.any()
     (clean,) = learning_runs(profile, Assignment(CLEAN, 5, (Plan(1.0, everywhere=True),)), 10, 30)
     assert clean.severities.tolist() == [0, 0]

@@ -58,11 +58,19 @@ def test_streams_of_every_kind_drift_as_they_are_called() -> None:
 
 def test_a_calibration_streams_every_kind_and_validates_on_a_seed_of_its_own() -> None:
     plan = Calibration("digits", ROOT, ROOT, corruptions=CORRUPTIONS)
-    special = [one for one in plan.work() if not one.usual]
+    work = [*plan.fitted_streams(), *plan.other_streams("24px")]
+    special = [one for one in work if not one.usual]
     assert {one.per_slot for one in special} == {None, *plan.few}
     assert {one.kind for one in special if one.seed == 2} == {"rise", "turns", "returns"}
     assert {one.seed for one in special} == {1, 2}
-    assert sum(one.looked_at for made in plan.work() for one in made.plans if made.looked_at) == 3
+    assert sum(one.looked_at for made in work for one in made.plans if made.looked_at) == 3
+    # What is known to be the best configuration then is what all but the first are measured in.
+    assert {one.inference for one in plan.fitted_streams()} == {None}
+    assert {one.inference for one in plan.other_streams("24px")} == {"24px"}
+    # A second seed tells more of a curve than all of many ratios.
+    assert plan.measured_ratios == plan.ratios
+    assert replace(plan, seeds=(1, 2)).measured_ratios == (0.0, 0.05, 0.3, 1.0)
+    assert replace(plan, seeds=(1, 2), ratios=(0.0, 1.0, 0.1)).measured_ratios == (0.0, 0.1, 1.0)
     # Slots as small as the usual ones are no kind of their own.
     assert replace(plan, per_slot=60).few == (20,)
 
@@ -75,7 +83,7 @@ def test_a_run_as_plain_values_is_the_same_again(runs: list[LearningRun]) -> Non
 
 
 def test_the_matrix_is_what_the_students_were_right_of(runs: list[LearningRun]) -> None:
-    found = transfer_of(runs, CORRUPTIONS, 60)
+    found = transfer_of(runs, CORRUPTIONS, 60, "32px")
     assert found.drifts == tuple(drifts_of(CORRUPTIONS))
     assert set(found.accuracy) == set(PROFILE.models.resolution_px)
     looked_at = next(run for run in runs if run.corruption == "fog" and run.plan.looked_at)
@@ -105,9 +113,9 @@ def test_costs_of_few_samples_and_few_classes_are_found_again(runs: list[Learnin
     """Accuracies that were made up by known costs give those costs."""
     # Without gains of easy classes no accuracy is cut off at 1.
     costs = {"small_slots": 1.5, "few_classes": 0.08, "given_by_class": (), "retrained_by_class": ()}
-    transfer = transfer_of(runs, CORRUPTIONS, 60).model_copy(update=costs)
+    transfer = transfer_of(runs, CORRUPTIONS, 60, "32px").model_copy(update=costs)
     known = PROFILE.model_copy(update={"transfer": transfer})
-    made = [replace(run, accuracies={run.fullest: predicted(known, run)}) for run in runs if not run.stream.usual]
+    made = [replace(run, accuracies={run.inference: predicted(known, run)}) for run in runs if not run.stream.usual]
     unknown = transfer.model_copy(update={"small_slots": 0.0, "few_classes": 0.0})
     found = fitted(PROFILE.model_copy(update={"transfer": unknown}), made, [1])
     assert found.small_slots == pytest.approx(1.5, rel=1e-3)
@@ -119,7 +127,7 @@ def test_costs_of_few_samples_and_few_classes_are_found_again(runs: list[Learnin
 
 
 def test_student_and_teacher_agree_more_than_by_chance(runs: list[LearningRun]) -> None:
-    found = excess_agreements([run for run in runs if run.stream.usual])
+    found = excess_agreements([run for run in runs if run.stream.usual], "32px")
     assert set(found) == set(drifts_of(CORRUPTIONS))
     before, after = (float(np.mean([pair[at] for pair in found.values()])) for at in (0, 1))
     assert before > 0.0
