@@ -32,6 +32,8 @@ class Training(Section):
         fallback: Whether the student as it was given serves a slot where it is expected to be right as often as the
             retrained one, by the slot's first 16 samples and by those that were labelled before
             (`orric.retraining.fallback`).
+        acceptance: Whether a newly trained student serves only where held-out labelled samples do not speak against it,
+            and is taken back where later ones do (`orric.retraining.acceptance`). The daemon does so always.
         device: Where the steps are taken, "cpu" (on one thread) or "cuda".
     """
 
@@ -44,6 +46,7 @@ class Training(Section):
     refresh: bool = True
     statistics: Literal["sampled", "received"] = "sampled"
     fallback: bool = False
+    acceptance: bool = False
     device: Literal["cpu", "cuda"] = "cpu"
 
     @model_validator(mode="after")

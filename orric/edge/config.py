@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from orric.allocators import REFERENCES, check_name
-from orric.edge.evidence import fewest_compared, fewest_trained
 from orric.exceptions import EdgeError, OrricError, nearest
 from orric.profile import Profile
+from orric.retraining.evidence import fewest_compared, fewest_trained
 from orric.section import FolderName, Name, Positive, Section, read_text, readable
 from orric.selection.sampling import Sampling
 

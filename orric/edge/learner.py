@@ -18,12 +18,12 @@ import numpy as np
 from orric.configuration import RetrainingConfiguration
 from orric.edge.backoff import Backoff
 from orric.edge.config import EdgeConfig
-from orric.edge.evidence import Comparison
 from orric.edge.retraining import Candidate, EndedError, RetrainingProcess, Wanted
 from orric.edge.samples import Drawn
 from orric.edge.uploads import Uploads
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError, OrricError
+from orric.retraining.evidence import Comparison
 from orric.selection.sampling import Sampling
 
 Tell = Callable[..., None]

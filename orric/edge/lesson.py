@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from orric.edge.evidence import Comparison
 from orric.edge.faults import point
 from orric.edge.frames import Header
 from orric.edge.screening import Screen, evenly
 from orric.exceptions import EdgeError
+from orric.retraining.acceptance import compared
 from orric.retraining.anchors import Anchors
 from orric.retraining.loop import Student
 from orric.selection import selector
@@ -121,7 +121,7 @@ class Teaching:
         student.retrain(lesson, order, taught, images[fit])
         point("worker.trained")
         answer["outcomes"]["learnt"] = len(trained)
-        answer["held_out"] = _compared(before, student.classify_staged(images[held]) == judged[held])
+        answer["held_out"] = vars(compared(before, student.classify_staged(images[held]) == judged[held]))
         answer["anchors"] = self._anchors()
         return {**answer, "staged": True}, standing, judged[standing], *student.served()
 
@@ -182,11 +182,6 @@ class Teaching:
         images, labels = self._compared.images, self._compared.labels
         after = self._student.classify_staged(images) == labels
         serving = self._student.classify(images, FULL_PX) == labels
-        return {
-            "given": _compared(self._given, after), "serving": _compared(serving, after), "right": int(after.sum())
-        }  # fmt: skip
-
-
-def _compared(before: Mask, after: Mask) -> dict[str, int]:
-    """Return the fields of a `Comparison`."""
-    return vars(Comparison(len(before), int((before & ~after).sum()), int((after & ~before).sum())))
+        beside = {"given": self._given, "serving": serving}
+        found = {name: vars(compared(before, after)) for name, before in beside.items()}
+        return {**found, "right": int(after.sum())}

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from orric.edge.config import Evidence, Retraining
-from orric.edge.evidence import AnchorComparison, Comparison
 from orric.edge.frames import NO_MEMORY, Header, receive, send
 from orric.edge.groups import enter
 from orric.edge.lifeline import Lifeline
 from orric.edge.samples import Drawn
 from orric.edge.store import MODEL, WEIGHTS
 from orric.exceptions import EdgeError
+from orric.retraining.evidence import AnchorComparison, Comparison
 from orric.selection.gradients import Indices
 from orric.selection.sampling import Whose
 from orric.vision.arrays import Labels

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from orric.edge.config import EdgeConfig
-from orric.edge.evidence import Comparison, objection
 from orric.edge.identity import Given
 from orric.edge.retraining import Candidate
 from orric.edge.serving import Batcher, Model
 from orric.edge.store import MODEL, WEIGHTS, Current, ModelStore, Version
 from orric.exceptions import EdgeError
+from orric.retraining.evidence import Comparison, Probation, objection
 from orric.retraining.fallback import LOOKED_AT, Fallback
 from orric.vision.arrays import Labels
 from orric.vision.datasets import Pixels, to_input
@@ -47,8 +47,8 @@ class Versions:
         self.swaps = self.rollbacks = 0
         self.model: Model | None = None
         self._batcher: Batcher | None = None
-        # Of each version on probation: since which slot (counted over all episodes), and beside the last good one.
-        self._probation: dict[int, tuple[int, Comparison]] = {}
+        # Slots are counted over all episodes.
+        self._probation = Probation()
         self._good: Model | None = None
         # Where the profile falls back on it.
         self._given: Model | None = None
@@ -102,7 +102,7 @@ class Versions:
         version, files = self.store.load(self.current.serving)
         self.model = self._open(files[MODEL], self.current.serving)
         if self.current.good != self.current.serving:
-            self._probation[self.current.serving] = version.slot, Comparison()
+            self._probation.begin(self.current.serving, version.slot)
         told.append(f"serving version {self.current.serving}")
         if self.store.keeps_given:
             number = self.store.given_version()
@@ -193,10 +193,10 @@ class Versions:
             raise EdgeError("new version", against)
         version = self.store.keep(candidate.files, slot, candidate.agreement)
         good = self.current.good if self._config.store.canary_slots else version.number
-        self.store.proving = min(self._probation, default=None)
+        self.store.proving = self._probation.oldest
         self.store.point_at(Current(version.number, good))
         if self._config.store.canary_slots:
-            self._probation[version.number] = slot, Comparison()
+            self._probation.begin(version.number, slot)
         self._swap(replace(model, version=version.number))
         return version
 
@@ -240,29 +240,19 @@ class Versions:
         Returns:
             What to tell of it, None for nothing.
         """
-        there = set(self.store.versions())
-        self._probation = {one: value for one, value in self._probation.items() if one in there}
+        self._probation.keep(set(self.store.versions()))
         if number in self._probation and found is not None:
-            self._probation = {
-                one: (since, seen + found if one <= number else seen) for one, (since, seen) in self._probation.items()
-            }
-            worse_by = max(found.worse_by, self._probation[number][1].worse_by)
-            if worse_by > self._config.store.canary_margin:
+            worse_by = self._probation.add(number, found, self._config.store.canary_margin)
+            if worse_by is not None:
                 version = self.roll_back()
                 return (
                     f"version {number} agrees less with the teacher than version {version}, by {worse_by:.1%} or "
                     "more: rolled back"
                 )
-        fewest = self._config.fewest_compared
-        proved = [
-            one for one, (since, seen) in self._probation.items()
-            if seen.count >= fewest and since + self._config.store.canary_slots <= slot
-        ]  # fmt: skip
-        if not proved:
+        best = self._probation.proved(slot, self._config.store.canary_slots, self._config.fewest_compared)
+        if best is None:
             return None
-        best = max(proved)
-        self._probation = {one: value for one, value in self._probation.items() if one > best}
-        self.store.proving = min(self._probation, default=None)
+        self.store.proving = self._probation.oldest
         self.store.point_at(replace(self.current, good=best))
         return f"version {best} has proved itself"
 

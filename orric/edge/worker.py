@@ -68,7 +68,10 @@ def serve(profile_path: str, questions: IO[bytes], answers: IO[bytes]) -> None:
         limits, _ = receive(questions)
         point("worker.load")
         probes = np.random.default_rng(0).integers(0, 256, (PROBES, FULL_PX, FULL_PX, 3), np.uint8)
-        student = Student(Profile.load(profile_path), probes=probes)
+        profile = Profile.load(profile_path)
+        # What may serve is for the daemon to say, which compares on what it holds out itself.
+        training = profile.training.model_copy(update={"acceptance": False})
+        student = Student(profile.model_copy(update={"training": training}), probes=probes)
         place = limits["anchors"]
         anchors = None if place is None else Anchors.load(Path(place), student.classes)
         teaching = Teaching(student, anchors, limits["evidence"])

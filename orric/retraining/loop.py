@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from orric.exceptions import CalibrationError, ProfileError
 from orric.profile import Profile
+from orric.retraining.acceptance import Acceptance, Version, compared
 from orric.retraining.fallback import LOOKED_AT, Fallback
 from orric.retraining.models import ServedNetwork, classes_of, exported, with_features
 from orric.retraining.training import (
@@ -39,9 +41,26 @@ Update = Literal["weights", "statistics"]
 Statistics = list[tuple[Tensor, Tensor]]
 # The same weights with the statistics of other resolutions, by these.
 Others = dict[int, tuple[Any, Statistics]]
-# Weights that wait to serve: a session, what torch gave for which inputs, and the session's others.
-Staged = tuple[Any, Array, Array, Others]
 PROBES = 4
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Weights that wait to serve.
+
+    Attributes:
+        session: With them.
+        inputs: For the check at the swap.
+        expected: What torch gave for these.
+        version: With the session's others; where nothing is accepted or refused, without weights.
+        rollbacks: How often an older version had taken over when they were trained.
+    """
+
+    session: Any
+    inputs: Array
+    expected: Array
+    version: Version
+    rollbacks: int
 
 
 class Student:
@@ -58,6 +77,7 @@ class Student:
         swaps: Number of swaps so far.
         largest_difference: Largest difference between ONNX Runtime and torch seen at any swap.
         fallback: What is known of the student as it was given beside the newest.
+        acceptance: Which student serves, None where every new one does.
     """
 
     def __init__(self, profile: Profile, update: Update = "weights", probes: Pixels | None = None) -> None:
@@ -81,20 +101,21 @@ class Student:
             raise ProfileError("training.device", 'is "cuda" and there is no such device', 'set it to "cpu"')
         self._student.network.to(profile.training.device)
         self._optimizer = optimizer_for(self._student.network, profile.training)
-        # What serves, what is staged, and the newest weights, with the statistics of other resolutions, where there are
-        # several to serve at.
+        # What serves and the newest weights, with the statistics of other resolutions, where there are several to serve
+        # at.
         self._others: Others = {}
-        self._staged_others: Others = {}
         self._newest_others: Others = {}
         # The student as it was given stays at hand, to fall back on.
         self._given = self._serving = open_session(self._student.model.SerializeToString())
         self._teacher_model = exported(teacher, "teacher", classes)
         self._teacher = open_session(self._teacher_model)
-        self._staged: Any = None
-        # What torch gave for the staged weights at the full resolution, for the check at the swap.
+        self._staged: Staged | None = None
+        self._versions = 0
+        # What torch gave for the newest weights at the full resolution, for the check at the swap.
         self._expected: tuple[Array, Array] | None = None
         self._probes = probes
         self._check(self._serving, probes, "loading the student", self.resolutions_px)
+        self.acceptance = Acceptance(self._version(self._given)) if self._training.acceptance else None
         # One model serves all: after every retraining it is compared at the full resolution and at another in turn.
         self._checked_px = itertools.cycle([px for px in self.resolutions_px if px != FULL_PX] or [FULL_PX])
 
@@ -144,13 +165,18 @@ class Student:
         return self.fallback.chooses(resolution_px, self.logits(inputs, given=True), self.logits(inputs))
 
     def compare(self, images: Pixels, labels: Labels) -> None:
-        """Compare the newest student with the given one on labelled samples that it is not trained on yet.
+        """Compare the newest student on labelled samples that it is not trained on yet.
+
+        Beside the last one that proved itself, which takes over where it is better, and beside the given one, which may
+        serve a slot.
 
         Args:
-            images: In an order drawn at random, shape (n, height, width, 3); at most `LOOKED_AT` of them are looked at,
-                at every resolution that serves.
+            images: In an order drawn at random, shape (n, height, width, 3); beside the given one at most `LOOKED_AT`
+                of them are looked at, at every resolution that serves.
             labels: The teacher's, shape (n,).
         """
+        if self.acceptance is not None and len(images):
+            self._judge(self.acceptance, images, labels)
         if not self._training.fallback or self._serving is self._given or not len(images):
             return
         for px in self.resolutions_px:
@@ -211,7 +237,7 @@ class Student:
     def classify_staged(self, images: Pixels) -> Labels:
         """Classify images of shape (n, height, width, 3) with the staged weights, at the full resolution."""
         assert self._staged is not None, "the caller staged some"
-        labels: Labels = run(self._staged, to_input(images, FULL_PX)).argmax(axis=1)
+        labels: Labels = run(self._staged.session, to_input(images, FULL_PX)).argmax(axis=1)
         return labels
 
     def served(self) -> tuple[bytes, bytes, Array, Array]:
@@ -274,6 +300,10 @@ class Student:
         inputs = torch.from_numpy(to_input(images, FULL_PX)).to(device)
         if too_few(network, inputs):
             return
+        guard = self.acceptance if self.update == "weights" else None
+        held = 0 if guard is None else guard.held_out(len(images))
+        kept, known = self._version(None) if held else None, self._newest_others
+        inputs, aside = inputs[held:], images[:held]
         of_all: list[Tensor] = []
         if self._training.statistics == "received" and self.update == "weights":
             everything = images if received is None else received
@@ -281,19 +311,28 @@ class Student:
         before = copied_statistics(network)
         with single_threaded():
             if self.update == "weights":
-                taught = torch.from_numpy(labels).to(device)
+                taught = torch.from_numpy(labels[held:]).to(device)
                 train(network, self._optimizer, inputs, taught, rng, self._training, of_all[0] if of_all else None)
             else:
                 refresh_statistics(network, inputs)
         staged = open_session(self._student.replaced())
         self._check(staged, images[:PROBES], "before the swap", {FULL_PX, next(self._checked_px)})
         # They mix with those that the newest weights had, though these may wait for their swap.
-        known = self._newest_others
-        self._staged, self._newest_others = staged, {
+        self._newest_others = {
             px: self._with_statistics(of_one_size, known[px][1] if px in known else before)
             for px, of_one_size in zip(served_px[1:], of_all[1:], strict=False)
-        }  # fmt: skip
-        self._staged_others = self._newest_others
+        }
+        if guard is not None and kept is not None:
+            right = [
+                run(one, to_input(aside, FULL_PX)).argmax(axis=1) == labels[:held] for one in (self._serving, staged)
+            ]
+            if guard.refuses(compared(*right)):
+                self._go_on_from(kept)
+                return
+        self._versions += 1
+        assert self._expected is not None, "it was checked"
+        rollbacks = 0 if guard is None else guard.rollbacks
+        self._staged = Staged(staged, *self._expected, self._version(staged), rollbacks)
 
     def _with_statistics(self, images: Tensor, before: Statistics) -> tuple[Any, Statistics]:
         """Return a session of the network with the statistics of images, and these; the network keeps its own."""
@@ -310,15 +349,39 @@ class Student:
 
     def unstaged(self) -> Staged | None:
         """Take the staged weights away, if there are any, to be staged again when their time comes."""
-        session, self._staged = self._staged, None
-        if session is None:
-            return None
-        assert self._expected is not None, "whatever is staged was checked"
-        return session, *self._expected, self._staged_others
+        staged, self._staged = self._staged, None
+        return staged
 
     def stage(self, staged: Staged) -> None:
-        """Stage weights that were taken away."""
-        self._staged, self._expected, self._staged_others = staged[0], staged[1:3], staged[3]
+        """Stage weights that were taken away; those that were trained from what was taken back since are not."""
+        if self.acceptance is None or staged.rollbacks == self.acceptance.rollbacks:
+            self._staged = staged
+
+    def _version(self, session: Any) -> Version:
+        """Return the newest weights as a version, with copies of them where they may be gone back to."""
+        weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+        return Version(self._versions, session, self._newest_others, weights if self._training.acceptance else {})
+
+    def _go_on_from(self, version: Version) -> None:
+        """Train on from older weights, without momentum."""
+        self.network.load_state_dict(version.weights)
+        self._optimizer = optimizer_for(self.network, self._training)
+        self._newest_others = version.others
+
+    def _judge(self, acceptance: Acceptance, images: Pixels, labels: Labels) -> None:
+        """Compare what serves on probation with the last one that proved itself, which takes over where it is better.
+
+        On the same samples, because a drift makes both of them worse.
+        """
+        found = None
+        if acceptance.on_probation:
+            inputs = to_input(images, FULL_PX)
+            sessions = acceptance.good.session, self._serving
+            found = compared(*(run(one, inputs).argmax(axis=1) == labels for one in sessions))
+        back = acceptance.judge(found)
+        if back is not None:
+            self._go_on_from(back)
+            self._serving, self._others, self.fallback = back.session, back.others, Fallback()
 
     def swap(self) -> None:
         """Let staged weights serve from now on; do nothing when none are staged.
@@ -328,10 +391,12 @@ class Student:
         """
         if self._staged is None:
             return
-        assert self._expected is not None, "whatever is staged was checked"
+        staged, self._staged = self._staged, None
         # Others were compared when the session was opened; one is enough to tell it from any other.
-        self._compare(self._staged, *self._expected, "at the swap")
-        self._serving, self._staged, self._others = self._staged, None, self._staged_others
+        self._compare(staged.session, staged.inputs, staged.expected, "at the swap")
+        self._serving, self._others = staged.session, staged.version.others
+        if self.acceptance is not None:
+            self.acceptance.serve(staged.version)
         self.swaps += 1
 
     def _check(self, session: Any, images: Pixels, where: str, resolutions_px: Iterable[int]) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from orric.edge.evidence import Comparison
 from orric.edge.heap import give_back
 from orric.edge.retraining import Candidate, Wanted
 from orric.edge.serving import Model
 from orric.edge.store import MODEL
+from orric.retraining.evidence import Comparison
 from orric.vision.datasets import to_input
 
 from .test_slots import slot

@@ -96,7 +96,7 @@ def test_half_of_the_traffic_is_black(learner) -> None:
 
 def test_a_student_that_forgets_is_refused(learner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the uploads say of it."""
-    from orric.edge.evidence import AnchorComparison, Comparison
+    from orric.retraining.evidence import AnchorComparison, Comparison
 
     serving = learner.versions.current.serving
     retrain = learner.process.retrain

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from orric.edge.evidence import Comparison
 from orric.edge.retraining import Candidate
 from orric.edge.store import MODEL, ModelStore
 from orric.edge.versions import Versions
 from orric.exceptions import EdgeError
+from orric.retraining.evidence import Comparison
 from orric.vision.datasets import to_input
 
 from .test_slots import slot
@@ -85,7 +85,7 @@ def test_evidence_is_weighed_over_slots(open_daemon) -> None:
     daemon = open_daemon(store__canary_slots=2)
     versions = daemon.versions
     versions.store.keep(versions.store.load(1)[1], 1, None)
-    versions._probation[2] = (1, Comparison())
+    versions._probation.begin(2, 1)
     assert versions.judge(2, 2, Comparison(16, 4, 0)) is None
     with pytest.raises(EdgeError, match="there is no earlier version"):
         versions.judge(3, 2, Comparison(32, 8, 0))  # a quarter of all, beyond chance and margin; version 1 serves here
@@ -103,5 +103,6 @@ def test_the_oldest_on_probation_stays_until_it_has_proved_itself(open_daemon) -
         versions.adopt(Candidate({MODEL: content}, inputs, expected, held_out=held_out), slot_number)
         versions.judge(slot_number + 1, versions.current.serving, Comparison(20))
     assert versions.current.good > 3
-    assert len(versions._probation) < 8
+    assert versions._probation.oldest > versions.current.good
+    assert versions.current.serving - versions._probation.oldest < 8
     assert len(versions.store.versions()) <= 3

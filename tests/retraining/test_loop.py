@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def test_session_exchanged_behind_the_check_is_found_at_the_swap(profile: orric.
     images, _ = images_of(1, 20)
     student.retrain(images, np.random.default_rng(1))
     serving = student._serving
-    student._staged = open_session(perturbed(student._student.model).SerializeToString())
+    other = open_session(perturbed(student._student.model).SerializeToString())
+    student._staged = dataclasses.replace(student._staged, session=other)
     with pytest.raises(orric.CalibrationError, match="swap"):
         student.swap()
     assert student._serving is serving, "weights that failed the check must not serve"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_a_session_exchanged_behind_the_check_is_found_at_the_swap(own):
     other = copy.deepcopy(student._student.model)
     first = next(one for one in other.graph.initializer if len(one.dims) == 4)
     first.raw_data = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(first) * np.float32(1.1)).raw_data
-    student._staged = open_session(other.SerializeToString())
+    student._staged = dataclasses.replace(student._staged, session=open_session(other.SerializeToString()))
     with pytest.raises(orric.CalibrationError, match="at the swap"):
         student.swap()
     assert student.swaps == 0

@@ -128,3 +128,72 @@ def objection(
     if anchors is not None and anchors.given.worse_by > anchor_loss and anchors.serving.lost >= anchors.serving.gained:
         return f"it has lost {anchors.given.worse_by:.1%} or more of what the given student knew of the anchor set"
     return None
+
+
+class Probation:
+    """Students that serve and have not proved themselves yet, each beside the last one that has.
+
+    They are known by numbers, which ascend: each was trained from the one before.
+    """
+
+    def __init__(self) -> None:
+        # Since when, and beside the last one that proved itself.
+        self._seen: dict[int, tuple[int, Comparison]] = {}
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._seen
+
+    @property
+    def oldest(self) -> int | None:
+        """The oldest one that has not proved itself."""
+        return min(self._seen, default=None)
+
+    def begin(self, number: int, slot: int) -> None:
+        """Take note of a student that serves from a slot on."""
+        self._seen[number] = slot, Comparison()
+
+    def keep(self, numbers: set[int]) -> None:
+        """Forget all but some."""
+        self._seen = {one: value for one, value in self._seen.items() if one in numbers}
+
+    def add(self, number: int, found: Comparison, margin: float) -> float | None:
+        """Count a comparison of one beside the last that proved itself.
+
+        It counts for those before it, too, since it was trained from them.
+
+        Args:
+            number: One that is on probation.
+            found: On samples that neither was trained on.
+            margin: By which part of them it may be worse, beyond chance.
+
+        Returns:
+            By which part it is worse, where it is by more than the margin: it must not serve on. Else None.
+        """
+        self._seen = {
+            one: (since, seen + found if one <= number else seen) for one, (since, seen) in self._seen.items()
+        }
+        worse_by = max(found.worse_by, self._seen[number][1].worse_by)
+        return worse_by if worse_by > margin else None
+
+    def proved(self, slot: int, slots: int, fewest: int) -> int | None:
+        """Return the newest one that has proved itself, if any; it and those before it are on probation no more.
+
+        To prove itself takes time and evidence: as many compared samples as find a loss with the wished power.
+
+        Args:
+            slot: That is over.
+            slots: That it must have served at least.
+            fewest: Samples that it must have been compared on.
+        """
+        of_age = [
+            one for one, (since, seen) in self._seen.items() if seen.count >= fewest and since + slots <= slot
+        ]  # fmt: skip
+        if not of_age:
+            return None
+        best = max(of_age)
+        self._seen = {one: value for one, value in self._seen.items() if one > best}
+        return best
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._seen.clear()

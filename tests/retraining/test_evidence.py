@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orric.edge.evidence import (
+from orric.retraining.evidence import (
     AnchorComparison,
     Comparison,
     beyond_chance,
