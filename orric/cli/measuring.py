@@ -145,6 +145,14 @@ def calibrate(
             "[default: yes]",
         ),
     ] = None,
+    acceptance: Annotated[
+        bool | None,
+        typer.Option(
+            "--acceptance/--every",
+            help="Let a new student serve only where held-out samples do not speak against it, as the daemon does. "
+            "[default: every one serves]",
+        ),
+    ] = None,
     pretrain: Annotated[
         bool, typer.Option("--pretrain", help="Train the student and the teacher first, and write their weights.")
     ] = False,
@@ -289,7 +297,8 @@ def calibrate(
 
     options = {
         "optimizer": optimizer, "learning_rate": learning_rate, "batch": batch, "epochs": epochs, "refresh": refresh,
-        "statistics": statistics, "fallback": fallback, "device": device,
+        "statistics": statistics, "fallback": fallback, "acceptance": acceptance,
+        "device": device,
     }  # fmt: skip
     training = {name: getattr(value, "value", value) for name, value in options.items() if value is not None}
     if learning_of is not None:

@@ -1,7 +1,8 @@
 """Report how far predictions are off the real loop, and whether retraining pays, on streams as cameras have them.
 
 usage: python tests/benchmarks/lifelike.py --data FOLDER [--profiles FOLDER] [--streams fixed]
-                                           [--statistics received] [--fallback] [--output OUTPUT] [--jobs N]
+                                           [--statistics received] [--fallback] [--acceptance] [--output OUTPUT]
+                                           [--jobs N]
 
 FOLDER holds CIFAR-10 in a published layout. Drift takes turns between kinds of weather, goes back to clean images,
 wanders, or rises; classes become rare; slots have 20 to 1,000 images; budgets are tight, middling or ample. `draw`
@@ -10,8 +11,9 @@ and the learning curve and the accuracy table predict on the same allocations. F
 were once up to eleven points off, stand beside them. Test images of CIFAR-10 serve, none of which a profile was fitted
 to. What retraining is worth is told beside the same allocations without their retraining, and beside Inference-Only,
 which serves at other resolutions. Students are retrained as their profile says; --statistics received takes batch-norm
-statistics from all images of a slot, --fallback lets the given student serve where as much is expected of it, while
-predictions and costs stay those of the profile. Beside OUTPUT finished runs are kept, so that an interrupted report
+statistics from all images of a slot, --fallback lets the given student serve where as much is expected of it, and
+--acceptance lets a new one serve only where held-out samples do not speak against it, while predictions and costs stay
+those of the profile. Beside OUTPUT finished runs are kept, so that an interrupted report
 goes on from there.
 """
 
@@ -221,10 +223,12 @@ def main() -> None:
     parser.add_argument("--profiles", type=Path, default=ROOT / "traces/profiles", help="folder of cifar10-*.toml")
     parser.add_argument("--statistics", choices=("sampled", "received"), help="in place of the profiles'")
     parser.add_argument("--fallback", action="store_true", help="in place of what the profiles say")
+    parser.add_argument("--acceptance", action="store_true", help="in place of what the profiles say")
     parser.add_argument("--output", type=Path, help="name beside which finished runs are kept")
     parser.add_argument("--jobs", type=int)
     asked = parser.parse_args()
     changed: dict[str, Any] = {"fallback": True} if asked.fallback else {}
+    changed |= {"acceptance": True} if asked.acceptance else {}
     changed |= {} if asked.statistics is None else {"statistics": asked.statistics}
     told = [file.read_text() for file in sorted(asked.profiles.glob("cifar10-*.toml"))]
     checkpoint = None if asked.output is None else Checkpoint(asked.output, ["lifelike streams", changed, told])
