@@ -22,7 +22,7 @@ from orric.edge.journal import Record, whole_records
 from orric.edge.recorded import follows
 from orric.edge.told import heeded, task_of, told_of
 from orric.exceptions import EdgeError, OrricError
-from orric.objective import feasible_together
+from orric.objective import feasible_together, long_term_accuracy
 from orric.profile import Profile
 from orric.randomness import generator
 from orric.records import Observation
@@ -329,9 +329,10 @@ def ratio_floor(profile: Profile, decisions: Sequence[Any], observed: dict[int, 
     # Where nothing fits, both serve the same part of the requests by the cheapest.
     best = np.where(best == 0, min(inference.values(), key=lambda one: one.cost_macs).profit, best)
 
+    curves = [profile.curve.at(slot) for slot in range(1, len(decisions) + 1)]
+
     def value(profits: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> float:
-        extents = profile.memory.extents(requests, profits)[:-1]
-        return float((requests * np.asarray(profile.curve(extents)) * factors).sum())
+        return float(long_term_accuracy(requests, requests, profits, factors, curves, profile.memory)[0].sum())
 
     most = value(dearest, best)
     return value(done, served) / most if most > 0 else None

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from orric.edge.page import status
 from orric.edge.retraining import Wanted
 from orric.edge.store import MODEL
 from orric.exceptions import AllocatorError, EdgeError
+from orric.learning import Exponential, TimeVarying
 
 from .conftest import DIGITS, TOKEN
 
@@ -427,10 +429,14 @@ def test_hashes_and_kinds_of_files_are_checked(write, onnx_student) -> None:
 
 def test_the_floor_of_the_ratio_is_below_the_ratio() -> None:
     """Against the offline optimum of the same slots, computed exactly."""
-    profile = orric.Profile.load(DIGITS)
+    digits = orric.Profile.load(DIGITS)
+    # Another curve from slot 11 on, and later one that changes itself: each slot goes by its own.
+    late = TimeVarying(starts=(1, 21), curves=(digits.curve, digits.drift_curve[-1].curve))
+    low = Exponential(c=0.5, a=0.3, k=3.0)
+    changing = digits.model_copy(update={"curve": TimeVarying(starts=(1, 11), curves=(low, late)), "drift_curve": ()})
     rng = np.random.default_rng(3)
     trace = orric.Trace(requests=rng.integers(100, 1000, 40), budget_macs=rng.uniform(1e9, 1e10, 40))
-    for name in ("orric", "inference-only", "retraining-greedy"):
+    for profile, name in product((digits, changing), ("orric", "inference-only", "retraining-greedy")):
         result = orric.evaluate(profile, trace, orric.make_allocator(name))
         rows = [
             (float(d), float(c), step["retraining"], step["inference"])
