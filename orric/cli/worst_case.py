@@ -8,6 +8,7 @@ import re
 import shlex
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,6 +70,15 @@ def adversary(
         Path | None, typer.Option("--output", help="Trace to write (CSV). [default: worst-ALLOCATOR.csv]")
     ] = None,
     seed: FixedSeed = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            max=1000,
+            help="Runs whose mean counts. [default: 16 where the allocator draws at random, else 1]",
+        ),
+    ] = None,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
@@ -78,11 +88,13 @@ def adversary(
     worst trace it had found.
     """
     import orric
-    from orric.competitive.adversary import best_so_far, shrink
+    from orric.competitive.adversary import SEEDS, best_so_far, draws_at_random, shrink
 
     subject = orric.Profile.load(profile)
     ranges = _ranges(subject, trace, slots, requests, budget, levels)
-    search = orric.Search(subject, ranges, allocator, restarts, evaluations, curves, constructions, seed)
+    if seeds is None:
+        seeds = SEEDS if draws_at_random(subject, ranges, allocator) else 1
+    search = orric.Search(subject, ranges, allocator, restarts, evaluations, curves, constructions, seed, seeds)
     target = output or Path(f"worst-{allocator}.csv")
     replayed = target.with_suffix(".toml") if curves else profile
     if curves and replayed.exists() and replayed.samefile(profile):
@@ -112,16 +124,21 @@ def adversary(
     small.save(target)
     proved = orric.bounds(worst.profile, small)
     best = orric.offline_optimum(worst.profile, small, GAP)
-    result = orric.evaluate(worst.profile, small, orric.make_allocator(allocator), seed=seed)
-    measured = orric.competitive_ratio(result, best)
+    results = [orric.evaluate(worst.profile, small, orric.make_allocator(allocator), seed=one) for one in search.tried]
+    ratios = [orric.competitive_ratio(result, best) for result in results]
+    low, high = fmean(one.low for one in ratios), fmean(one.high for one in ratios)
+    fresh = search.on_other_seeds(worst.profile, small) if seeds > 1 else None
     if curves:
         worst.profile.save(replayed)
     options = ["--profile", replayed, "--trace", target, "--allocator", allocator, "--seed", seed]
     command = shlex.join(["orric", "ratio", *map(str, options)])
+    others = None if fresh is None else {"mean": fresh.mean, "low": fresh.low, "high": fresh.high}
     answer = {
         "allocator": allocator,
-        "value": result.value,
-        "ratio": {"low": measured.low, "high": measured.high},
+        "value": fmean(result.value for result in results),
+        "ratio": {"low": low, "high": high},
+        "seeds": seeds,
+        "ratio_on_other_seeds": others,
         "ratio_before_shrinking": worst.ratio,
         "bounds": bounds_of(proved),
         "trace": str(target),
@@ -138,11 +155,17 @@ def adversary(
     else:
         console = console_of_output()
         console.print(
-            f"{allocator}: ratio {measured.low:.6f} to {measured.high:.6f} on {small.slots} slots "
+            f"{allocator}: ratio {low:.6f} to {high:.6f} on {small.slots} slots "
             f"({worst.ratio:.6f} on {worst.trace.slots} before shrinking; {worst.evaluations:,} traces tried, "
             f"{worst.improvements} improvements)",
             highlight=False,
         )
+        if fresh is not None:
+            console.print(
+                f"It draws at random: these are means of {seeds} runs; the mean of {fresh.count} others is "
+                f"{fresh.mean:.4f} (95 % interval {fresh.low:.4f} to {fresh.high:.4f}). The replay is the first run.",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
         print_bounds(console, proved)
         console.print(f"Trace: {target}\nReplay: {command}", highlight=False, markup=False, soft_wrap=True)
     if interrupted:

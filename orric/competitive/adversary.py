@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +20,8 @@ from orric.exceptions import OrricError, ScenarioError
 from orric.learning import Tabulated
 from orric.profile import Profile
 from orric.randomness import generator
+from orric.slot_model import evaluate
+from orric.statistics import Interval, mean_interval
 from orric.trace import Trace
 from orric.workers import in_parallel
 
@@ -30,6 +32,8 @@ CURVE_PIECES = 6
 # Searched curves need so much accuracy to bend by: below it their slopes differ by little more than rounding.
 LEAST_BEND = 1e-6
 METHODS = ("annealing", "evolution")
+# Runs of a randomised allocator, and as many more on the worst trace, that were not searched with.
+SEEDS, FRESH_SEEDS = 16, 100
 MOVES = ("least", "most", "before", "after", "down", "up")
 
 
@@ -48,6 +52,7 @@ class Search:
             at least L at A^T_max.
         constructions: Start from the proofs' constructions besides random points.
         seed: Of every random draw.
+        seeds: Runs of an allocator that draws at random, whose mean counts; that of a single one is overfitted.
         gap: Of the optimum's interval while searching, where it is not solved exactly.
         in_time: Gives the in-time parts of a trace's requests and budgets, shape (T,) each, as `orric.evaluate` takes
             them: then right answers in time are counted. Workers are handed it, so let it be defined in a module.
@@ -61,13 +66,14 @@ class Search:
     curves: bool = False
     constructions: bool = False
     seed: int = 0
+    seeds: int = 1
     gap: float = 1e-5
     in_time: Callable[[Array, Array], Array] | None = None
 
     def __post_init__(self) -> None:
         self.ranges.check(self.profile)
         make_allocator(self.allocator)
-        for name in ("restarts", "evaluations"):
+        for name in ("restarts", "evaluations", "seeds"):
             if getattr(self, name) < 1:
                 raise ScenarioError(name, f"found {getattr(self, name)}", "give 1 at least")
         if self.curves:
@@ -89,14 +95,50 @@ class Search:
             return self.profile, trace
         return with_curve(self.profile, point[self.ranges.size :]), trace
 
-    def ratio(self, profile: Profile, trace: Trace) -> float:
-        """Measure the allocator's ratio."""
+    @property
+    def tried(self) -> range:
+        """The seeds of the allocator's runs."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def ratio(self, profile: Profile, trace: Trace, seeds: Sequence[int] | None = None) -> float:
+        """Measure the allocator's ratio.
+
+        Args:
+            profile: Of the instance.
+            trace: Of the instance.
+            seeds: Of its runs, the mean of which counts; left out, those that are searched with.
+        """
         allocator, parts = make_allocator(self.allocator), self.parts(trace)
-        return quick_ratio(profile, trace, allocator, seed=self.seed, gap=self.gap, in_time=parts)
+        return quick_ratio(profile, trace, allocator, seeds=seeds or self.tried, gap=self.gap, in_time=parts)
+
+    def on_other_seeds(self, profile: Profile, trace: Trace) -> Interval:
+        """Return the mean ratio on an instance, with its interval, by runs of seeds that the search has not seen."""
+        since = self.seed + self.seeds
+        return mean_interval([self.ratio(profile, trace, [seed]) for seed in range(since, since + FRESH_SEEDS)])
 
     def parts(self, trace: Trace) -> Array | None:
         """Return the in-time parts of a trace; None where every answer counts."""
         return None if self.in_time is None else self.in_time(trace.requests, trace.budget_macs)
+
+
+def draws_at_random(profile: Profile, ranges: TraceRange, allocator: str) -> bool:
+    """Say whether an allocator draws at random on some trace in the middle of its ranges.
+
+    Args:
+        profile: Configurations and curve.
+        ranges: The traces that may be tried.
+        allocator: Its registered name.
+    """
+    subject, sources = make_allocator(allocator), []
+    reset = subject.reset
+
+    def noting(task: Any, rng: np.random.Generator) -> None:
+        sources.append((rng, rng.bit_generator.state))
+        reset(task, rng)
+
+    subject.reset = noting  # type: ignore[method-assign]
+    evaluate(profile, ranges.trace(np.full(ranges.size, 0.5)), subject, overload="shed")
+    return any(rng.bit_generator.state != before for rng, before in sources)
 
 
 @dataclass(frozen=True, eq=False)

@@ -232,6 +232,19 @@ def test_adversary_tells_people_what_it_found(orric, files):
         "Replay: orric ratio --profile profile.toml --trace '[w].csv' --allocator orric --seed 0",
     ]
     assert listed("[w].search") == ["restart-0.jsonl", "restart-1.jsonl"]
+    assert "at random" not in out
+
+
+def test_adversary_tells_by_how_many_runs_it_judges_a_randomised_allocator(orric, files):
+    draws = ("adversary", *files[:2], *QUICK, "--allocator", "random", "--output", "w.csv")
+    status, out, err = orric(*draws)
+    assert (status, err) == (0, "")
+    assert "these are means of 16 runs; the mean of 100 others is 0." in out
+    answer = json.loads(orric(*draws, "--seeds", 3, "--json")[1])
+    others = answer["ratio_on_other_seeds"]
+    assert answer["seeds"] == 3
+    assert others["low"] < others["mean"] < others["high"]
+    assert json.loads(orric(*draws[:-4], "--json")[1])["ratio_on_other_seeds"] is None
 
 
 def test_ranges_may_come_from_a_trace(orric, files):

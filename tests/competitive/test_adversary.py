@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import orric
-from orric.competitive.adversary import CURVE_PIECES, best_so_far, restart, shrink, with_curve
+from orric.competitive.adversary import CURVE_PIECES, best_so_far, draws_at_random, restart, shrink, with_curve
 
 from ..benchmarks import adversary as benchmark
 from ..builders import build_profile
@@ -261,3 +261,22 @@ def test_inference_only_is_brought_to_theorem_3_or_below(fewest):
     found = orric.search_worst_case(asked, jobs=1)
     assert found.ratio <= benchmark.theorem3() * (1.01 if fewest == benchmark.MOST_REQUESTS else 1 - 1e-3)
     assert found.ratio >= orric.bounds(found.profile, found.trace).theorem2
+
+
+def test_an_allocator_that_draws_at_random_is_known_by_its_draws() -> None:
+    drawing = [name for name in ("orric", "random", "uniform-50") if draws_at_random(PROFILE, RANGES, name)]
+    assert drawing == ["random"]
+
+
+def test_the_mean_of_several_runs_is_not_overfitted() -> None:
+    """The ratio that was found holds on other seeds, which that of a single one does not."""
+    asked = search(allocator="random", evaluations=1500, restarts=2, seeds=16)
+    found = orric.search_worst_case(asked, jobs=1)
+    runs = [asked.ratio(found.profile, found.trace, [seed]) for seed in asked.tried]
+    assert found.ratio == pytest.approx(np.mean(runs), rel=1e-12)
+    fresh = asked.on_other_seeds(found.profile, found.trace)
+    single = search(allocator="random", evaluations=1500, restarts=2)
+    alone = orric.search_worst_case(single, jobs=1)
+    elsewhere = single.on_other_seeds(alone.profile, alone.trace)
+    assert fresh.mean - found.ratio < (elsewhere.mean - alone.ratio) / 2
+    assert alone.ratio < elsewhere.low

@@ -40,7 +40,9 @@ def test_the_interval_holds_the_true_ratio_and_the_regret(seed, slots, name, mem
     least, most = found.regret
     assert 0 <= least <= most
     assert least - 1e-9 * optimum <= optimum - result.value <= most + 1e-9 * optimum
-    assert quick_ratio(profile, trace, orric.make_allocator(name), seed=seed) == pytest.approx(result.value / optimum)
+    assert quick_ratio(profile, trace, orric.make_allocator(name), seeds=[seed]) == pytest.approx(
+        result.value / optimum
+    )
 
 
 @pytest.mark.parametrize("name", sorted(orric.ALLOCATORS))
