@@ -31,7 +31,9 @@ Array = np.ndarray[Any, Any]
 CURVE_PIECES = 6
 # Searched curves need so much accuracy to bend by: below it their slopes differ by little more than rounding.
 LEAST_BEND = 1e-6
-METHODS = ("annealing", "evolution")
+METHODS = ("blocks", "evolution")
+# So many moves of blocks in a row for each coordinate, none of which gained, and another point is begun from.
+PATIENCE = 20
 # Runs of a randomised allocator, and as many more on the worst trace, that were not searched with.
 SEEDS, FRESH_SEEDS = 16, 100
 MOVES = ("least", "most", "before", "after", "down", "up")
@@ -45,8 +47,8 @@ class Search:
         profile: Configurations, and the curve where it is not searched.
         ranges: The traces that may be tried.
         allocator: Registered name of the allocator.
-        restarts: Independent searches; they take turns between simulated annealing (SciPy's generalised form) and
-            differential evolution.
+        restarts: Independent searches; they take turns between resetting whole blocks of slots and differential
+            evolution.
         evaluations: Ratios measured by each.
         curves: Search the curve too: increasing and concave with the profile's f(0), f(A^T_max), and a slope of
             at least L at A^T_max.
@@ -256,7 +258,7 @@ class _FailedError(Exception):
 
 def restart(search: Search, number: int, folder: str | None) -> tuple[float, list[float], int, int]:
     """Run one search; return the least ratio, its point, and the numbers of evaluations and improvements."""
-    from scipy.optimize import differential_evolution, dual_annealing
+    from scipy.optimize import differential_evolution
 
     rng = generator(search.seed, "adversary", number)
     best: tuple[float, Array] = (math.inf, np.zeros(search.size))
@@ -298,11 +300,9 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
         # global search uses what it is given and is begun again if it ends early.
         share = search.evaluations - search.evaluations // (5 if search.ranges.levels is None else 2)
         while count < share:
-            if METHODS[number % len(METHODS)] == "annealing":
+            if METHODS[number % len(METHODS)] == "blocks":
                 begin = starts[int(rng.integers(len(starts)))] if len(starts) else rng.random(search.size)
-                dual_annealing(
-                    measured, limits, maxfun=share - count, maxiter=10**6, no_local_search=True, x0=begin, rng=rng
-                )
+                _reset_blocks(search, measured, begin, rng, lambda: share - count)
             else:
                 population = rng.random((max(4 * search.size, 20), search.size))
                 population = np.vstack([starts, population[len(starts) :]]) if len(starts) < len(population) else starts
@@ -325,6 +325,38 @@ def restart(search: Search, number: int, folder: str | None) -> tuple[float, lis
         if log:
             log.close()
     return best[0], best[1].tolist(), count, improvements
+
+
+def _reset_blocks(
+    search: Search, measured: Callable[[Array], float], point: Array, rng: np.random.Generator, left: Callable[[], int]
+) -> None:
+    """Reset whole blocks of slots, and keep what is no better for the allocator, until none of many does it any harm.
+
+    What hurts an allocator are courses of many slots, a rush after a lull, and hardly ever a single slot.
+
+    Args:
+        search: What is searched.
+        measured: Measures a point.
+        point: To begin from, shape (size,).
+        rng: Draws the moves.
+        left: Returns how many points may yet be measured.
+    """
+    half, value, stale = search.ranges.size // 2, measured(point), 0
+    while stale < PATIENCE * search.size and left() > 0:
+        moved = point.copy()
+        width = min(int(rng.geometric(min(4 / half, 1.0))), half)
+        # Requests, budgets, or both of the same slots.
+        for column in ((0,), (1,), (0, 1))[int(rng.integers(3))]:
+            place = column * half + int(rng.integers(half - width + 1))
+            first = int(rng.integers(half - width + 1)) + column * half
+            kinds = (rng.random(), float(rng.integers(2)), rng.random(width), moved[place : place + width].copy())
+            moved[first : first + width] = kinds[int(rng.integers(len(kinds)))]
+        if search.size > 2 * half and rng.random() < 1 / 3:
+            moved[2 * half + int(rng.integers(search.size - 2 * half))] = rng.random()
+        ratio = measured(moved)
+        stale = 0 if ratio < value else stale + 1
+        if ratio <= value:
+            point, value = moved, ratio
 
 
 def _descend(
