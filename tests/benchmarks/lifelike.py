@@ -200,6 +200,14 @@ def report(title: str, settings: list[Setting], runs: list[dict[str, Any]]) -> N
     for worth, beside in ((alone, "the same without retraining"), (gains, "Inference-Only")):
         print(f"harm: {(worth < -HARM).sum()} of {len(worth)} runs end more than {HARM:g} point below {beside}, the "
               f"worst {worth.min():+.1f} (target: none); mean gain {worth.mean():+.2f}")  # fmt: skip
+    report_predictions(runs)
+
+
+def report_predictions(runs: list[dict[str, Any]]) -> None:
+    """Print how far predictions are off, in what order they put allocators, and whether they tell what pays."""
+    frozen = {one["setting"]: one for one in runs if one["allocator"] == FROZEN}
+    retrained = [one for one in runs if one["allocator"] != FROZEN]
+    gains = np.array([one["onnx"] - frozen[one["setting"]]["onnx"] for one in retrained])
     for model in ("table", "curve"):
         errors = np.array([one[model] - one["onnx"] for one in retrained])
         tau, pairs = ranking(runs, model)
@@ -232,6 +240,7 @@ def main() -> None:
     changed |= {} if asked.statistics is None else {"statistics": asked.statistics}
     told = [file.read_text() for file in sorted(asked.profiles.glob("cifar10-*.toml"))]
     checkpoint = None if asked.output is None else Checkpoint(asked.output, ["lifelike streams", changed, told])
+    everything: list[dict[str, Any]] = []
     for title in asked.streams:
         settings = fixed() if title == "fixed" else drawn()
         work = [(setting, name) for setting in settings for name in ALLOCATORS]
@@ -245,7 +254,12 @@ def main() -> None:
                 checkpoint.keep(work[left[place]], run)
             print(f"\r{title}: {number} of {len(left)}{'':10}", end="", file=sys.stderr)
         how = ", ".join(f"{name} {value}" for name, value in changed.items()) or "as the profiles say"
-        report(f"{title} streams, retraining {how}", settings, [found[at] for at in range(len(work))])
+        runs = [found[at] for at in range(len(work))]
+        report(f"{title} streams, retraining {how}", settings, runs)
+        everything += runs
+    if len(asked.streams) > 1:
+        print("\n## all streams\n")
+        report_predictions(everything)
 
 
 if __name__ == "__main__":
