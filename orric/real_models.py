@@ -24,8 +24,8 @@ class Training(Section):
         batch: Samples of a step at most.
         epochs: Passes over the sampled part of a slot's samples.
         refresh: Whether the batch-norm statistics are taken anew after the steps.
-        statistics: From which samples: "sampled", those that are trained on, or "received", all of the slot's at the
-            resolution that they are served at, mixed with the statistics before, which count as 16 samples. The latter
+        statistics: From which samples: "sampled", those that are trained on, or "received", all of the slot's at
+            every resolution that serves, mixed with the statistics before, which count as 16 samples. The latter
             is charged as a pass of the student over every sample received, at the full resolution, and holds where
             slots are small or drift turns (docs/background/prediction.md). The daemon, which trusts nobody, takes those
             of the slot's that the teacher labelled and nothing speaks against, at the full resolution.

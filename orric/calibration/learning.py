@@ -49,6 +49,9 @@ from orric.retraining.models import exported, macs_of
 from orric.selection.sampling import Sampling
 from orric.vision.datasets import load_dataset
 
+# Part of a calibration's learning runs after which curves and tables can be made, for its progress.
+FITTED = 2 / 3
+
 
 def with_learning(
     plan: Calibration, draft: Profile, output: Path, hashes: dict[str, str], progress: Progress
@@ -76,7 +79,7 @@ def with_learning(
     accuracy_of_teacher = accuracies_by_resolution(teacher, dataset, [FULL_PX], plan.seeds[0])[FULL_PX]
     checkpoint = Checkpoint(output, conditions(draft, plan.slots, plan.per_slot, hashes, package_versions()))
     measured = _Measured(draft, plan, checkpoint, progress)
-    fitting = measured.runs(plan.fitted_streams(), 0.0, 2 / 3)
+    fitting = measured.runs(plan.fitted_streams(), 0.0, FITTED)
     teachers = _teacher_accuracies(fixed(fitting))
     _warn_of_the_teacher(fitting, teachers, accuracies, accuracy_of_teacher)
     most = plan.fullest_ratio
@@ -84,7 +87,7 @@ def with_learning(
     drifting = drifting_accuracies(table)
     # The model multiplies a curve by a profit, which is 1 in the best configuration: the curve is that one's.
     best = max(drifting, key=drifting.__getitem__)
-    others = measured.runs(plan.other_streams(best), 2 / 3, 1.0)
+    others = measured.runs(plan.other_streams(best), FITTED, 1.0)
     curves = fitted_curves(fitting, plan.seeds[0], best)
     # Which memory is best is told by students with spells, who are measured in one configuration alone.
     memory, memories = chosen_memory(fitting, fits_by_drift(fitting))

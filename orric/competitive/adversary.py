@@ -36,6 +36,8 @@ METHODS = ("blocks", "evolution")
 PATIENCE = 20
 # Runs of a randomised allocator, and as many more on the worst trace, that were not searched with.
 SEEDS, FRESH_SEEDS = 16, 100
+# Traces by which it is told whether an allocator draws at random.
+TRACES = 4
 MOVES = ("least", "most", "before", "after", "down", "up")
 
 
@@ -124,23 +126,22 @@ class Search:
 
 
 def draws_at_random(profile: Profile, ranges: TraceRange, allocator: str) -> bool:
-    """Say whether an allocator draws at random on some trace in the middle of its ranges.
+    """Say whether an allocator draws at random: by another seed it decides otherwise on one of several traces.
 
     Args:
         profile: Configurations and curve.
         ranges: The traces that may be tried.
         allocator: Its registered name.
     """
-    subject, sources = make_allocator(allocator), []
-    reset = subject.reset
-
-    def noting(task: Any, rng: np.random.Generator) -> None:
-        sources.append((rng, rng.bit_generator.state))
-        reset(task, rng)
-
-    subject.reset = noting  # type: ignore[method-assign]
-    evaluate(profile, ranges.trace(np.full(ranges.size, 0.5)), subject, overload="shed")
-    return any(rng.bit_generator.state != before for rng, before in sources)
+    for point in generator(0, "adversary").random((TRACES, ranges.size)):
+        trace = ranges.trace(point)
+        first, other = (
+            evaluate(profile, trace, make_allocator(allocator), overload="shed", seed=seed).allocations
+            for seed in (0, 1)
+        )
+        if first != other:
+            return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from orric.allocators import REFERENCES, check_name
 from orric.exceptions import EdgeError, OrricError, nearest
 from orric.profile import Profile
+from orric.retraining.acceptance import CANARY_SLOTS, DETECTED_LOSS, HELD_OUT, MARGIN, POWER
 from orric.retraining.evidence import fewest_compared, fewest_trained
 from orric.section import FolderName, Name, Positive, Section, read_text, readable
 from orric.selection.sampling import Sampling
@@ -165,8 +166,8 @@ class Retraining(Section):
 
     error: ClassVar[type[OrricError]] = EdgeError
     enabled: bool = True
-    held_out: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.1
-    margin: Part = 0.05
+    held_out: Annotated[float, Field(strict=True, ge=0, le=0.5)] = HELD_OUT
+    margin: Part = MARGIN
     deadline: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.9
     memory_bytes: Annotated[int, Field(strict=True, ge=1 << 28)] = 4 << 30
     nice: Annotated[int, Field(strict=True, ge=0, le=19)] = 10
@@ -188,8 +189,8 @@ class StoreKeys(Section):
     error: ClassVar[type[OrricError]] = EdgeError
     folder: Name
     versions: Annotated[int, Field(strict=True, ge=2, le=1000)] = 5
-    canary_slots: Annotated[int, Field(strict=True, ge=0, le=1000)] = 2
-    canary_margin: Part = 0.05
+    canary_slots: Annotated[int, Field(strict=True, ge=0, le=1000)] = CANARY_SLOTS
+    canary_margin: Part = MARGIN
 
 
 class Samples(Section):
@@ -230,8 +231,8 @@ class Evidence(Section):
     anchors: Name | None = None
     replay: Part = 0.5
     anchor_loss: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1
-    detected_loss: Annotated[float, Field(strict=True, ge=0.01, lt=1)] = 0.2
-    power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.9
+    detected_loss: Annotated[float, Field(strict=True, ge=0.01, lt=1)] = DETECTED_LOSS
+    power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = POWER
     statistics_error: Annotated[float, Field(strict=True, gt=0.01, le=1)] = 0.25
     set_aside: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
 

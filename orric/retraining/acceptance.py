@@ -1,6 +1,6 @@
 """What becomes of a newly trained student: compared before it serves, on probation then, taken back when it is worse.
 
-The rules are the daemon's (`orric.retraining.evidence`), with the values that it has by default (`orric.edge.config`).
+The rules are the daemon's (`orric.retraining.evidence`), with the values below, which are its defaults.
 Where it trusts no upload, a simulated loop knows whose its samples are: too few of them to tell a loss do not speak
 against a student.
 """
@@ -18,8 +18,10 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 # Part of the labelled samples that is kept from training, and by which part of them, or of those labelled while it is
 # on probation, a student may be worse beyond chance.
 HELD_OUT, MARGIN = 0.1, 0.05
+# Loss that a comparison must find, and with which probability.
+DETECTED_LOSS, POWER = 0.2, 0.9
 # Retrainings that a student serves on probation at least, and samples that it is compared on at least.
-CANARY_SLOTS, FEWEST = 2, fewest_compared(0.2, 0.9, MARGIN)
+CANARY_SLOTS, FEWEST = 2, fewest_compared(DETECTED_LOSS, POWER, MARGIN)
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class OnnxAccuracy:
         # Every configuration serves with statistics of its own resolution; the full one is what training is seen at.
         configurations = undominated(profile.inference)
         of_use = {profile.models.resolution_px[one.name] for one in configurations} - {FULL_PX}
-        self._served_px = (FULL_PX, *sorted(of_use, reverse=True))
+        self._resolutions_px = (FULL_PX, *sorted(of_use, reverse=True))
         self._best_px = profile.models.resolution_px[configurations[-1].name]
         self._fallen_back = False
         self._arrived = 0
@@ -258,7 +258,7 @@ class OnnxAccuracy:
             self._attention = self._watch(self.student.network, images[found.labelled], found.taught)
         agreement = self.student.agreement(images[found.labelled], found.taught, self._best_px)
         self.student.compare(images[found.labelled], found.taught)
-        self.student.retrain(images[found.chosen], rng, found.labels, images, self._served_px)
+        self.student.retrain(images[found.chosen], rng, found.labels, images, self._resolutions_px)
         self._waiting[-1] = self.student.unstaged()
         return agreement
 

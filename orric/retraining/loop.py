@@ -279,6 +279,8 @@ class Student:
     ) -> None:
         """Label images, train on them, and stage the new weights for `swap`; do nothing when there are none.
 
+        Where the profile says so, a part of them is held out, and nothing is staged that is the worse for it.
+
         Args:
             images: The sampled images, shape (n, height, width, 3).
             rng: Orders them.

@@ -1,6 +1,7 @@
 """Report how low the adversary gets, beside the theorems, random traces and whole enumerations.
 
 usage: python tests/benchmarks/adversary.py [--seed 0] [--jobs 2] [--random 100000]      (some minutes on two cores)
+       python tests/benchmarks/adversary.py --methods      (each method at equal evaluations, nine minutes)
 
 Everything is asked of the installed commands where there is one: `orric adversary` searches from random starts, and
 `orric ratio` replays the traces that it saves.
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import orric
-from orric.competitive.adversary import restart
+from orric.competitive.adversary import METHODS, restart
 from orric.competitive.ratio import quick_ratio
 from orric.competitive.study import ensemble
 from orric.workers import in_parallel
@@ -43,6 +44,7 @@ BUDGETS = MOST_REQUESTS * 1.0, MOST_REQUESTS * 14.0
 SECONDS, CORES = 60, 2
 RESTARTS, EVALUATIONS = 4, 10_000
 SEEDS, HITS = 50, 0.95
+METHOD_SEEDS, METHOD_EVALUATIONS = 9, 5_000
 NAMES = ("inference-only", "orric")
 # Ratios that differ by less are those of traces equally bad.
 ROUNDING = 1e-12
@@ -268,6 +270,28 @@ def progress(what: str, part: float) -> None:
         print(f"\r{what} {part:6.1%}" if part < 1 else "\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
 
 
+def one_method(profile: orric.Profile, slots: int, number: int, constructions: bool, seed: int) -> float:
+    """Return the least ratio of ORRIC that a single restart finds; its number says by which method."""
+    ranges = orric.TraceRange(slots, (FEWEST_REQUESTS, MOST_REQUESTS), BUDGETS)
+    search = orric.Search(
+        profile, ranges, "orric", evaluations=METHOD_EVALUATIONS, constructions=constructions, seed=seed
+    )
+    return restart(search, number, None)[0]
+
+
+def print_methods(seed: int, jobs: int) -> None:
+    """Print the median over seeds of what each method finds, from random starts and from the proofs' constructions."""
+    print(f"worst ratio of ORRIC, median of {METHOD_SEEDS} seeds, {METHOD_EVALUATIONS:,} evaluations each")
+    for slots, (number, method), constructions in itertools.product((10, 20), enumerate(METHODS), (False, True)):
+        calls = [(subject(), slots, number, constructions, one) for one in range(seed, seed + METHOD_SEEDS)]
+        found = [ratio for _, ratio in in_parallel(one_method, calls, jobs)]
+        starts = "from proofs" if constructions else "random starts"
+        print(
+            f"{slots} slots, {method}, {starts}: {np.median(found):.4f} ({min(found):.4f} to {max(found):.4f})",
+            flush=True,
+        )
+
+
 def rows(seed: int, jobs: int, random: int) -> Iterator[Row]:
     """Measure everything, one row at a time."""
     with tempfile.TemporaryDirectory() as folder:
@@ -295,7 +319,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=CORES, help="worker processes; no figure but time depends on them")
     parser.add_argument("--random", type=int, default=100_000, help="random traces that ORRIC's worst is held against")
+    parser.add_argument("--methods", action="store_true", help="compare the methods instead")
     given = parser.parse_args()
+    if given.methods:
+        print_methods(given.seed, given.jobs)
+        return 0
     print(
         f"f(0) = {START}, F = {TOP}, exponential; T = {SLOTS}, budgets from the cheapest pair to the dearest; random "
         f"starts, seed {given.seed}, {given.jobs} workers"
