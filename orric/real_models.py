@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from orric.exceptions import OrricError, ProfileError
 from orric.learning import AnyCurve
-from orric.section import Count, Name, Positive, Section
+from orric.section import Count, Flag, Name, Positive, Section
 
 # Passes of the student over a sample: three for a training step, one to take statistics.
 STEP, REFRESH = 3, 1
@@ -43,10 +43,10 @@ class Training(Section):
     momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
     batch: Count = 8
     epochs: Count = 1
-    refresh: bool = True
+    refresh: Flag = True
     statistics: Literal["sampled", "received"] = "sampled"
-    fallback: bool = False
-    acceptance: bool = False
+    fallback: Flag = False
+    acceptance: Flag = False
     device: Literal["cpu", "cuda"] = "cpu"
 
     @model_validator(mode="after")

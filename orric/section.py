@@ -24,6 +24,8 @@ Amount = Annotated[float, Field(strict=True, ge=0)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 Real = Annotated[float, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+# Neither "yes" nor 1, which pydantic would take for true.
+Flag = Annotated[bool, Field(strict=True)]
 
 
 def _nameable(name: str) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 import orric
+from orric.section import Section
 from orric.sweep import Sweep, check_all, on_cores
 
 from .builders import PROFILES, ROOT
@@ -290,3 +295,43 @@ def test_a_mistake_in_budgets_is_told_with_its_line(tmp_path: Path, text: str, o
     with pytest.raises(orric.TraceError) as caught:
         orric.load_scenario(path)
     assert str(caught.value).startswith(f"{budgets}:{told}")
+
+
+def sections_with_flags() -> list[tuple[type[Section], str]]:
+    """Return every key of the package's tables that is true or false."""
+    for found in pkgutil.walk_packages(orric.__path__, "orric."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+    classes, left = set[type[Section]](), [Section]
+    while left:
+        left += (more := set(left.pop().__subclasses__()) - classes)
+        classes |= more
+    named = sorted(classes, key=lambda one: (one.__module__, one.__name__))
+    return [(one, key) for one in named for key, field in one.model_fields.items() if "bool" in str(field.annotation)]
+
+
+def test_a_flag_is_true_or_false_and_nothing_like_it() -> None:
+    """Neither "yes" nor 1: whoever writes "off" or 0 somewhere should be told whether that is understood."""
+    flags = sections_with_flags()
+    assert {key for _, key in flags} >= {"acceptance", "fallback", "refresh", "enabled", "per_slot", "assumed"}
+    for section, key in flags:
+        field = section.model_fields[key]
+        flag = TypeAdapter(Annotated[(field.annotation, *field.metadata, "flag")])
+        assert flag.validate_python(True) is True, key
+        for wrong in ("yes", "true", 1, 0):
+            with pytest.raises(ValidationError):
+                flag.validate_python(wrong)
+
+
+@pytest.mark.parametrize("wrong", ['"yes"', "1"])
+def test_a_wrong_flag_is_told_in_a_line(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "wrong.toml"
+    whole = (PROFILES / "cifar10-weather.toml").read_text()
+    path.write_text(whole.replace("acceptance = false", f"acceptance = {wrong}"))
+    with pytest.raises(orric.ProfileError) as caught:
+        orric.Profile.load(path)
+    told = str(caught.value)
+    found = wrong.replace('"', "'")
+    assert told.endswith(f": training.acceptance: found {found}; give true or false, without quotes")
+    assert re.search(r"wrong\.toml:\d+: ", told)
+    assert not PYTHON.search(told)

@@ -17,7 +17,7 @@ from orric.exceptions import EdgeError, OrricError, nearest
 from orric.profile import Profile
 from orric.retraining.acceptance import CANARY_SLOTS, DETECTED_LOSS, HELD_OUT, MARGIN, POWER
 from orric.retraining.evidence import fewest_compared, fewest_trained
-from orric.section import FolderName, Name, Positive, Section, read_text, readable
+from orric.section import Flag, FolderName, Name, Positive, Section, read_text, readable
 from orric.selection.sampling import Sampling
 
 PREFIX = "ORRIC_EDGE_"
@@ -74,7 +74,7 @@ class Server(Section):
     host: Name = "127.0.0.1"
     port: Annotated[int, Field(strict=True, ge=0, le=65535)] = 8000
     token_file: Name | None = None
-    inference_token: bool = False
+    inference_token: Flag = False
     most_batch: Annotated[int, Field(strict=True, ge=1, le=1024)] = 64
     longest_wait_s: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.001
     queue_images: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 2048
@@ -165,13 +165,13 @@ class Retraining(Section):
     """
 
     error: ClassVar[type[OrricError]] = EdgeError
-    enabled: bool = True
+    enabled: Flag = True
     held_out: Annotated[float, Field(strict=True, ge=0, le=0.5)] = HELD_OUT
     margin: Part = MARGIN
     deadline: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.9
     memory_bytes: Annotated[int, Field(strict=True, ge=1 << 28)] = 4 << 30
     nice: Annotated[int, Field(strict=True, ge=0, le=19)] = 10
-    idle: Annotated[bool, Field(strict=True)] = False
+    idle: Flag = False
     cpu_weight: Annotated[int, Field(strict=True, ge=1, le=10000)] | None = None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from orric.randomness import generator
-from orric.section import Amount, Count, Name, Positive, Section
+from orric.section import Amount, Count, Flag, Name, Positive, Section
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Part = Annotated[float, Field(strict=True, ge=0, le=1)]
@@ -250,7 +250,7 @@ class Gpu(Section):
 
     name: Name = "gpu0"
     macs_per_s: Positive
-    assumed: Annotated[bool, Field(strict=True)] | None = None
+    assumed: Flag | None = None
     budget: Budget
     memory_bytes: Positive | None = None
     sharing: Sharing = Weighted()

@@ -19,7 +19,7 @@ from orric.complaint import in_toml
 from orric.exceptions import OrricError, ScenarioError, nearest
 from orric.scenario import Scenario, load_scenario
 from orric.scenario.physics import by_kind, found
-from orric.section import FolderName, Name, Positive, Section
+from orric.section import Flag, FolderName, Name, Positive, Section
 from orric.sweep.axes import Axis, Draws, Points
 from orric.sweep.measures import MEASURES, RATIOS, UNKNOWN_TO_SLOTS
 from orric.sweep.overrides import PROFILE, check_keys, scenario_at
@@ -97,7 +97,7 @@ class Sweep(Section):
     ratio: Ratio | None = None
     sample: Draws | None = None
     axis: tuple[Axis, ...] = ()
-    per_slot: bool = False
+    per_slot: Flag = False
     note: str = ""
     _base: Scenario = PrivateAttr()
     _where: str = PrivateAttr(default="sweep")
